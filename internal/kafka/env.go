@@ -1,0 +1,131 @@
+package kafka
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// A Variable is an environment variable that FromEnv reads.
+type Variable struct {
+	Name    string
+	Meaning string
+}
+
+// Variables lists what FromEnv reads.
+func Variables() []Variable {
+	return []Variable{
+		{"KAFKA_BROKER", "brokers to ask first, host:port, several with commas (port 9092 if not given)"},
+		{"KAFKA_TLS", "true: connect with TLS"},
+		{"KAFKA_TLS_CA", "PEM file of the authority that signed the brokers' certificates (else the system's)"},
+		{"KAFKA_TLS_CERT", "PEM file of this client's certificate, if the brokers ask for one"},
+		{"KAFKA_TLS_KEY", "PEM file of this client's private key"},
+		{"KAFKA_TLS_SERVER_NAME", "name expected in the brokers' certificates (else the one connected to)"},
+		{"KAFKA_SASL_MECHANISM", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"},
+		{"KAFKA_SASL_USERNAME", "user name for it"},
+		{"KAFKA_SASL_PASSWORD", "password for it"},
+	}
+}
+
+// FromEnv returns the cluster that the environment describes, DefaultBroker in plain text if it says nothing. Its errors
+// name the variable, its value and what would be valid.
+func FromEnv(getenv func(string) string) (*Cluster, error) {
+	brokers, err := parseBrokers(getenv("KAFKA_BROKER"))
+	if err != nil {
+		return nil, err
+	}
+	config, err := tlsFromEnv(getenv)
+	if err != nil {
+		return nil, err
+	}
+	login, err := saslFromEnv(getenv)
+	if err != nil {
+		return nil, err
+	}
+	return &Cluster{Brokers: brokers, tls: config, sasl: login}, nil
+}
+
+func parseBrokers(list string) ([]string, error) {
+	if list == "" {
+		return []string{DefaultBroker}, nil
+	}
+	var brokers []string
+	for entry := range strings.SplitSeq(list, ",") {
+		broker, err := parseBroker(strings.TrimSpace(entry))
+		if err != nil {
+			return nil, fmt.Errorf("KAFKA_BROKER=%q: %w; valid is host:port, several with commas, e.g. %q",
+				list, err, "kafka-0:9092,kafka-1:9092")
+		}
+		brokers = append(brokers, broker)
+	}
+	return brokers, nil
+}
+
+// parseBroker adds the usual port where there is none.
+func parseBroker(entry string) (string, error) {
+	if entry == "" {
+		return "", errors.New("an entry is empty")
+	}
+	if strings.ContainsAny(entry, "/@ \t") {
+		return "", fmt.Errorf("%q is no host:port", entry)
+	}
+	unbracketed := strings.TrimSuffix(strings.TrimPrefix(entry, "["), "]")
+	if net.ParseIP(unbracketed) != nil || !strings.Contains(entry, ":") {
+		return net.JoinHostPort(unbracketed, "9092"), nil
+	}
+	host, port, err := net.SplitHostPort(entry)
+	if err != nil || host == "" {
+		return "", fmt.Errorf("%q is no host:port", entry)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", fmt.Errorf("the port of %q is not a number from 1 to 65535", entry)
+	}
+	return entry, nil
+}
+
+func tlsFromEnv(getenv func(string) string) (*tls.Config, error) {
+	var on bool
+	if value := getenv("KAFKA_TLS"); value != "" {
+		var err error
+		if on, err = strconv.ParseBool(value); err != nil {
+			return nil, fmt.Errorf("KAFKA_TLS=%q: valid is true or false", value)
+		}
+	}
+	if !on {
+		for _, name := range []string{"KAFKA_TLS_CA", "KAFKA_TLS_CERT", "KAFKA_TLS_KEY", "KAFKA_TLS_SERVER_NAME"} {
+			if value := getenv(name); value != "" {
+				return nil, fmt.Errorf("%s=%q has no effect without KAFKA_TLS=true: set that too, or unset %s", name, value, name)
+			}
+		}
+		return nil, nil
+	}
+
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: getenv("KAFKA_TLS_SERVER_NAME")}
+	if file := getenv("KAFKA_TLS_CA"); file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("KAFKA_TLS_CA=%q: %w", file, err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("KAFKA_TLS_CA=%q: there is no certificate in this file; valid is a PEM file", file)
+		}
+	}
+	cert, key := getenv("KAFKA_TLS_CERT"), getenv("KAFKA_TLS_KEY")
+	if (cert == "") != (key == "") {
+		return nil, fmt.Errorf("KAFKA_TLS_CERT=%q, KAFKA_TLS_KEY=%q: valid is both or neither", cert, key)
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("KAFKA_TLS_CERT=%q, KAFKA_TLS_KEY=%q: %w; valid are PEM files that belong together", cert, key, err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
