@@ -57,12 +57,9 @@ func Start(cfg Config) (*Broker, error) {
 }
 
 func (b *Broker) start(cfg Config, log *slog.Logger) error {
-	ln, err := listen(cfg.Addr)
+	ln, err := listen(cfg.Addr, log)
 	if err != nil {
 		return fmt.Errorf("starting the embedded broker: %w", err)
-	}
-	if ln.Addr().String() != cfg.Addr {
-		log.Info("embedded broker's port is taken, using another", "wanted", cfg.Addr, "addr", ln.Addr().String())
 	}
 	known := versions()
 	b.guard = newGuard(ln, known, log)
@@ -95,7 +92,7 @@ func (b *Broker) start(cfg Config, log *slog.Logger) error {
 }
 
 // listen listens on addr, or on a free port of the same host if that port is taken.
-func listen(addr string) (net.Listener, error) {
+func listen(addr string, log *slog.Logger) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, errWindowsAddrInUse) {
 		return ln, err
@@ -104,7 +101,10 @@ func listen(addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if ln, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err == nil {
+		log.Warn("the embedded broker's port is taken, it uses another", "taken", addr, "addr", ln.Addr().String())
+	}
+	return ln, err
 }
 
 // errWindowsAddrInUse is WSAEADDRINUSE: on Windows syscall.EADDRINUSE is an

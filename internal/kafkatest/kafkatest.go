@@ -1,0 +1,173 @@
+// Package kafkatest gives a test a Kafka: a broker, topics of its own, and a
+// proxy in front of any Kafka that makes its connections fail on demand.
+package kafkatest
+
+import (
+	"crypto/rand"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/broker"
+)
+
+// patience is how long a healthy Kafka may take for anything that is asked of
+// it here, on a machine that is busy with other tests.
+const patience = 60 * time.Second
+
+// Broker returns where the test's Kafka is: what KAFKA_BROKER says, or a broker
+// of the test's own, which ends with it.
+func Broker(t testing.TB) string {
+	t.Helper()
+	if brokers := os.Getenv("KAFKA_BROKER"); brokers != "" {
+		return brokers
+	}
+	b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Errorf("closing the embedded broker: %v", err)
+		}
+	})
+	return b.Addr()
+}
+
+// Topic makes a topic with one partition, under a name that no other test has,
+// and deletes it when the test ends.
+func Topic(t testing.TB, brokers string) string {
+	t.Helper()
+	topic := "test-" + strings.Map(topicRune, t.Name()) + "-" + rand.Text()[:8]
+	if len(topic) > 200 { // Kafka allows 249
+		topic = topic[:100] + topic[len(topic)-100:]
+	}
+	create(t, brokers, topic)
+	t.Cleanup(func() {
+		admin, err := newAdmin(brokers)
+		if err == nil {
+			defer admin.Close()
+			err = admin.DeleteTopic(topic)
+		}
+		if err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			t.Logf("topic %s stays: %v", topic, err) // the test may well have ended the broker
+		}
+	})
+	return topic
+}
+
+// topicRune keeps what a topic's name may have.
+func topicRune(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+		return r
+	}
+	return '-'
+}
+
+// Recreate deletes the topic and makes it again at once, with values as its
+// first records: another log under the same name.
+func Recreate(t testing.TB, brokers, topic string, values ...string) {
+	t.Helper()
+	admin, err := newAdmin(brokers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if err := admin.DeleteTopic(topic); err != nil {
+		t.Fatalf("deleting topic %s: %v", topic, err)
+	}
+	create(t, brokers, topic)
+	Produce(t, brokers, topic, values...)
+}
+
+// Produce appends values to the topic's partition 0, in this order.
+func Produce(t testing.TB, brokers, topic string, values ...string) {
+	t.Helper()
+	if len(values) == 0 {
+		return
+	}
+	config := newConfig()
+	config.Producer.RequiredAcks = sarama.WaitForAll
+	config.Producer.Partitioner = sarama.NewManualPartitioner
+	config.Producer.Return.Successes = true
+	config.Producer.Retry.Max = 100 // a topic that was just made may have no leader for a moment
+	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	// The first one goes alone: sarama would let others overtake it if it had to be sent again.
+	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(values[0])}); err != nil {
+		t.Fatalf("producing to %s: %v", topic, err)
+	}
+	var rest []*sarama.ProducerMessage
+	for _, v := range values[1:] {
+		rest = append(rest, &sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(v)})
+	}
+	if err := producer.SendMessages(rest); err != nil {
+		t.Fatalf("producing to %s: %v", topic, err)
+	}
+}
+
+// create makes a topic and waits until its partition has a leader.
+func create(t testing.TB, brokers, topic string) {
+	t.Helper()
+	admin, err := newAdmin(brokers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	within(t, "making topic "+topic, func() error {
+		// An older topic of this name may still be on its way out.
+		return admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: -1}, false)
+	})
+	within(t, "waiting for a leader of "+topic, func() error {
+		found, err := admin.DescribeTopics([]string{topic})
+		switch {
+		case err != nil:
+			return err
+		case found[0].Err != sarama.ErrNoError:
+			return found[0].Err
+		case len(found[0].Partitions) == 0:
+			return errors.New("it has no partition")
+		case found[0].Partitions[0].Err != sarama.ErrNoError:
+			return found[0].Partitions[0].Err
+		}
+		return nil
+	})
+}
+
+// within repeats what fails until it does not, or ends the test.
+func within(t testing.TB, what string, try func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func newAdmin(brokers string) (sarama.ClusterAdmin, error) {
+	return sarama.NewClusterAdmin(strings.Split(brokers, ","), newConfig())
+}
+
+func newConfig() *sarama.Config {
+	config := sarama.NewConfig()
+	config.Version = sarama.V2_8_0_0
+	config.ClientID = "kafkatest"
+	config.ApiVersionsRequest = false
+	config.Net.DialTimeout = 5 * time.Second
+	config.Net.ReadTimeout = 15 * time.Second
+	config.Net.WriteTimeout = 5 * time.Second
+	return config
+}
