@@ -1,10 +1,9 @@
 package broker
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -22,81 +21,93 @@ const (
 	// so this bounds what a small lie costs.
 	maxOtherRequest = 64 << 10
 
-	// maxFetch bounds the answer to one fetch, which kfake builds in memory.
-	maxFetch = 8 * maxMessageBytes
-
-	maxProduceTopics     = 100
-	maxProducePartitions = maxPartitions
+	// maxFetch bounds the answer to one fetch, which kfake builds in memory,
+	// and maxFetchWait how long kfake remembers a fetch that nobody waits for.
+	maxFetch     = 8 * maxMessageBytes
+	maxFetchWait = time.Minute
 )
 
-// apiKeys are the requests that this broker knows: what producers, consumers,
-// groups of consumers and the tools that make and describe topics send. kfake
-// knows more (transactions, share groups, users, quotas, settings at run time),
-// which a chat does not need and which would be more to keep safe.
-func apiKeys() []kmsg.Key {
-	return []kmsg.Key{
-		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetForLeaderEpoch, kmsg.InitProducerID,
+// versions are the requests that this broker knows, each with its newest
+// version, as kfake is to announce them: what producers, consumers, groups of
+// consumers and the tools that make and describe topics send. kfake knows more
+// (transactions, share groups, users, quotas, settings at run time), which a chat
+// does not need and which would be more to keep safe.
+//
+// The versions are those of Kafka 2.3, the last ones without tagged fields:
+// kmsg believes the number of tags, and so four bytes could keep a processor
+// busy for a minute. All clients from then until now still speak them.
+func versions() *kversion.Versions {
+	all, known := kversion.V2_3_0(), new(kversion.Versions)
+	for _, key := range []kmsg.Key{
+		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetForLeaderEpoch,
 		kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.OffsetCommit,
 		kmsg.OffsetFetch, kmsg.DescribeGroups, kmsg.ListGroups, kmsg.DeleteGroups,
-		kmsg.ApiVersions, kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.CreatePartitions, kmsg.DeleteRecords,
-		kmsg.DescribeConfigs, kmsg.DescribeCluster, kmsg.DescribeTopicPartitions,
+		kmsg.ApiVersions, kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.CreatePartitions, kmsg.DeleteRecords, kmsg.DescribeConfigs,
+	} {
+		newest, _ := all.LookupMaxKeyVersion(key.Int16())
+		known.SetMaxKeyVersion(key.Int16(), newest)
 	}
-}
-
-// versions are the api keys with the newest version of each, as kfake is to
-// announce them.
-func versions() *kversion.Versions {
-	known, allowed := kversion.Stable(), new(kversion.Versions)
-	for _, key := range apiKeys() {
-		if v, ok := known.LookupMaxKeyVersion(key.Int16()); ok {
-			allowed.SetMaxKeyVersion(key.Int16(), v)
-		}
-	}
-	return allowed
+	// The one exception: sarama does not ask, and a client of 2.5 or later
+	// sends this one with (no) tags. See initProducerID.
+	known.SetMaxKeyVersion(kmsg.InitProducerID.Int16(), 4)
+	return known
 }
 
 // admit returns the request that kfake may see in place of request (which has
 // no length prefix, and which it may change), or why there is none.
 func admit(request []byte, known *kversion.Versions) ([]byte, error) {
 	r := kbin.Reader{Src: request}
-	key, version := r.Int16(), r.Int16()
+	key, version := kmsg.Key(r.Int16()), r.Int16()
 	r.Int32() // correlation id
 	r.NullableString()
 	if !r.Ok() {
 		return nil, errors.New("a request without a header")
 	}
-	newest, ok := known.LookupMaxKeyVersion(key)
+	header, body := request[:len(request)-len(r.Src)], r.Src
+	newest, ok := known.LookupMaxKeyVersion(key.Int16())
 	if !ok {
 		return nil, fmt.Errorf("api key %d, which this broker does not know", key)
 	}
-	// ApiVersions is how a newer client asks what there is: it is answered in
-	// any version.
-	if version < 0 || version > newest && key != kmsg.ApiVersions.Int16() {
-		return nil, fmt.Errorf("%s version %d, this broker knows up to %d", kmsg.NameForKey(key), version, newest)
+	if key == kmsg.ApiVersions && version > newest {
+		return apiVersions(header), nil
 	}
-	if key != kmsg.Produce.Int16() && len(request) > maxOtherRequest {
-		return nil, fmt.Errorf("a %s request of %d bytes, the largest allowed has %d", kmsg.NameForKey(key), len(request), maxOtherRequest)
+	if version < 0 || version > newest {
+		return nil, fmt.Errorf("%s version %d, this broker knows up to %d", kmsg.NameForKey(key.Int16()), version, newest)
 	}
-	req := kmsg.RequestForKey(key)
+	if key != kmsg.Produce && len(request) > maxOtherRequest {
+		return nil, fmt.Errorf("a %s request of %d bytes, the largest allowed has %d", kmsg.NameForKey(key.Int16()), len(request), maxOtherRequest)
+	}
+	admitted, err := admitBody(key, version, body)
+	if err != nil {
+		return nil, fmt.Errorf("a broken %s request (version %d): %w", kmsg.NameForKey(key.Int16()), version, err)
+	}
+	if key == kmsg.Produce { // large, and changed in place
+		return request, nil
+	}
+	return append(header[:len(header):len(header)], admitted...), nil
+}
+
+// admitBody returns what kfake may see in place of what follows a request's
+// header: what was understood of it, within this broker's bounds.
+func admitBody(key kmsg.Key, version int16, body []byte) ([]byte, error) {
+	req := kmsg.RequestForKey(key.Int16())
 	req.SetVersion(version)
-	if req.IsFlexible() {
-		kmsg.SkipTags(&r)
-		if !r.Ok() {
-			return nil, fmt.Errorf("a %s request with a broken header", kmsg.NameForKey(key))
-		}
-	}
-	header := request[:len(request)-len(r.Src)]
-	if err := decode(req, r.Src); err != nil {
-		return nil, fmt.Errorf("a %s request that does not decode: %w", kmsg.NameForKey(key), err)
-	}
 	switch req := req.(type) {
-	case *kmsg.ProduceRequest:
-		return request, checkProduce(req)
-	case *kmsg.FetchRequest:
-		if req.MaxBytes <= maxFetch {
-			return request, nil
+	case *kmsg.InitProducerIDRequest:
+		if req.IsFlexible() {
+			return initProducerID(req, body)
 		}
-		req.MaxBytes = maxFetch
+	case *kmsg.ProduceRequest:
+		return body, checkProduce(req, body)
+	}
+	if err := req.ReadFrom(body); err != nil {
+		return nil, err
+	}
+	understood := len(req.AppendTo(nil))
+	switch req := req.(type) {
+	case *kmsg.FetchRequest:
+		req.MaxBytes = min(req.MaxBytes, maxFetch)
+		req.MaxWaitMillis = min(req.MaxWaitMillis, int32(maxFetchWait.Milliseconds()))
 	case *kmsg.CreateTopicsRequest:
 		bound(req)
 	case *kmsg.CreatePartitionsRequest:
@@ -105,158 +116,51 @@ func admit(request []byte, known *kversion.Versions) ([]byte, error) {
 				t.Count = 0 // the broker answers INVALID_PARTITIONS
 			}
 		}
-	default:
-		return request, nil
 	}
-	return req.AppendTo(header[:len(header):len(header)]), nil
+	if understood != len(body) {
+		return nil, fmt.Errorf("it has %d bytes, its contents %d", len(body), understood)
+	}
+	return req.AppendTo(nil), nil
 }
 
-// decode is req.ReadFrom, for a body of any origin.
-func decode(req kmsg.Request, body []byte) error {
-	if p, ok := req.(*kmsg.ProduceRequest); ok {
-		if err := countProduce(p, body); err != nil {
-			return err
-		}
-	}
-	return req.ReadFrom(body)
+// apiVersions returns the request for what the broker knows that a client has
+// sent in a version from after its time, with an empty body. The broker answers
+// any such version in the same way, and the client asks again with an older one.
+func apiVersions(header []byte) []byte {
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.SetVersion(3)
+	request := append([]byte{0, byte(kmsg.ApiVersions), 0, byte(req.GetVersion())}, header[4:]...)
+	return req.AppendTo(append(request, 0)) // no tags
 }
 
-// countProduce refuses a Produce request whose arrays announce more than it may
-// hold, before memory is taken for them: only this request may be large.
-func countProduce(req *kmsg.ProduceRequest, body []byte) error {
+// initProducerID decodes a version with tags, and forgets them.
+func initProducerID(req *kmsg.InitProducerIDRequest, body []byte) ([]byte, error) {
 	r := kbin.Reader{Src: body}
-	flexible := req.IsFlexible()
-	count := func() int {
-		if flexible {
-			return int(r.CompactArrayLen())
-		}
-		return int(r.ArrayLen())
+	skipTags(&r)
+	req.TransactionalID = r.CompactNullableString()
+	req.TransactionTimeoutMillis = r.Int32()
+	if req.Version >= 3 {
+		req.ProducerID, req.ProducerEpoch = r.Int64(), r.Int16()
 	}
-	tags := func() {
-		if flexible {
-			kmsg.SkipTags(&r)
-		}
+	skipTags(&r)
+	if err := complete(&r); err != nil {
+		return nil, err
 	}
-	if flexible {
-		r.CompactNullableString()
-	} else if req.Version >= 3 {
-		r.NullableString()
+	return req.AppendTo([]byte{0}), nil
+}
+
+// skipTags is kmsg.SkipTags, except that it ends with the data.
+func skipTags(r *kbin.Reader) {
+	for n := r.Uvarint(); n > 0 && r.Ok(); n-- {
+		r.Uvarint()
+		r.Span(int(r.Uvarint()))
 	}
-	r.Int16()
-	r.Int32()
-	topics := count()
-	if topics > maxProduceTopics {
-		return fmt.Errorf("%d topics", topics)
+}
+
+// complete says whether r has read all of its bytes, and no more than those.
+func complete(r *kbin.Reader) error {
+	if n := len(r.Src); n > 0 {
+		return fmt.Errorf("%d bytes too many", n)
 	}
-	for range topics {
-		switch {
-		case req.Version >= 13:
-			r.Uuid()
-		case flexible:
-			r.CompactString()
-		default:
-			_ = r.String()
-		}
-		partitions := count()
-		if partitions > maxProducePartitions {
-			return fmt.Errorf("%d partitions of one topic", partitions)
-		}
-		for range partitions {
-			r.Int32()
-			if flexible {
-				r.CompactNullableBytes()
-			} else {
-				r.NullableBytes()
-			}
-			tags()
-		}
-		tags()
-	}
-	tags()
 	return r.Complete()
-}
-
-// checkProduce looks into the batches: kfake believes their record count, and
-// would later decode the records without looking.
-func checkProduce(req *kmsg.ProduceRequest) error {
-	for _, t := range req.Topics {
-		for _, p := range t.Partitions {
-			if err := checkBatch(p.Records); err != nil {
-				return fmt.Errorf("a broken batch for partition %d: %w", p.Partition, err)
-			}
-		}
-	}
-	return nil
-}
-
-// Where a batch (version 2) has these fields; the checksum is over everything
-// from checksummed on.
-const (
-	lengthEnd      = 12
-	crcAt          = 17
-	checksummed    = 21
-	maxTimestampAt = 35
-)
-
-// checkBatch checks one batch, and puts the largest timestamp of its records
-// where that belongs, as a real broker does: sarama leaves -1 there, and then
-// no record could be found by its time.
-func checkBatch(b []byte) error {
-	var batch kmsg.RecordBatch
-	if err := batch.ReadFrom(b); err != nil {
-		return err
-	}
-	if batch.Magic != 2 {
-		return nil // the broker refuses it, with an answer that says so
-	}
-	if int(batch.Length) != len(b)-lengthEnd {
-		return fmt.Errorf("%d bytes, but it says %d", len(b)-lengthEnd, batch.Length)
-	}
-	if batch.NumRecords < 1 || batch.LastOffsetDelta != batch.NumRecords-1 {
-		return fmt.Errorf("%d records up to offset %d", batch.NumRecords, batch.LastOffsetDelta)
-	}
-	castagnoli := crc32.MakeTable(crc32.Castagnoli)
-	if batch.CRC != int32(crc32.Checksum(b[checksummed:], castagnoli)) {
-		return errors.New("its checksum is wrong")
-	}
-	if batch.Attributes&7 != 0 {
-		return nil
-	}
-	newest, err := checkRecords(batch.Records, int(batch.NumRecords))
-	if err != nil {
-		return err
-	}
-	if newest += batch.FirstTimestamp; newest != batch.MaxTimestamp {
-		binary.BigEndian.PutUint64(b[maxTimestampAt:], uint64(newest))
-		binary.BigEndian.PutUint32(b[crcAt:], crc32.Checksum(b[checksummed:], castagnoli))
-	}
-	return nil
-}
-
-// checkRecords walks n records, which must be all that there is, and returns
-// the largest timestamp among them (a difference to the batch's first one).
-func checkRecords(records []byte, n int) (newest int64, err error) {
-	all := kbin.Reader{Src: records}
-	for i := range n {
-		r := kbin.Reader{Src: all.Span(int(all.Varint()))}
-		r.Int8() // attributes
-		timestamp := r.Varlong()
-		delta := r.Varint()
-		r.VarintBytes() // key
-		r.VarintBytes() // value
-		for range max(r.VarintArrayLen(), 0) {
-			r.VarintBytes() // key
-			r.VarintBytes() // value
-		}
-		if err := r.Complete(); err != nil || !all.Ok() {
-			return 0, fmt.Errorf("record %d is cut or too long", i)
-		}
-		if int(delta) != i {
-			return 0, fmt.Errorf("record %d says it is number %d", i, delta)
-		}
-		if i == 0 || timestamp > newest {
-			newest = timestamp
-		}
-	}
-	return newest, all.Complete()
 }

@@ -82,7 +82,7 @@ func createTopic(ctx context.Context, addr, topic string) error {
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, 1, 1
 	req := kmsg.NewPtrCreateTopicsRequest()
-	req.SetVersion(4) // the last one whose header is the plain one
+	req.SetVersion(3)
 	req.Topics = append(req.Topics, t)
 	body, err := roundTrip(ctx, addr, req)
 	if err != nil {
