@@ -1,0 +1,156 @@
+package browsertest
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// Value evaluates a JavaScript expression in the tab. A promise is waited for.
+func Value[T any](tab *Tab, expression string) T {
+	tab.t.Helper()
+	ctx, cancel := context.WithTimeout(tab.ctx, patience)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		tab.t.Fatalf("evaluate %s: %v", expression, err)
+	}
+	return value
+}
+
+// Do runs JavaScript in the tab for its effect.
+func (tab *Tab) Do(script string) {
+	tab.t.Helper()
+	tab.do("run "+script, chromedp.Evaluate[chromedp.Void](script, chromedp.EvalAwaitPromise))
+}
+
+// Wait waits until a JavaScript expression is true.
+func (tab *Tab) Wait(what, condition string) {
+	tab.t.Helper()
+	ctx, cancel := context.WithTimeout(tab.ctx, patience)
+	defer cancel()
+	// Asked from outside: timers and animation frames inside a hidden or frozen tab do not run.
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		holds, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+condition+")"))
+		if holds {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tab.t.Fatalf("waited %v for: %s\ncondition: %s\nlast error: %v\nthe page shows:\n%s", patience, what, condition, err, tab.shown())
+		}
+	}
+}
+
+// shown is what a person would see, for a message about a failure.
+func (tab *Tab) shown() string {
+	ctx, cancel := context.WithTimeout(tab.ctx, 5*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.title + "\n" + document.body.innerText`))
+	if err != nil {
+		return err.Error()
+	}
+	return text
+}
+
+// Click clicks the middle of the first element that the selector finds.
+func (tab *Tab) Click(selector string) {
+	tab.t.Helper()
+	tab.do("click "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+}
+
+// Write puts text where the focus is, all at once, as an input method does.
+func (tab *Tab) Write(text string) {
+	tab.t.Helper()
+	tab.do("write", command(input.InsertText, input.InsertTextParams{Text: text}))
+}
+
+// The keys that tests press.
+const (
+	Enter     = kb.Enter
+	Tabulator = kb.Tab
+	ArrowUp   = kb.ArrowUp
+	ArrowDown = kb.ArrowDown
+
+	Shift = kb.ModifierShift
+)
+
+// Press presses and releases a key.
+func (tab *Tab) Press(key string, modifiers ...chromedp.Modifier) {
+	tab.t.Helper()
+	tab.do("press a key", chromedp.KeyEvent(key, chromedp.KeyModifiers(modifiers...)))
+}
+
+// Reload reloads the page, and waits until it is loaded.
+func (tab *Tab) Reload() {
+	tab.t.Helper()
+	tab.do("reload", chromedp.Reload())
+}
+
+// Freeze freezes the tab as a browser does with one that was long in the background: nothing in it runs.
+func (tab *Tab) Freeze() {
+	tab.t.Helper()
+	tab.do("freeze", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateFrozen}))
+}
+
+// Thaw ends Freeze.
+func (tab *Tab) Thaw() {
+	tab.t.Helper()
+	tab.do("thaw", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateActive}))
+}
+
+// Show brings the tab to the front; the others of its window are hidden then.
+func (tab *Tab) Show() {
+	tab.t.Helper()
+	tab.do("bring to front", command(page.BringToFront, cdp.Empty{}))
+}
+
+// Emulate gives the tab a screen of this size in CSS pixels, light or dark.
+func (tab *Tab) Emulate(width, height int64, dark bool) {
+	tab.t.Helper()
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	tab.do("emulate", chromedp.EmulateViewport(width, height),
+		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		}))
+}
+
+// Screenshot writes a picture of the tab to the directory that SCREENSHOTS names. Without it, there are no pictures.
+func (tab *Tab) Screenshot(name string) {
+	tab.t.Helper()
+	dir := os.Getenv("SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(tab.ctx, patience)
+	defer cancel()
+	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		tab.t.Fatalf("take a screenshot: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
+		tab.t.Fatal(err)
+	}
+}
+
+// command is a command of the DevTools protocol whose answer does not matter.
+func command[Parameters, Answer any](name cdp.Command[Parameters, Answer], parameters Parameters) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, target, name, parameters)
+		return chromedp.Void{}, err
+	}
+}
