@@ -115,7 +115,7 @@ const errWindowsAddrInUse = syscall.Errno(10048)
 func (b *Broker) Addr() string { return b.guard.Addr().String() }
 
 // Close ends every connection, writes what is not yet written to the data
-// directory and gives the directory free. It returns when all of that is done.
+// directory and gives the directory free. It may be called again.
 func (b *Broker) Close() error {
 	if b.guard != nil {
 		b.guard.Close()

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,15 +14,15 @@ type dirLock struct{ f *os.File }
 // lockDir makes dir if it is missing, and locks it.
 func lockDir(dir string) (*dirLock, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("making the data directory: %w", err)
+		return nil, fmt.Errorf("making the data directory %s: %w", dir, err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("locking the data directory: %w", err)
+		return nil, fmt.Errorf("locking the data directory %s: %w", dir, err)
 	}
 	ok, err := tryLock(f)
 	if err == nil && !ok {
-		err = fmt.Errorf("another process is using it")
+		err = errors.New("another process is using it")
 	}
 	if err != nil {
 		f.Close()
@@ -31,5 +32,10 @@ func lockDir(dir string) (*dirLock, error) {
 }
 
 // unlock leaves the file there: removing it would let a third process lock a
-// new file of that name while the second one waits for this one.
-func (l *dirLock) unlock() error { return l.f.Close() }
+// new file of that name beside one that has this file open.
+func (l *dirLock) unlock() error {
+	if err := l.f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("unlocking the data directory: %w", err)
+	}
+	return nil
+}
