@@ -1,0 +1,127 @@
+// Package config reads the chat server's environment. A value that cannot be read stops the
+// start with a sentence that names the variable, the value and what would be valid.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"kafkachat/internal/kafka"
+)
+
+// Config is the chat server's configuration. It does not change after Load.
+type Config struct {
+	Port           int    // of the page and the websocket; 0 takes a free one
+	Topic          string // of the chat
+	Pod            string // this server's name
+	Cluster        *kafka.Cluster
+	Embedded       bool   // no Kafka is named: run one inside
+	EmbeddedAddr   string // where it listens
+	DataDir        string // of the embedded broker; "" keeps its records in memory
+	LogBytes       int    // of the frame log
+	PublishTimeout time.Duration
+	DrainTimeout   time.Duration
+	LogLevel       slog.Level
+}
+
+// A Variable is an environment variable that Load reads.
+type Variable struct {
+	Name, Default, Meaning string
+	set                    func(c *Config, value string) error
+}
+
+// Variables lists what Load reads, besides what kafka.Variables lists.
+func Variables() []Variable {
+	return []Variable{
+		{"PORT", "8000", "port of the page and the websocket", func(c *Config, v string) (err error) {
+			c.Port, err = integer(v, 0, 65535)
+			return err
+		}},
+		{"TOPIC", kafka.DefaultTopic, "topic of the chat", func(c *Config, v string) error {
+			c.Topic = v
+			return nil // Kafka says what a name may be
+		}},
+		{"POD_NAME", "podname, then the host name", "this server's name, shown in the page", func(c *Config, v string) error {
+			c.Pod = v
+			return nil
+		}},
+		{"EMBEDDED_ADDR", "127.0.0.1:9092", "where the embedded broker listens, if KAFKA_BROKER is not set", func(c *Config, v string) error {
+			c.EmbeddedAddr = v
+			return nil // the broker says what is wrong with it
+		}},
+		{"DATA_DIR", "none: records are kept in memory", "folder for the embedded broker's records", func(c *Config, v string) error {
+			c.DataDir = v
+			return nil
+		}},
+		{"LOG_BYTES", "16777216", "memory for messages ready to be sent, shared by all clients", func(c *Config, v string) (err error) {
+			c.LogBytes, err = integer(v, 64<<10, 1<<40)
+			return err
+		}},
+		{"PUBLISH_TIMEOUT", "10s", "how long a client without chat.v1 waits for Kafka before it is cut off", func(c *Config, v string) (err error) {
+			c.PublishTimeout, err = duration(v, time.Second, time.Hour)
+			return err
+		}},
+		{"DRAIN_TIMEOUT", "30s", "how long a stopping server may take to send its clients away", func(c *Config, v string) (err error) {
+			c.DrainTimeout, err = duration(v, time.Second, time.Hour)
+			return err
+		}},
+		{"LOG_LEVEL", "info", "debug, info, warn or error", func(c *Config, v string) error {
+			if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {
+				return fmt.Errorf("valid are debug, info, warn and error")
+			}
+			return nil
+		}},
+	}
+}
+
+// Load reads the environment.
+func Load(getenv func(string) string) (*Config, error) {
+	cluster, err := kafka.FromEnv(getenv)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{
+		Port: 8000, Topic: kafka.DefaultTopic, Pod: getenv("podname"), // as the lab spells it
+		Cluster: cluster, Embedded: getenv("KAFKA_BROKER") == "", EmbeddedAddr: "127.0.0.1:9092",
+		LogBytes: 16 << 20, PublishTimeout: 10 * time.Second, DrainTimeout: 30 * time.Second,
+	}
+	for _, v := range Variables() {
+		value := strings.TrimSpace(getenv(v.Name))
+		if value == "" {
+			continue
+		}
+		if err := v.set(c, value); err != nil {
+			return nil, fmt.Errorf("%s=%q: %w", v.Name, value, err)
+		}
+	}
+	if c.Pod == "" {
+		if c.Pod, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("POD_NAME is not set and this machine does not say its name: %w", err)
+		}
+	}
+	if c.DataDir != "" && !c.Embedded {
+		return nil, fmt.Errorf("DATA_DIR=%q is for the embedded broker, which KAFKA_BROKER=%q turns off: unset one of them",
+			c.DataDir, getenv("KAFKA_BROKER"))
+	}
+	return c, nil
+}
+
+func integer(v string, low, high int) (int, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < low || n > high {
+		return 0, fmt.Errorf("valid is a whole number from %d to %d", low, high)
+	}
+	return n, nil
+}
+
+func duration(v string, low, high time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < low || d > high {
+		return 0, fmt.Errorf("valid is a time from %s to %s, such as 10s or 1m30s", low, high)
+	}
+	return d, nil
+}

@@ -1,0 +1,294 @@
+// Package framelog is a pod's memory: a bounded, append-only log of ready-made bytes.
+//
+// Each entry has the offset and the sum of the record that it was made from, and one
+// frame for each track (a track is one encoding; all connections that speak it share its
+// bytes). A reader is only an offset: it asks for everything from there on, and gets it as
+// one slice of contiguous bytes, so a reader that is k entries behind needs one write.
+//
+// The package knows bytes and offsets, and nothing of what they mean.
+package framelog
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sync"
+)
+
+// ErrEvicted says that the log no longer holds what a reader asked for.
+var ErrEvicted = errors.New("framelog: the offset is older than the log")
+
+// An Entry identifies a record: its offset, and a sum over its content that tells it from
+// another record with the same offset in another log.
+type Entry struct {
+	Offset int64
+	Sum    uint32
+}
+
+// A Place is where an entry lies, seen from a log.
+type Place int
+
+const (
+	Here      Place = iota // in the log, or directly before its start: what follows it is complete
+	Before                 // older than the log's start: something between them is missing
+	Ahead                  // not read yet: it may still come
+	Elsewhere              // this offset is another record, or none: the entry is of another log
+)
+
+// Log is safe for concurrent use by one appender and any number of readers.
+//
+// Invariants: offsets grow, with holes (transaction markers, dropped copies, compaction).
+// Bytes that a reader was given never change, and their memory is never used again for
+// other bytes, so a slow reader may hold them as long as it likes.
+type Log struct {
+	limit     int // bytes: frames and index; the newest chunk is kept whatever its size
+	chunkSize int // bytes at which a chunk is full: limit/64, so eviction goes in small steps
+	tracks    int
+
+	// mu guards the following. It is held for a search and a few loads and stores, or for
+	// the copy of one frame, never during I/O.
+	mu     sync.RWMutex
+	chunks []*chunk
+	bytes  int    // sum of the chunks' sizes
+	start  int64  // every record from here on that was appended is in chunks
+	end    int64  // the offset after the last entry
+	before *Entry // the record directly before start; nil if it is not known
+}
+
+// A chunk is the unit of eviction. Its slices only grow; a grown slice has new memory, and
+// readers keep the old one.
+type chunk struct {
+	entries []Entry
+	frames  [][]byte // one a track: the frames of all entries, back to back
+	ends    [][]int  // one a track: where the frame of each entry ends in frames
+}
+
+const (
+	chunksPerLog = 64
+	minChunkSize = 4 << 10 // bytes
+	wordSize     = 8       // bytes of an int in ends
+	entrySize    = 16      // bytes of an Entry in entries
+)
+
+// New returns an empty log of entries from offset start on, with at most limit bytes
+// (frames, index and the spare capacity of both) and one frame a track for each entry.
+func New(limit, tracks int, start int64) *Log {
+	l := &Log{limit: limit, chunkSize: max(limit/chunksPerLog, minChunkSize), tracks: tracks, start: start, end: start}
+	if start == 0 {
+		// Nothing can come before offset 0, so a reader who has seen nothing misses nothing.
+		l.before = &Entry{Offset: -1}
+	}
+	return l
+}
+
+// Append adds an entry, with one frame for each track; an empty frame is allowed. The frames
+// are copied. The entry's offset must not be below End: it panics, because a log out of order
+// would be worse than no log.
+func (l *Log) Append(e Entry, frames ...[]byte) {
+	if len(frames) != l.tracks {
+		panic("framelog: an entry needs one frame for each track")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.Offset < l.end {
+		panic("framelog: entry appended out of order")
+	}
+	last := len(l.chunks) - 1
+	if last < 0 || l.chunks[last].size() >= l.chunkSize {
+		l.chunks = append(l.chunks, l.newChunk())
+		last++
+	}
+	c := l.chunks[last]
+	was := c.size()
+	c.entries = append(c.entries, e)
+	for t, frame := range frames {
+		c.frames[t] = append(c.frames[t], frame...)
+		c.ends[t] = append(c.ends[t], len(c.frames[t]))
+	}
+	l.bytes += c.size() - was
+	l.end = e.Offset + 1
+	for l.bytes > l.limit && len(l.chunks) > 1 {
+		l.evict()
+	}
+}
+
+// Skip says that the record e was read but is not to be shown: the log begins after it.
+// It may be called only before the first Append.
+func (l *Log) Skip(e Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.chunks) > 0 {
+		panic("framelog: skip after append")
+	}
+	l.start, l.end, l.before = e.Offset+1, e.Offset+1, &e
+}
+
+func (l *Log) evict() {
+	c := l.chunks[0]
+	l.chunks = slices.Delete(l.chunks, 0, 1)
+	l.bytes -= c.size()
+	e := c.entries[len(c.entries)-1]
+	l.start, l.before = e.Offset+1, &e
+}
+
+// Bounds returns the offset from which on the log is complete and the offset after its last
+// entry.
+func (l *Log) Bounds() (start, end int64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.start, l.end
+}
+
+// Size returns the bytes that the log holds and the number of its entries.
+func (l *Log) Size() (bytes, entries int) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, c := range l.chunks {
+		entries += len(c.entries)
+	}
+	return l.bytes, entries
+}
+
+// Read returns the frames of one track with from <= offset < to as one slice, as far as
+// they are contiguous in memory, how many there are, and the offset to go on from; that is
+// to once everything before it has been returned. The bytes must not be written to. It does
+// not allocate. The error is ErrEvicted, or nil.
+func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64, err error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if from < l.start {
+		return nil, 0, from, ErrEvicted
+	}
+	to = min(to, l.end)
+	if from >= to {
+		return nil, 0, from, nil
+	}
+	at := l.chunkAt(from)
+	c := l.chunks[at]
+	first, last := c.search(from), len(c.entries)
+	next = to
+	if c.entries[last-1].Offset >= to {
+		last = c.search(to)
+	} else if at+1 < len(l.chunks) {
+		next = min(to, l.chunks[at+1].entries[0].Offset)
+	}
+	if first >= last {
+		return nil, 0, next, nil
+	}
+	return c.slice(track, first, last), last - first, next, nil
+}
+
+// Newest returns the offset from which on the newest n entries lie (fewer if there are
+// fewer).
+func (l *Log) Newest(n int) int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if n <= 0 {
+		return l.end
+	}
+	for i := len(l.chunks) - 1; i >= 0; i-- {
+		entries := l.chunks[i].entries
+		if n <= len(entries) {
+			return entries[len(entries)-n].Offset
+		}
+		n -= len(entries)
+	}
+	return l.start
+}
+
+// Locate says where e lies.
+func (l *Log) Locate(e Entry) Place {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	switch {
+	case l.before != nil && e.Offset == l.before.Offset:
+		if e.Sum == l.before.Sum {
+			return Here
+		}
+		return Elsewhere
+	case e.Offset < l.start:
+		return Before
+	case e.Offset >= l.end:
+		return Ahead
+	}
+	c := l.chunks[l.chunkAt(e.Offset)]
+	if i := c.search(e.Offset); i < len(c.entries) && c.entries[i] == e {
+		return Here
+	}
+	return Elsewhere
+}
+
+// Preceding returns the last entry before offset, if it is known: the position of a reader
+// that starts at offset.
+func (l *Log) Preceding(offset int64) (Entry, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for at := l.chunkAt(offset); at >= 0; at-- {
+		if at >= len(l.chunks) {
+			continue
+		}
+		if i := l.chunks[at].search(offset); i > 0 {
+			return l.chunks[at].entries[i-1], true
+		}
+	}
+	if l.before != nil && l.before.Offset < offset {
+		return *l.before, true
+	}
+	return Entry{}, false
+}
+
+// chunkAt returns the index of the last chunk that begins at or before offset, or 0.
+func (l *Log) chunkAt(offset int64) int {
+	// Readers are nearly always at the end.
+	if n := len(l.chunks); n > 0 && l.chunks[n-1].entries[0].Offset <= offset {
+		return n - 1
+	}
+	at, found := slices.BinarySearchFunc(l.chunks, offset, func(c *chunk, offset int64) int {
+		return cmp.Compare(c.entries[0].Offset, offset)
+	})
+	if !found && at > 0 {
+		at--
+	}
+	return at
+}
+
+// newChunk returns an empty chunk with room for about as much as the one before it took.
+func (l *Log) newChunk() *chunk {
+	c := &chunk{frames: make([][]byte, l.tracks), ends: make([][]int, l.tracks)}
+	if n := len(l.chunks); n > 0 {
+		full := l.chunks[n-1]
+		c.entries = make([]Entry, 0, len(full.entries))
+		for t := range c.frames {
+			c.frames[t] = make([]byte, 0, min(len(full.frames[t]), l.chunkSize))
+			c.ends[t] = make([]int, 0, len(full.ends[t]))
+		}
+	}
+	return c
+}
+
+// size is the memory that the chunk holds, spare capacity included.
+func (c *chunk) size() int {
+	n := cap(c.entries) * entrySize
+	for t := range c.frames {
+		n += cap(c.frames[t]) + cap(c.ends[t])*wordSize
+	}
+	return n
+}
+
+// search returns the index of the first entry at or after offset.
+func (c *chunk) search(offset int64) int {
+	i, _ := slices.BinarySearchFunc(c.entries, offset, func(e Entry, offset int64) int {
+		return cmp.Compare(e.Offset, offset)
+	})
+	return i
+}
+
+// slice returns the frames of the entries first to last-1. Its capacity ends with it, so
+// that nobody can append into the log.
+func (c *chunk) slice(track, first, last int) []byte {
+	begin, end := 0, c.ends[track][last-1]
+	if first > 0 {
+		begin = c.ends[track][first-1]
+	}
+	return c.frames[track][begin:end:end]
+}

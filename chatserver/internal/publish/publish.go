@@ -1,0 +1,318 @@
+// Package publish brings one message to the topic and back: it is published when this pod has
+// read it back from the topic, not when a producer says so.
+//
+// sarama's producer cannot be believed under faults: it was measured to acknowledge what is
+// not in the log, and to send again what is. So it is used without retries of its own, one copy
+// of a message in it at a time, and a message is sent again only when the log, read up to its
+// end, does not have it.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/kafka"
+)
+
+// A Log is the pod's copy of the topic.
+type Log interface {
+	// Find returns the offset of the record with this id that is shown, if it has been read and
+	// is still in the dedupe window.
+	Find(id string) (shown int64, ok bool)
+	// Next is the offset after the last record that has been read.
+	Next() int64
+	// Reached says whether everything before end has been read.
+	Reached(end int64) bool
+}
+
+// An End asks the broker where the topic ends, after the call.
+type End func(ctx context.Context) (int64, error)
+
+// Rejected is the error for a message that Kafka refused for good: it is not in the topic.
+type Rejected struct{ cause error }
+
+func (r *Rejected) Error() string { return "Kafka refused the message: " + r.cause.Error() }
+func (r *Rejected) Unwrap() error { return r.cause }
+
+// Publisher is shared by all connections of a pod. Its methods may be called by anybody.
+type Publisher struct {
+	cluster  *kafka.Cluster
+	clientID string
+	tail     Log
+	end      End
+	onChange func(up bool)
+	log      *slog.Logger
+
+	count     atomic.Int64 // of waiters, so that Read costs nothing while nobody waits
+	unsettled chan *waiter
+
+	mu       sync.Mutex // guards the following; held for a few map operations
+	current  *generation
+	closed   bool
+	epoch    int // of the log: how many resets there were
+	waiters  map[string][]*waiter
+	expected map[int64]*waiter // by the offset that the producer gave
+	next     int64             // the offset that Read is to be called with next, unless there is a hole
+	up       bool              // what onChange was told last
+	retired  sync.WaitGroup    // generations that are being closed
+}
+
+// A waiter is one call of Publish.
+type waiter struct {
+	id      string
+	offset  int64         // key in expected; -1: none
+	seen    chan int64    // capacity 1: the offset of the record that is shown
+	lost    chan struct{} // capacity 1: the record is not where the producer said
+	settled chan struct{} // capacity 1: everything that was in the topic has been read
+}
+
+// New returns a publisher; it works while Run runs. onChange is called when sending begins to
+// fail, and when it works again.
+func New(cluster *kafka.Cluster, clientID string, tail Log, end End, onChange func(up bool), log *slog.Logger) *Publisher {
+	return &Publisher{
+		cluster: cluster, clientID: clientID, tail: tail, end: end, onChange: onChange, log: log,
+		unsettled: make(chan *waiter, 1024),
+		waiters:   make(map[string][]*waiter),
+		expected:  make(map[int64]*waiter),
+		up:        true,
+	}
+}
+
+// Publish sends the record with this id and returns its offset when it has been read back. If
+// the log has the id already, it returns the offset of that record and sends nothing.
+//
+// Send is called with a producer, as often as needed, never twice at a time. Publish waits as
+// long as ctx allows; if ctx ends first the record may still appear. A *Rejected error says
+// that it will not.
+func (p *Publisher) Publish(ctx context.Context, id string, send func(sarama.SyncProducer) (partition int32, offset int64, err error)) (int64, error) {
+	w := p.register(id)
+	defer p.unregister(w)
+	// Registered first, looked up second: what is read in between is seen by one or the other.
+	if shown, ok := p.tail.Find(id); ok {
+		return shown, nil
+	}
+	for {
+		epoch, offset, err := p.send(ctx, send)
+		switch {
+		case permanent(err):
+			return 0, &Rejected{err}
+		case ctx.Err() != nil && err != nil:
+			return 0, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
+		case err != nil:
+			p.log.Debug("message not acknowledged", "err", err)
+		case p.expect(w, epoch, offset):
+			select {
+			case shown := <-w.seen:
+				return shown, nil
+			case <-w.lost:
+				p.log.Warn("acknowledged message is not in the topic", "offset", offset)
+			case <-ctx.Done():
+				return 0, fmt.Errorf("waiting for the message to come back: %w", ctx.Err())
+			}
+		}
+		// It may be in the topic all the same. Only the topic can tell.
+		select {
+		case p.unsettled <- w:
+		case <-ctx.Done():
+		}
+		select {
+		case shown := <-w.seen:
+			return shown, nil
+		case <-w.settled:
+			if shown, ok := p.tail.Find(id); ok {
+				return shown, nil
+			}
+		case <-ctx.Done():
+			return 0, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
+		}
+	}
+}
+
+// permanent says whether trying again cannot help.
+func permanent(err error) bool {
+	var configuration sarama.ConfigurationError
+	if errors.As(err, &configuration) {
+		return true // sarama found the message too large, and did not send it
+	}
+	for _, target := range []sarama.KError{
+		sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidMessageSize, sarama.ErrInvalidTimestamp,
+		sarama.ErrTopicAuthorizationFailed, sarama.ErrPolicyViolation, sarama.ErrInvalidRecord,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Publisher) register(id string) *waiter {
+	w := &waiter{
+		id: id, offset: -1,
+		seen: make(chan int64, 1), lost: make(chan struct{}, 1), settled: make(chan struct{}, 1),
+	}
+	p.count.Add(1)
+	p.mu.Lock()
+	p.waiters[id] = append(p.waiters[id], w)
+	p.mu.Unlock()
+	return w
+}
+
+func (p *Publisher) unregister(w *waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count.Add(-1)
+	p.unexpect(w)
+	others := p.waiters[w.id][:0]
+	for _, o := range p.waiters[w.id] {
+		if o != w {
+			others = append(others, o)
+		}
+	}
+	if len(others) == 0 {
+		delete(p.waiters, w.id)
+	} else {
+		p.waiters[w.id] = others
+	}
+}
+
+// expect notes where the producer says that the record is. It is false if the log is not the one
+// that the record was sent to.
+func (p *Publisher) expect(w *waiter, epoch int, offset int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if epoch != p.epoch {
+		return false
+	}
+	w.offset = offset
+	p.expected[offset] = w
+	// Noted first, compared second, like the id.
+	if p.tail.Next() > offset {
+		if shown, ok := p.tail.Find(w.id); ok {
+			tell(w.seen, shown)
+		} else {
+			tell(w.lost, struct{}{})
+		}
+	}
+	return true
+}
+
+func (p *Publisher) unexpect(w *waiter) {
+	if p.expected[w.offset] == w {
+		delete(p.expected, w.offset)
+	}
+	w.offset = -1
+}
+
+// Read says that the record at offset has been read, and that the one that is shown for its id
+// ("" for none) is at offset shown. It is called by one goroutine, in the order of the log,
+// after the log has the record.
+func (p *Publisher) Read(id string, offset, shown int64) {
+	if p.count.Load() == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.waiters[id] {
+		tell(w.seen, shown)
+	}
+	if w := p.expected[offset]; w != nil {
+		p.unexpect(w)
+		if w.id != id {
+			tell(w.lost, struct{}{})
+		}
+	}
+	if offset != p.next && len(p.expected) > 0 { // a hole, or nobody waited for a while
+		for o, w := range p.expected {
+			if o < offset {
+				p.unexpect(w)
+				tell(w.lost, struct{}{})
+			}
+		}
+	}
+	p.next = offset + 1
+}
+
+// Reset says that the topic is another log now: what was sent may be in neither.
+func (p *Publisher) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.epoch++
+	clear(p.expected)
+	for _, same := range p.waiters {
+		for _, w := range same {
+			w.offset = -1
+			tell(w.lost, struct{}{})
+		}
+	}
+}
+
+// tell sends v unless there is a value already, which says the same.
+func tell[T any](c chan T, v T) {
+	select {
+	case c <- v:
+	default:
+	}
+}
+
+// settle answers those whose send failed when everything that was in the topic after that has
+// been read, so that they know whether to send again. It runs until ctx ends.
+func (p *Publisher) settle(ctx context.Context) {
+	for {
+		var batch []*waiter
+		select {
+		case w := <-p.unsettled:
+			batch = append(batch, w)
+		case <-ctx.Done():
+			return
+		}
+		for range len(p.unsettled) {
+			batch = append(batch, <-p.unsettled)
+		}
+		// A pause also keeps a topic that cannot be written to from being hammered.
+		if !pause(ctx, settlePause) {
+			return
+		}
+		epoch := p.epochNow()
+		end, err := p.end(ctx)
+		if err != nil {
+			return // ctx has ended
+		}
+		for !p.tail.Reached(end) && epoch == p.epochNow() {
+			if !pause(ctx, settlePoll) {
+				return
+			}
+		}
+		for _, w := range batch {
+			tell(w.settled, struct{}{})
+		}
+	}
+}
+
+const (
+	settlePause = 50 * time.Millisecond
+	settlePoll  = 10 * time.Millisecond // only after a fault, and one poll for all that wait
+)
+
+func (p *Publisher) epochNow() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.epoch
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
