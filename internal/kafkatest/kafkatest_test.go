@@ -12,28 +12,31 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// values reads n records of partition 0 from its start.
-func values(t *testing.T, brokers, topic string, n int) []string {
+// values reads n records of partition 0 from its start; fewer if the test has failed.
+func values(t *testing.T, brokers, topic string, n int) (got []string) {
 	t.Helper()
-	config := sarama.NewConfig()
-	config.Version = sarama.V2_8_0_0
+	config := newConfig()
+	config.Metadata.Retry.Max = 10
 	consumer, err := sarama.NewConsumer(strings.Split(brokers, ","), config)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return nil
 	}
 	defer consumer.Close()
 	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return nil
 	}
 	defer partition.Close()
-	var got []string
+	timeout := time.After(60 * time.Second)
 	for len(got) < n {
 		select {
 		case m := <-partition.Messages():
 			got = append(got, string(m.Value))
-		case <-time.After(30 * time.Second):
-			t.Fatalf("only %d records of %d came: %q", len(got), n, got)
+		case <-timeout:
+			t.Errorf("only %d records of %d came: %q", len(got), n, got)
+			return got
 		}
 	}
 	return got

@@ -1,0 +1,245 @@
+package kafkatest
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Proxy stands between clients and a Kafka, of one broker or several, and makes
+// their connections fail as a test wishes. As long as it is told nothing, it
+// passes everything on unchanged and in order, except for the brokers'
+// addresses: it has a listener for each broker that Kafka speaks of, and puts
+// its own addresses into the answers, so that clients stay behind the proxy.
+//
+// It speaks plain text only. Its methods may be called at any time.
+type Proxy struct {
+	t      testing.TB
+	addr   string
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // of all goroutines
+
+	mu        sync.Mutex              // guards what follows
+	listeners map[string]net.Listener // by the broker's address
+	conns     map[*conn]struct{}
+	opened    int // connections until now
+	refusing  bool
+	paused    Direction
+	resumed   chan struct{} // closed, and made anew, when paused changes
+
+	faultMu sync.Mutex // held while fault runs: its calls come one at a time
+	fault   func(Request) Action
+}
+
+// Request is one request of a client, as a fault sees it.
+type Request struct {
+	Key    kmsg.Key
+	Client string       // the client id
+	Conn   int          // which connection it came by: 0 is the proxy's first one
+	N      int          // its number among the requests of that connection, from 0
+	Body   kmsg.Request // nil if the key is unknown
+}
+
+// Action is what happens to a request. The zero value passes it on, and its
+// answer back.
+type Action struct {
+	Delay     time.Duration // wait before passing it on; what comes behind it on its connection waits too
+	CutBefore bool          // cut the connection instead of passing it on: Kafka never sees it
+	NotLeader bool          // only Produce and Fetch: answer NOT_LEADER_OR_FOLLOWER instead of passing it on
+
+	DelayAnswer time.Duration   // wait before passing the answer back; the answers behind it wait too
+	HoldAnswer  <-chan struct{} // the same, until this is closed
+	CutAfter    bool            // cut the connection instead of passing the answer back: Kafka has done what was asked
+}
+
+// Direction is a set of directions.
+type Direction int
+
+const (
+	Requests Direction = 1 << iota // from clients to Kafka
+	Answers                        // from Kafka to clients
+	Both     = Requests | Answers
+)
+
+// NewProxy returns a proxy in front of brokers (host:port, several with
+// commas), which ends with the test.
+func NewProxy(t testing.TB, brokers string) *Proxy {
+	t.Helper()
+	p := &Proxy{t: t, listeners: make(map[string]net.Listener), conns: make(map[*conn]struct{}), resumed: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	t.Cleanup(p.close)
+	var addrs []string
+	for broker := range strings.SplitSeq(brokers, ",") {
+		addr, err := p.listen(broker)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, addr)
+	}
+	p.addr = strings.Join(addrs, ",")
+	return p
+}
+
+// Addr is what clients take for Kafka's brokers: host:port, several with commas.
+func (p *Proxy) Addr() string { return p.addr }
+
+// SetFault makes fault decide about each request from now on; nil decides for
+// the zero Action. Its calls come one at a time, so it may count; it must not
+// wait.
+func (p *Proxy) SetFault(fault func(Request) Action) {
+	p.faultMu.Lock()
+	defer p.faultMu.Unlock()
+	p.fault = fault
+}
+
+// CutEach is a fault that cuts every connection after a number of requests that
+// lies in [from, to] and depends on the seed and the connection's number only.
+func CutEach(seed uint64, from, to int) func(Request) Action {
+	return func(r Request) Action {
+		limit := from + rand.New(rand.NewPCG(seed, uint64(r.Conn))).IntN(to-from+1)
+		return Action{CutBefore: r.N >= limit}
+	}
+}
+
+// Cut ends all connections. New ones may be made at once.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	conns := p.conns
+	p.conns = make(map[*conn]struct{})
+	p.mu.Unlock()
+	for c := range conns {
+		c.cut()
+	}
+}
+
+// Refuse says whether new connections end as soon as they are made. Existing
+// ones stay.
+func (p *Proxy) Refuse(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusing = on
+}
+
+// Pause stops what flows in these directions. Connections stay open, and new
+// ones can be made: that is what clients see of a broker that hangs.
+func (p *Proxy) Pause(d Direction) { p.pause(d) }
+
+// Resume lets everything flow again. Nothing was lost.
+func (p *Proxy) Resume() { p.pause(0) }
+
+func (p *Proxy) pause(d Direction) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = d
+	close(p.resumed)
+	p.resumed = make(chan struct{})
+}
+
+// Conns is the number of connections that are open.
+func (p *Proxy) Conns() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
+
+func (p *Proxy) close() {
+	p.cancel()
+	p.mu.Lock()
+	for _, ln := range p.listeners {
+		ln.Close()
+	}
+	p.mu.Unlock()
+	p.Cut()
+	p.wg.Wait()
+}
+
+// listen returns the proxy's address for the broker at target.
+func (p *Proxy) listen(target string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ln, ok := p.listeners[target]; ok {
+		return ln.Addr().String(), nil
+	}
+	if err := p.ctx.Err(); err != nil {
+		return "", err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	p.listeners[target] = ln
+	p.wg.Go(func() { p.accept(ln, target) })
+	return ln.Addr().String(), nil
+}
+
+// accept serves one listener until it is closed.
+func (p *Proxy) accept(ln net.Listener, target string) {
+	for {
+		client, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		p.wg.Go(func() { p.serve(client, target) })
+	}
+}
+
+// serve serves one connection to its end.
+func (p *Proxy) serve(client net.Conn, target string) {
+	defer client.Close()
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	c := &conn{proxy: p, client: client, ctx: ctx, cancel: cancel, expected: make(chan expected, 1000), answers: make(chan []byte)}
+	p.mu.Lock()
+	if p.refusing || p.ctx.Err() != nil {
+		p.mu.Unlock()
+		return
+	}
+	c.number = p.opened
+	p.opened++
+	p.conns[c] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.conns, c)
+		p.mu.Unlock()
+	}()
+	var err error
+	if c.broker, err = new(net.Dialer).DialContext(ctx, "tcp", target); err != nil {
+		return
+	}
+	c.run()
+}
+
+// pass waits until d is not paused.
+func (p *Proxy) pass(ctx context.Context, d Direction) error {
+	for {
+		p.mu.Lock()
+		paused, resumed := p.paused&d != 0, p.resumed
+		p.mu.Unlock()
+		if !paused {
+			return nil
+		}
+		select {
+		case <-resumed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// decide asks the fault.
+func (p *Proxy) decide(r Request) Action {
+	p.faultMu.Lock()
+	defer p.faultMu.Unlock()
+	if p.fault == nil {
+		return Action{}
+	}
+	return p.fault(r)
+}
