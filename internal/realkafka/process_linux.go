@@ -1,9 +1,13 @@
 package realkafka
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // dieWithParent has the kernel kill the process when the test process ends, even by SIGKILL. Its own process group keeps
@@ -12,5 +16,36 @@ func dieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-func pause(p *os.Process) error  { return p.Signal(syscall.SIGSTOP) }
+// pause returns when every thread has stopped: one that runs on a busy machine for a moment more could still answer.
+func pause(p *os.Process) error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for {
+		stopped, err := allStopped(p.Pid)
+		if stopped || err != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func allStopped(pid int) (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false, os.ErrProcessDone
+	}
+	for _, stat := range threads {
+		line, err := os.ReadFile(stat)
+		if err != nil {
+			continue // the thread has ended
+		}
+		// "1234 (name of the thread) T ...": the name may have parentheses too
+		if state := line[bytes.LastIndexByte(line, ')')+1:]; !bytes.HasPrefix(state, []byte(" T")) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 func resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
