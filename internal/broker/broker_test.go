@@ -191,6 +191,33 @@ func TestTopicsAreBounded(t *testing.T) {
 	}
 }
 
+func TestBoundsHoldAfterRestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := start(t, broker.Config{DataDir: dir})
+	admin, err := sarama.NewClusterAdmin([]string{first.Addr()}, newConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	small := "65536"
+	if err := admin.CreateTopic("chat", &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: map[string]*string{
+		"retention.bytes": &small, "segment.bytes": &small}}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, broker.Config{DataDir: dir, Topic: "chat"})
+	produce(t, again.Addr(), newConfig(), "chat", slices.Repeat([]string{strings.Repeat("x", 32<<10)}, 20)...)
+	client := newClient(t, again.Addr())
+	for deadline := time.Now().Add(10 * time.Second); offset(t, client, "chat", sarama.OffsetOldest) < 18; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a topic that was loaded from disk keeps everything")
+		}
+	}
+}
+
 func TestManyIdleConnections(t *testing.T) {
 	b := start(t, broker.Config{Topic: "chat"})
 	client := newClient(t, b.Addr())
