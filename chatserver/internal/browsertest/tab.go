@@ -89,7 +89,20 @@ const (
 // Press presses and releases a key.
 func (tab *Tab) Press(key string, modifiers ...chromedp.Modifier) {
 	tab.t.Helper()
-	tab.do("press a key", chromedp.KeyEvent(key, chromedp.KeyModifiers(modifiers...)))
+	for _, event := range kb.Encode([]rune(key)[0]) {
+		switch event.Type {
+		case kb.KeyChar:
+			continue
+		case kb.KeyDown:
+			// One event for the key and what it types: a page that handles the key then prevents the typing, as with a
+			// real keyboard. A separate "char" event would type in any case.
+			if key == Enter {
+				event.Text = key
+			}
+		}
+		chromedp.KeyModifiers(modifiers...)(event)
+		tab.do("press a key", command(input.DispatchKeyEvent, *event))
+	}
 }
 
 // Reload reloads the page, and waits until it is loaded.
