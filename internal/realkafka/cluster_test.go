@@ -97,7 +97,6 @@ func TestFurtherListenersAndAdvertisedAddress(t *testing.T) {
 		Properties: map[string]string{
 			"sasl.enabled.mechanisms":                            "SCRAM-SHA-256",
 			"listener.name.login.scram-sha-256.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
-			"sasl.mechanism.inter.broker.protocol":               "PLAIN",
 		},
 		Format: []string{"--add-scram", "SCRAM-SHA-256=[name=ann,password=secret]"},
 	})
@@ -110,6 +109,11 @@ func TestFurtherListenersAndAdvertisedAddress(t *testing.T) {
 	}
 
 	login := c.ListenerAddrs("LOGIN")
+	conn, err := net.Dial("tcp", login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
 	config := sarama.NewConfig()
 	config.Metadata.Retry.Max = 0
 	if anonymous, err := sarama.NewClient(strings.Split(login, ","), config); err == nil {
