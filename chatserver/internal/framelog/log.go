@@ -42,7 +42,7 @@ const (
 // other bytes, so a slow reader may hold them as long as it likes.
 type Log struct {
 	limit     int // bytes: frames and index; the newest chunk is kept whatever its size
-	chunkSize int // bytes at which a chunk is full: limit/64, so eviction goes in small steps
+	chunkSize int // bytes of content at which a chunk is full: limit/64, so eviction goes in small steps
 	tracks    int
 
 	// mu guards the following. It is held for a search and a few loads and stores, or for
@@ -94,12 +94,14 @@ func (l *Log) Append(e Entry, frames ...[]byte) {
 		panic("framelog: entry appended out of order")
 	}
 	last := len(l.chunks) - 1
-	if last < 0 || l.chunks[last].size() >= l.chunkSize {
+	was := 0 // bytes of the chunk that l.bytes counts
+	if last < 0 || l.chunks[last].used() >= l.chunkSize {
 		l.chunks = append(l.chunks, l.newChunk())
 		last++
+	} else {
+		was = l.chunks[last].size()
 	}
 	c := l.chunks[last]
-	was := c.size()
 	c.entries = append(c.entries, e)
 	for t, frame := range frames {
 		c.frames[t] = append(c.frames[t], frame...)
@@ -271,6 +273,15 @@ func (c *chunk) size() int {
 	n := cap(c.entries) * entrySize
 	for t := range c.frames {
 		n += cap(c.frames[t]) + cap(c.ends[t])*wordSize
+	}
+	return n
+}
+
+// used is what of its memory has content.
+func (c *chunk) used() int {
+	n := len(c.entries) * entrySize
+	for t := range c.frames {
+		n += len(c.frames[t]) + len(c.ends[t])*wordSize
 	}
 	return n
 }
