@@ -1,0 +1,91 @@
+//go:build faults
+
+package faults
+
+import (
+	"time"
+)
+
+// A row is one fault, as the table has it.
+type row struct {
+	name    string
+	brokers int // 0: one
+	pods    int // at the beginning; 0: three
+	people  int // 0: as many as rate needs
+	rate    int // messages in a second, of all; 0: fullRate
+	filler  int // bytes added to each message
+	env     []string
+	// fault happens while there is load, and returns when it has ended.
+	fault func(w *world)
+
+	remade, podsDied bool // as in evidence
+	gaps, resets     bool // may be told
+}
+
+const (
+	fullRate   = 500
+	fullPeople = 54
+)
+
+// happen brings the fault about under load, and judges what the people saw.
+func (r row) happen(w *world) *verdict {
+	w.env = r.env
+	w.startPods(or(r.pods, 3))
+	w.invite(or(r.people, fullPeople), 0)
+	w.talkAll(w.people, or(r.rate, fullRate), r.filler)
+	sleep(w.ctx, w.lead())
+	r.fault(w)
+	if w.ended.IsZero() {
+		w.ended = time.Now()
+	}
+	sleep(w.ctx, max(time.Until(w.begun.Add(w.length)), w.lead()))
+	w.finish()
+
+	e := w.evidence()
+	e.remade, e.podsDied = r.remade, r.podsDied
+	v := judge(e)
+	w.t.Logf("%d sent, %d acked, flowing again after %v", v.sent, v.acked, v.recovery)
+	wrong := v.wrong()
+	if v.gaps > 0 && !r.gaps {
+		wrong += "gaps were told where there are none; "
+	}
+	if v.resets > 0 && !r.resets && !r.remade {
+		wrong += "resets were told where there are none; "
+	}
+	if wrong != "" {
+		w.t.Error(wrong)
+		for _, c := range v.complaints {
+			w.t.Log(c)
+		}
+		for _, p := range w.pods {
+			w.t.Logf("the end of the log of %s:\n%s", p.name, p.tail())
+		}
+	}
+	return v
+}
+
+// lead is the time of load before and at least after a fault.
+func (w *world) lead() time.Duration { return w.length / 5 }
+
+// during is how long a fault lasts that takes as long as it is wished: full, if there is time.
+func (w *world) during(full time.Duration) time.Duration { return min(full, w.length/2) }
+
+func or(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}
+
+func rows() []row {
+	return []row{
+		{name: "pod killed (-9)", podsDied: true, fault: func(w *world) {
+			p := w.pods[0]
+			p.kill()
+			w.ended = time.Now()
+			sleep(w.ctx, w.during(time.Second))
+			w.hide(p)
+			w.startPods(1)
+		}},
+	}
+}

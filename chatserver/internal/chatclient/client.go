@@ -1,0 +1,379 @@
+// Package chatclient is test support: a chat.v1 client that behaves exactly as the page does, so
+// that a test with hundreds of them sees what hundreds of people would see.
+//
+// The client's rules, in the page's words: the topic decides the order; a message of one's own
+// waits in the outbox until the topic shows it; what is still there when the replay has ended is
+// sent again with the same id; and where the history that would tell was lost, the person is
+// asked.
+package chatclient
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Options say who the client is. Address and Observe are required.
+type Options struct {
+	// Address returns where the next attempt is to connect, as in ws://host:port/ws; "" is an
+	// attempt that fails.
+	Address func() string
+	// Observe is told everything that happens, in order, by Run's goroutine.
+	Observe func(Event)
+	Name    string // of the person
+	Seed    uint64 // of the ids and of the waits
+	// Again is what the person says when asked whether a message is to be sent again.
+	Again bool
+	// ReadBuffer is the size of the socket's receive buffer; 0 leaves it to the kernel.
+	ReadBuffer int
+}
+
+// An Event is one thing that happened to a client. Fields that its kind does not name are empty.
+type Event struct {
+	Kind     Kind
+	At       time.Time
+	ID       string
+	Offset   int64
+	Position string
+	Pod      string
+	Reason   string
+}
+
+// Kind is what happened.
+type Kind uint8
+
+const (
+	Said     Kind = iota // ID: the person has written it
+	Sent                 // ID: it was given to a socket
+	Welcomed             // Pod, Position; Reason is "" if the pod goes on where the client was
+	Message              // Offset, ID ("" if it has none)
+	Live                 // Position
+	Acked                // ID, Offset
+	Rejected             // ID, Reason
+	Gap                  // in the stream
+	Reset                // in the stream
+	Unsure               // ID: the person was asked whether to send it again
+	SentAway             // the pod asked to come back
+	Left                 // a connection on which the pod had said welcome has ended
+)
+
+const (
+	// history is how many messages a client asks for when it comes for the first time.
+	history = 100
+	// mostPending is how many messages may wait in the outbox.
+	mostPending = 40
+
+	check   = 5 * time.Second  // between two looks whether the connection is alive
+	overdue = 20 * time.Second // a sent message that waits for so long is a reason to connect anew
+)
+
+// Client is one person with one page. Run runs it; the other methods may be called by anybody
+// while Run runs, and do nothing after it.
+type Client struct {
+	opt      Options
+	commands chan func()   // for Run's goroutine
+	done     chan struct{} // closed when Run has returned
+	reading  gate
+
+	// Owned by Run.
+	rng        *rand.Rand
+	outbox     []*entry // in the order of writing
+	position   string
+	lastOffset int64
+	kafkaUp    bool
+	lastSent   time.Time
+	line       line
+
+	mu     sync.Mutex // guards the following
+	status Status
+}
+
+// Status is how far a client is.
+type Status struct {
+	Live    bool // caught up with a pod
+	Pending int  // messages in the outbox
+	LastID  string
+}
+
+type state uint8
+
+const (
+	waiting state = iota // never given to a socket
+	sent                 // given to a socket: it may be in the topic
+	stored               // acked; its message event is on the way
+)
+
+type entry struct {
+	id, text string
+	state    state
+}
+
+// New returns a client that does nothing until Run runs.
+func New(opt Options) *Client {
+	c := &Client{
+		opt:        opt,
+		commands:   make(chan func()),
+		done:       make(chan struct{}),
+		rng:        rand.New(rand.NewPCG(opt.Seed, 1)),
+		lastOffset: -1,
+		kafkaUp:    true,
+	}
+	c.line = line{client: c}
+	return c
+}
+
+// Run keeps the client connected until ctx ends.
+func (c *Client) Run(ctx context.Context) {
+	defer close(c.done)
+	c.line.ctx = ctx
+	c.line.open()
+	defer c.line.end()
+	ticker := time.NewTicker(check)
+	defer ticker.Stop()
+	for {
+		select {
+		case do := <-c.commands:
+			do()
+		case frame, ok := <-c.line.frames():
+			if ok {
+				c.hear(frame)
+			} else {
+				c.line.closed()
+			}
+		case <-c.line.timer.C:
+			c.line.due()
+		case <-ticker.C:
+			c.lookForDeath()
+		case <-ctx.Done():
+			return
+		}
+		c.publishStatus()
+	}
+}
+
+// Say writes a message. It returns false if too many wait already.
+func (c *Client) Say(text string) (ok bool) {
+	c.do(func() {
+		if len(c.outbox) >= mostPending {
+			return
+		}
+		ok = true
+		e := &entry{id: c.newID(), text: text}
+		c.outbox = append(c.outbox, e)
+		c.observe(Event{Kind: Said, ID: e.id})
+		if c.line.ready() {
+			c.send(e)
+		}
+	})
+	return ok
+}
+
+// Cut breaks the connection, as a network does.
+func (c *Client) Cut() { c.do(func() { c.line.break_() }) }
+
+// Hop connects anew at once, as the page's "Reconnect now" does.
+func (c *Client) Hop() { c.do(c.line.open) }
+
+// Read says whether the client reads what it is sent; at first it does.
+func (c *Client) Read(on bool) { c.reading.set(on) }
+
+// Status returns how far the client is.
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+// do has Run's goroutine run f.
+func (c *Client) do(f func()) {
+	ran := make(chan struct{})
+	select {
+	case c.commands <- func() { f(); close(ran) }:
+		<-ran
+	case <-c.done:
+	}
+}
+
+func (c *Client) publishStatus() {
+	c.mu.Lock()
+	c.status.Live, c.status.Pending = c.line.phase == live, len(c.outbox)
+	c.mu.Unlock()
+}
+
+func (c *Client) observe(e Event) {
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	c.opt.Observe(e)
+}
+
+func (c *Client) newID() string {
+	var b [16]byte
+	for i := range b {
+		b[i] = byte(c.rng.Uint32())
+	}
+	return hex.EncodeToString(b[:])
+}
+
+// event is any event of the protocol. Unknown fields and types are ignored.
+type event struct {
+	Type     string `json:"type"`
+	ID       string `json:"id"`
+	Offset   int64  `json:"offset"`
+	Position string `json:"position"`
+	Pod      string `json:"pod"`
+	Resumed  bool   `json:"resumed"`
+	Reason   string `json:"reason"`
+	Kafka    string `json:"kafka"`
+	Within   int64  `json:"within_ms"`
+}
+
+func (c *Client) hear(f frame) {
+	var e event
+	if json.Unmarshal(f.data, &e) != nil {
+		return // not ours to understand
+	}
+	o := Event{At: f.at, ID: e.ID, Offset: e.Offset, Position: e.Position, Pod: e.Pod, Reason: e.Reason}
+	switch e.Type {
+	case "welcome":
+		c.line.welcomed()
+		o.Kind = Welcomed
+		c.observe(o)
+		c.kafkaUp = e.Kafka == "up"
+		if !e.Resumed {
+			c.lost(e.Reason != "gap")
+		}
+	case "message":
+		o.Kind = Message
+		c.observe(o)
+		c.position, c.lastOffset = e.Position, e.Offset
+		c.remove(e.ID) // one's own message event is an ack
+		c.mu.Lock()
+		c.status.LastID = e.ID
+		c.mu.Unlock()
+	case "live":
+		o.Kind = Live
+		c.observe(o)
+		c.caughtUp(e.Position)
+	case "ack":
+		o.Kind = Acked
+		c.observe(o)
+		c.acked(e.ID, e.Offset)
+	case "reject":
+		o.Kind = Rejected
+		c.observe(o)
+		c.remove(e.ID)
+	case "gap":
+		o.Kind = Gap
+		c.observe(o)
+		c.lost(false)
+	case "reset":
+		o.Kind = Reset
+		c.observe(o)
+		c.lost(true)
+	case "status":
+		c.kafkaUp = e.Kafka == "up"
+	case "reconnect":
+		o.Kind = SentAway
+		c.observe(o)
+		c.line.leave(time.Duration(e.Within) * time.Millisecond)
+	}
+}
+
+// lost: the history that would have shown what became of sent messages is lost, so the person is
+// asked about each.
+func (c *Client) lost(position bool) {
+	if position {
+		c.position, c.lastOffset = "", -1
+	}
+	var kept []*entry
+	for _, e := range c.outbox {
+		if e.state == sent {
+			c.observe(Event{Kind: Unsure, ID: e.id})
+			if !c.opt.Again {
+				continue
+			}
+			e.state = waiting
+		}
+		kept = append(kept, e)
+	}
+	c.outbox = kept
+	if c.line.ready() {
+		c.sendAll(waiting)
+	}
+}
+
+func (c *Client) caughtUp(position string) {
+	if position != "" {
+		c.position = position
+	}
+	c.line.caughtUp()
+	// Stored before the connection broke, and not in what was replayed: it stands in a gap.
+	var kept []*entry
+	for _, e := range c.outbox {
+		if e.state != stored {
+			kept = append(kept, e)
+		}
+	}
+	c.outbox = kept
+	// What was sent and is still here is not in the replay, so it did not arrive.
+	c.sendAll(sent, waiting)
+}
+
+func (c *Client) acked(id string, offset int64) {
+	for _, e := range c.outbox {
+		if e.id == id {
+			e.state = stored
+		}
+	}
+	if offset <= c.lastOffset {
+		c.remove(id) // its event would have come by now
+	}
+}
+
+func (c *Client) remove(id string) {
+	for i, e := range c.outbox {
+		if e.id == id {
+			c.outbox = append(c.outbox[:i], c.outbox[i+1:]...)
+			return
+		}
+	}
+}
+
+func (c *Client) sendAll(states ...state) {
+	for _, e := range c.outbox {
+		for _, s := range states {
+			if e.state == s {
+				c.send(e)
+				break
+			}
+		}
+	}
+}
+
+func (c *Client) send(e *entry) {
+	e.state = sent
+	c.lastSent = time.Now()
+	c.observe(Event{Kind: Sent, ID: e.id})
+	message, err := json.Marshal(map[string]string{"type": "message", "id": e.id, "name": c.opt.Name, "text": e.text})
+	if err != nil {
+		panic("chatclient: a map of strings that is no JSON: " + err.Error())
+	}
+	c.line.write(message)
+}
+
+// lookForDeath connects anew if what was sent waits for too long though Kafka is up.
+func (c *Client) lookForDeath() {
+	if c.line.phase != live || !c.kafkaUp || time.Since(c.lastSent) < overdue {
+		return
+	}
+	for _, e := range c.outbox {
+		if e.state == sent {
+			c.line.open()
+			return
+		}
+	}
+}
