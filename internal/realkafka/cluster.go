@@ -41,7 +41,7 @@ type Options struct {
 const (
 	defaultVersion = "4.3.1"
 	plain          = "CLIENT"
-	startTimeout   = 60 * time.Second // a cluster of three takes 10 s on two idle cores
+	startTimeout   = 120 * time.Second // a cluster of three takes 7 s on two idle cores
 )
 
 // Cluster is a Kafka cluster whose nodes are numbered from 0; a node's number is its broker id.
