@@ -164,14 +164,14 @@ func ParseRequest(data []byte) (Request, error) {
 	if !utf8.Valid(data) {
 		return Request{}, errors.New("the event is not UTF-8")
 	}
-	if err := json.Unmarshal(data, &event); err != nil {
-		return Request{}, fmt.Errorf("the event is not a JSON object with string fields: %w", err)
-	}
+	err := json.Unmarshal(data, &event) // a field of the wrong type does not keep it from the others
 	var r Request
 	if event.ID != nil && CheckID(*event.ID) == nil {
 		r.ID = *event.ID
 	}
 	switch {
+	case err != nil:
+		return r, fmt.Errorf("the event is not a JSON object with string fields: %w", err)
 	case event.Type == nil:
 		return r, errors.New(`the field "type" is missing`)
 	case *event.Type != "message":
