@@ -6,10 +6,9 @@
  *   View ◀── Conversation ◀── Connection ◀── pod ◀──┘
  *
  * The rules of this file:
- * - Every word that a person reads stands in `texts` (index.html has only what must be there before the script runs).
+ * - Every word that a person reads stands in `texts`.
  * - What others wrote reaches the document as text, never as markup.
- * - The topic decides the order. A message of one's own waits below the conversation until the topic shows it.
- * - Only a message event moves a message from the outbox to the conversation, so nothing is ever on the screen twice.
+ * - The topic decides the order: only a message event moves a message from the outbox to the conversation.
  */
 
 /** @satisfies {Record<string, string | string[] | ((a: any, b: any) => string)>} */
@@ -30,12 +29,12 @@ const texts = {
 	morePods: (count) => `and ${count} more`,
 	standalone: "standalone: only people on this pod see you",
 
-	kafkaDown: "Kafka is not reachable. What you write waits here and is sent as soon as Kafka is back.",
+	kafkaDown: "Kafka is not reachable. What you write waits here until it is.",
 	partitions: (topic, count) =>
-		`The topic “${topic}” has ${count} partitions. The chat lives in partition 0; records in the others are not shown.`,
+		`The topic “${topic}” has ${count} partitions. Only partition 0 is the chat.`,
 	newVersion: "There is a new version of this page. This one keeps working.",
 	reload: "Reload for the new version",
-	broken: "This page cannot run here. If the chat has just been updated, reload the page; if not, please use a current browser.",
+	broken: "This page cannot run. Please reload it, or use a current browser.",
 
 	conversation: "Conversation",
 	messages: "Messages",
@@ -43,7 +42,6 @@ const texts = {
 	guest: "Guest",
 	fromKafka: "Kafka",
 	today: "Today",
-	yesterday: "Yesterday",
 	newHere: "New messages",
 	latest: "Latest messages",
 	newMessages: (count) => (count === 1 ? "1 new message" : `${count} new messages`),
@@ -53,9 +51,7 @@ const texts = {
 	place: (topic, offset) => `${topic}, partition 0 @ ${offset}`,
 
 	moved: (pod) => `You are on ${pod} now. Nothing was missed.`,
-	gap: (missing) =>
-		missing ? `${missing} messages are missing here: they are older than this pod remembers.`
-			: "Messages are missing here: they are older than this pod remembers.",
+	gap: (missing) => `${missing ? `${missing} messages` : "Messages"} are missing here: they are older than this pod remembers.`,
 	reset: "The history starts anew here: Kafka has another log now.",
 	fresh: "The page lost its place in the conversation, and starts with the newest messages.",
 	refused: (reason) => `Refused: ${reason}`,
@@ -75,11 +71,11 @@ const texts = {
 	send: "Send",
 	hint: "Enter sends, Shift + Enter starts a new line, arrow up brings back what you sent.",
 	tooLong: (over) => `Too long by ${over} bytes.`,
-	tooMany: "Too many messages are waiting. Please wait until they are sent.",
+	tooMany: "Too many messages are waiting.",
 
 	howItWorks: "How it works",
 	panelTitle: "The path of the last message",
-	panelIntro: "Pods know nothing of each other. Each one writes what its people say to one Kafka topic, and reads everything back from it.",
+	panelIntro: "Each pod writes what its people say to one Kafka topic, and reads everything from it. Pods need not know each other.",
 	noPath: "Send a message and see the way it takes.",
 	you: "You",
 	allPods: (count) => (count === 1 ? "The only pod reads it" : `All ${count} pods read it`),
@@ -117,12 +113,11 @@ const texts = {
  * @typedef {{ pod: string, people: number }} Pod
  */
 
-/** How many messages a page asks for when it comes for the first time. */
+/** How many messages a first visit asks for. */
 const HISTORY = 100;
-/** A name's bound in the protocol, in bytes of UTF-8. A text's bound comes with the welcome. */
+/** In UTF-8. A text's bound comes with the welcome. */
 const MAX_NAME_BYTES = 64;
 
-/** Small things that every part needs. */
 const now = () => performance.now();
 const bytes = (text = "") => new TextEncoder().encode(text).length;
 
@@ -143,16 +138,11 @@ function element(tag, properties = {}, ...children) {
 	return made;
 }
 
-/**
- * An element of index.html. A missing one means that a roll-out gave this script the page of another version.
- * @template {HTMLElement} [Kind=HTMLElement]
- * @param {string} id
- * @returns {Kind}
- */
-function byID(id) {
+/** An element of index.html. A missing one means that a roll-out gave this script the page of another version. */
+function byID(id = "") {
 	const found = document.getElementById(id);
 	if (!found) throw new Error(`index.html has no #${id}: it is of another version than chat.js`);
-	return /** @type {Kind} */ (found);
+	return found;
 }
 
 /** Writes only what changed: an unchanged status must not be read out again. */
@@ -281,8 +271,8 @@ class Connection {
 	#onPhase;
 	/** @type {WebSocket | undefined} An older socket's events are not heard. */
 	#socket;
-	/** @type {ReturnType<typeof setTimeout> | undefined} The one next step: give the handshake up, or open. */
-	#timer;
+	/** The one next step: give the handshake up, or open. */
+	#timer = 0;
 	#attempts = 0;
 	#openedAt = 0;
 	/** The pod is about to stop, and asked us to come back at retryAt. */
@@ -317,7 +307,7 @@ class Connection {
 		this.#enter(this.phase === "connecting" ? "connecting" : "closed");
 	}
 
-	/** Something good happened (network back, tab looked at): do not sit out a back-off. A pod's wish is still honoured. */
+	/** The network is back, or somebody looks: do not sit out a back-off. A pod's wish is still honoured. */
 	hurry() {
 		if (!this.#socket && !this.#asked) this.open();
 	}
@@ -386,7 +376,7 @@ class Connection {
  * @typedef {(Message | Line) & { nodes?: number }} Item
  */
 class Conversation {
-	/** Remembered for scrolling back. The oldest are forgotten in batches, so that an array of this size moves seldom. */
+	/** Remembered for scrolling back. The oldest are forgotten in batches, so that so large an array moves seldom. */
 	static MOST = 20_000;
 	static BATCH = 1_000;
 	/** One person's messages within this time are one paragraph. */
@@ -458,18 +448,13 @@ const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const fullTime = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 const calendarDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 
-function dayName(at = 0) {
-	const yesterday = new Date();
-	yesterday.setDate(yesterday.getDate() - 1);
-	if (sameDay(at, Date.now())) return texts.today;
-	return sameDay(at, yesterday.getTime()) ? texts.yesterday : calendarDay.format(at);
-}
+const dayName = (at = 0) => (sameDay(at, Date.now()) ? texts.today : calendarDay.format(at));
 
-/** A colour for each name: the same one on every screen. The style sheet chooses lightness for contrast. */
+/** A colour for each name, the same on every screen. The style sheet chooses the lightness. */
 function hue(name = "") {
 	let hash = 0;
 	for (const letter of name) hash = (hash * 31 + (letter.codePointAt(0) ?? 0)) >>> 0;
-	return Math.round(hash * 137.508) % 360; // the golden angle: names that differ by little get colours that differ by much
+	return Math.round(hash * 137.508) % 360; // the golden angle keeps neighbours apart
 }
 
 /** The first letter, or the first whole emoji. */
@@ -480,13 +465,13 @@ function initial(name = "") {
 
 /** What is more than plain text: code between three backticks, and links. Only http and https, so no script hides in one. */
 const RICH = /(```[^]+?```|https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?)\]}…])/iu;
-/** A message of nothing but links must not flood the document: after so many parts the rest stays plain. */
+/** A message of nothing but links must not flood the document: after so many parts (an even number) the rest stays plain. */
 const MOST_PARTS = 40;
 
 /** A message's parts: plain, rich, plain, rich, ... */
 function parts(text = "") {
 	const all = text.split(RICH);
-	return [...all.slice(0, MOST_PARTS), all.slice(MOST_PARTS).join("")];
+	return all.length < MOST_PARTS ? all : [...all.slice(0, MOST_PARTS), all.slice(MOST_PARTS).join("")];
 }
 
 /** A message's text as nodes. */
@@ -499,15 +484,15 @@ function textNodes(text = "") {
 }
 
 /**
- * The conversation on the screen: a window of rows over the conversation, moved as the person scrolls, so that the
- * document stays small however much is said. Who looks at the end stays at the end; who reads is never moved.
+ * The conversation on the screen: a window of rows that moves as the person scrolls, so the document stays small however
+ * much is said. Who looks at the end stays at the end; who reads is never moved.
  */
 class View {
 	/** DOM nodes that rows may use. The page as a whole stays below 1,500. */
 	static MOST_NODES = 1_000;
 	/** So many rows come at once when the person scrolls towards the window's edge: less than a quarter of the window. */
 	static STEP = 20;
-	/** A scroll position this close to the end is the end: browsers round. */
+	/** Scrolled down to this close to the end is the end: browsers round. */
 	static END_PX = 4;
 
 	/** Whether the end of the conversation is kept in view. */
@@ -523,6 +508,8 @@ class View {
 	#first = 0;
 	#end = 0;
 	#nodes = 0;
+	/** The scroll position that is known. */
+	#top = 0;
 	#marker = element("p", { className: "marker", textContent: texts.newHere });
 	/** The button of each message in the window. Only one of them is a stop of the Tab key; arrows walk on from it. */
 	#whens = /** @type {HTMLCollectionOf<HTMLButtonElement>} */ (this.#rows.getElementsByClassName("when"));
@@ -534,12 +521,10 @@ class View {
 		this.#conversation = conversation;
 		this.#describe = describe;
 		this.#log.addEventListener("scroll", () => {
-			// Messages may have come since the last frame: who was at the end and has not moved is still at the end.
-			const near = this.pinned || conversation.end - this.#end < View.STEP;
-			this.pinned = near && this.#belowPX() <= View.END_PX;
+			this.#scrolled();
 			changed();
 		}, { passive: true });
-		// The keyboard of a phone, a composer that grows, a window that changes: the end stays in view.
+		// A phone's keyboard, a growing composer, another window size: the end stays in view.
 		const resized = new ResizeObserver(() => this.#pin());
 		for (const part of [this.#log, this.#rows, byID("pending")]) resized.observe(part);
 		this.#rows.addEventListener("click", (click) => this.#toggleDetails(click));
@@ -560,12 +545,25 @@ class View {
 		this.#pin();
 	}
 
+	/** Only a person scrolls upwards. What grows or shrinks between two frames moves the end, and is no wish to leave it. */
+	#scrolled() {
+		const [top, below] = [this.#log.scrollTop, this.#belowPX()];
+		if (top < this.#top && below > 1) this.pinned = false;
+		if (top > this.#top && below <= View.END_PX && this.#conversation.end - this.#end < View.STEP) this.pinned = true;
+		this.#top = top;
+	}
+
 	#belowPX() {
 		return this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight;
 	}
 
 	#pin() {
-		if (this.pinned && this.#belowPX() > 0) this.#log.scrollTop = this.#log.scrollHeight;
+		if (this.pinned && this.#belowPX() > 0) this.#scrollTo(this.#log.scrollHeight);
+	}
+
+	#scrollTo(top = 0) {
+		this.#log.scrollTop = top;
+		this.#top = this.#log.scrollTop;
 	}
 
 	#showEnd() {
@@ -600,7 +598,8 @@ class View {
 			for (let more = View.STEP; more > 0 && (older ? this.#first > start : this.#end < end); more--) this.#add(older);
 			while (this.#nodes > View.MOST_NODES) this.#drop(newer);
 		}
-		this.#log.scrollTop += (anchor?.isConnected ? anchor.getBoundingClientRect().top : before) - before;
+		const moved = anchor?.isConnected ? anchor.getBoundingClientRect().top - before : 0;
+		this.#scrollTo(this.#log.scrollTop + moved);
 		this.#log.ariaBusy = "false";
 	}
 
@@ -748,7 +747,7 @@ class Composer {
 			this.#send();
 		});
 		this.#typed();
-		// On a phone the keyboard would cover the conversation before anybody wanted to write.
+		// Not on a phone, where the keyboard would cover the conversation.
 		if (matchMedia("(hover: hover)").matches) this.focus();
 	}
 
@@ -910,7 +909,7 @@ function showBanner(name, text, ...actions) {
 
 /** Puts the words into index.html. */
 function fillTexts() {
-	const words = /** @type {Record<string, string>} */ (/** @type {unknown} */ (texts));
+	const words = /** @type {Record<string, any>} */ (texts);
 	for (const node of document.querySelectorAll("[data-text], [data-label], [data-placeholder]")) {
 		const { text, label, placeholder } = /** @type {HTMLElement} */ (node).dataset;
 		if (text) node.textContent = words[text];
@@ -921,15 +920,15 @@ function fillTexts() {
 
 /** The page: it hears events and people, and tells the parts. */
 class Page {
-	/** How much of the conversation a reload brings back at once, without asking a pod. */
+	/** What a reload brings back without asking a pod. */
 	static KEPT_ITEMS = 200;
 	static KEPT_LETTERS = 500_000;
 	static KEPT_MS = 1_000;
 	/** A hidden tab gets no animation frames. */
 	static HIDDEN_FRAME_MS = 200;
-	/** How often to look whether the connection is really alive, and which silences are suspicious. */
+	/** How often to look whether the connection is really alive, and what is suspicious: no tick, no ack. */
 	static CHECK_MS = 5_000;
-	static SLEPT_MS = 90_000; // longer than the minute to which browsers stretch timers of hidden tabs
+	static SLEPT_MS = 90_000; // browsers stretch the timers of hidden tabs to a minute
 	static OVERDUE_MS = 20_000;
 
 	#version = document.querySelector('meta[name="version"]')?.getAttribute("content");
@@ -941,17 +940,15 @@ class Page {
 	#position = "";
 	#lastOffset = -1;
 	#unread = 0;
-	/** What comes before the first "live" of a first visit is history, not news. */
+	/** What comes before the first "live" is history, not news. */
 	#caughtUpOnce = false;
 	/** @type {Journey | undefined} */
 	#journey;
 	/** @type {Message | undefined} */
 	#lastMessage;
 	#frameAsked = false;
-	/** @type {ReturnType<typeof setTimeout> | undefined} */
-	#saveTimer;
-	/** @type {ReturnType<typeof setInterval> | undefined} */
-	#countdownTimer;
+	#saveTimer = 0;
+	#countdownTimer = 0;
 
 	#outbox = new Outbox(session.get("outbox") ?? [], (entries) => session.set("outbox", entries));
 	#conversation = new Conversation();
@@ -978,9 +975,7 @@ class Page {
 		this.#connection.open();
 	}
 
-	// The conversation
-
-	/** What the pod says. Everything here is quick: the document changes in the next frame. */
+	/** What the pod says. The document changes in the next frame. */
 	#hear(/** @type {ChatEvent} */ event) {
 		switch (event.type) {
 			case "welcome": this.#welcomed(event); break;
@@ -1072,7 +1067,7 @@ class Page {
 		byID("log").ariaBusy = "false";
 		this.#caughtUpOnce = true;
 		this.#saveSoon();
-		// What is sent and still here is not in the replay, so it did not arrive: the same again, with the same id.
+		// What is sent and was not in the replay did not arrive, or not yet: again, with the same id.
 		for (const entry of this.#outbox.all("sent", "waiting")) this.#send(entry);
 	}
 
@@ -1108,8 +1103,6 @@ class Page {
 		showBanner("kafka", state === "down" ? texts.kafkaDown : undefined);
 	}
 
-	// What the person does
-
 	/** @returns {string | undefined} why the message cannot be taken */
 	#say(name = "", text = "") {
 		if (this.#outbox.full) return texts.tooMany;
@@ -1141,8 +1134,6 @@ class Page {
 		this.#connection.send({ type: "message", id: entry.id, name: entry.name, text: entry.text });
 	}
 
-	// The connection
-
 	#address() {
 		const url = new URL("ws", location.href);
 		url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -1164,7 +1155,7 @@ class Page {
 			else this.#connection.hurry();
 			this.#frame(); // the clock that was asked for the next frame may never tick in the other state
 		});
-		// A frozen page cannot answer, and one that is kept for the back button must not hold a socket. Both come back by position.
+		// A frozen page cannot answer, and one that the back button may show again must not hold a socket.
 		const rest = () => {
 			this.#save();
 			this.#connection.rest();
@@ -1187,16 +1178,14 @@ class Page {
 		}, Page.CHECK_MS);
 	}
 
-	// Reload
-
 	#saveSoon() {
-		this.#saveTimer ??= setTimeout(() => this.#save(), Page.KEPT_MS);
+		this.#saveTimer ||= setTimeout(() => this.#save(), Page.KEPT_MS);
 	}
 
 	/** Position and messages are kept together: a position without its messages would be a hole on the screen. */
 	#save() {
 		clearTimeout(this.#saveTimer);
-		this.#saveTimer = undefined;
+		this.#saveTimer = 0;
 		session.set("conversation", {
 			position: this.#position,
 			lastOffset: this.#lastOffset,
@@ -1217,8 +1206,6 @@ class Page {
 		for (const entry of this.#outbox.all()) if (this.#conversation.has(entry.id)) this.#outbox.remove(entry);
 	}
 
-	// The screen
-
 	/** Many events, one frame. */
 	#askFrame() {
 		if (this.#frameAsked) return;
@@ -1232,9 +1219,8 @@ class Page {
 		this.#view.render();
 		showPending(this.#outbox.all(), (entry) => this.#explain(entry));
 		if (this.#looking) this.#unread = 0;
-		const latest = byID("latest");
-		latest.hidden = this.#view.pinned;
-		setText(latest, this.#unread > 0 ? texts.newMessages(this.#unread) : texts.latest);
+		byID("latest").hidden = this.#view.pinned;
+		setText(byID("latest"), this.#unread > 0 ? texts.newMessages(this.#unread) : texts.latest);
 		byID("empty").hidden = !this.#caughtUpOnce || this.#conversation.end > 0 || this.#outbox.all().length > 0;
 		showStatus(this.#connection, this.#welcome?.pod ?? "", this.#unread);
 	}
