@@ -1,0 +1,179 @@
+package presence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/kafka"
+)
+
+// A bus carries what a pod says to every pod that is listening at that moment, this one too. It
+// is a topic of which nobody reads what was before.
+type bus struct {
+	cluster  *kafka.Cluster
+	clientID string
+	topic    string
+	log      *slog.Logger
+
+	joined chan struct{} // something comes when the bus begins to work, at first and after each fault
+	heard  chan []byte   // what was said
+	say    chan []byte   // is taken from while the bus works
+
+	failing bool // owned by run
+}
+
+const (
+	openTimeout = 10 * time.Second       // to make the topic and to connect
+	openPause   = 250 * time.Millisecond // before the next attempt
+
+	// stalled is the silence, after something was said, after which the connections are made anew.
+	stalled = 5 * time.Second
+	// fetchWait is how long the broker keeps a question for records; what is said ends it at once.
+	fetchWait = time.Second
+)
+
+var (
+	errEnded   = errors.New("the partition consumer has ended")
+	errBroken  = errors.New("the partition's leader is lost")
+	errStalled = errors.New("what is written does not come back")
+)
+
+// settings bound the topic: nothing in it is of use for longer than some seconds. It is not
+// compacted, because this sarama can get stuck in batches that compaction has emptied.
+func settings() map[string]string {
+	return map[string]string{
+		"cleanup.policy":  "delete",
+		"retention.ms":    "600000",  // ten minutes, for a person who has a look with kafkaread
+		"retention.bytes": "1048576", // 1 MiB, and as much in the segment that is being written
+		"segment.bytes":   "1048576", // the least that Kafka 4 takes
+	}
+}
+
+// run makes the bus work until ctx ends, whatever happens to Kafka.
+func (b *bus) run(ctx context.Context) {
+	for {
+		err := b.work(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		level := slog.LevelDebug
+		if !b.failing {
+			level = slog.LevelWarn
+		}
+		b.failing = true
+		b.log.Log(ctx, level, "the other pods cannot be heard for now", "topic", b.topic, "err", err)
+		timer := time.NewTimer(openPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// work connects, and carries until something is wrong.
+func (b *bus) work(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(openTimeout, cancel)
+	defer late.Stop()
+	made, err := b.cluster.EnsureTopicWith(ctx, b.topic, settings())
+	if err != nil {
+		return err
+	}
+	if made {
+		b.log.Info("made the topic by which pods find each other", "topic", b.topic)
+	}
+
+	config := b.cluster.Config(ctx, b.clientID)
+	config.Consumer.MaxWaitTime = fetchWait
+	// After a fault sarama would go on where it was, and deliver what is old by then.
+	broken := make(chan struct{}, 1)
+	config.Consumer.Retry.BackoffFunc = func(int) time.Duration {
+		select {
+		case broken <- struct{}{}:
+		default:
+		}
+		<-ctx.Done()
+		return time.Hour // the consumer is being closed, and does not wait for this
+	}
+	consumer, err := sarama.NewConsumer(b.cluster.Brokers, config)
+	if err != nil {
+		return fmt.Errorf("connecting to Kafka: %w", err)
+	}
+	defer consumer.Close()
+	defer cancel() // first of all, here and below: it ends whatever is being waited for
+	partition, err := consumer.ConsumePartition(b.topic, 0, sarama.OffsetNewest)
+	if err != nil {
+		return fmt.Errorf("consuming: %w", err)
+	}
+	defer partition.Close()
+	defer cancel()
+
+	config = b.cluster.Config(ctx, b.clientID) // on connections of its own: a fetch holds up what is behind it
+	config.Producer.RequiredAcks = sarama.WaitForLocal
+	config.Producer.Return.Successes = false // a record that has come back is success enough
+	producer, err := sarama.NewAsyncProducer(b.cluster.Brokers, config)
+	if err != nil {
+		return fmt.Errorf("making a producer: %w", err)
+	}
+	defer producer.Close()
+	defer cancel()
+	late.Stop()
+	return b.carry(ctx, partition, producer, broken)
+}
+
+// carry carries until something is wrong.
+func (b *bus) carry(ctx context.Context, partition sarama.PartitionConsumer, producer sarama.AsyncProducer, broken <-chan struct{}) error {
+	var said time.Time // when the first record was said after which nothing was heard; zero: none
+	clock := time.NewTicker(time.Second)
+	defer clock.Stop()
+	joined := b.joined
+	for {
+		select {
+		case joined <- struct{}{}:
+			joined = nil
+			b.failing = false
+		case message, ok := <-partition.Messages():
+			if !ok {
+				return errEnded
+			}
+			said = time.Time{}
+			select {
+			case b.heard <- message.Value:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case value := <-b.say:
+			if said.IsZero() {
+				said = time.Now()
+			}
+			select {
+			case producer.Input() <- &sarama.ProducerMessage{Topic: b.topic, Value: sarama.ByteEncoder(value)}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case err := <-producer.Errors():
+			return fmt.Errorf("producing: %w", err)
+		case err, ok := <-partition.Errors():
+			if !ok {
+				return errEnded
+			}
+			return fmt.Errorf("consuming: %w", err)
+		case <-broken:
+			return errBroken
+		case <-clock.C:
+			if !said.IsZero() && time.Since(said) > stalled {
+				return errStalled
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
