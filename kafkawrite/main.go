@@ -1,86 +1,287 @@
 // Command kafkawrite writes lines of text to a Kafka topic, one record per line, until a blank line or the end of input.
 //
 //	TOPIC=testtopic KAFKA_BROKER=kafka:9092 go run kafkawrite/main.go
+//
+// Its manual is what -h prints. Read it from run down: NewSyncProducer, ProducerMessage and SendMessage are the three
+// things that it takes to write to Kafka; the rest is about many lines at once and about what may go wrong.
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/Shopify/sarama"
 	"github.com/rcrowley/go-metrics"
 
+	"kafkachat/internal/batch"
 	"kafkachat/internal/kafka"
+	"kafkachat/internal/lines"
+	"kafkachat/internal/tool"
 )
 
-var errConnect = errors.New("cannot connect")
+const manual = `kafkawrite writes lines of text to a Kafka topic, one record per line, until a
+blank line or the end of input.
+
+    kafkawrite [flags] < lines
+
+A line ends with LF or CRLF, which is not part of the record, and has up to
+1000000 bytes. What is typed is sent at once; what comes faster is sent in
+batches. Ctrl-C stops reading and sends what was read; again, it stops at once.
+
+At the end it says how many lines are in Kafka. If that is not all, it names the
+first line that may not be, K, and why; "tail -n +K | kafkawrite" goes on there.
+
+Exit status: 0 all lines are in Kafka, 1 some may not be, 2 wrong usage,
+3 no connection.
+
+Examples
+    kafkawrite                                  write to the chat, a line at a time
+    TOPIC=log kafkawrite -blank < server.log    a whole file, blank lines too
+    kafkawrite -key-sep : < pairs               ann:hello has the key ann, the value hello
+    kafkawrite -header lang=en -key ann         the same headers and key for all lines
+`
+
+const (
+	slow     = 2 * time.Second // after this long without an acknowledgement the person is told what is waited for
+	patience = 2 * time.Minute // after this long it is given up
+)
 
 func main() {
-	metrics.UseNilMetrics = true // sarama's own counters, which nobody would read
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Getenv, os.Stdin, os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "kafkawrite:", err)
-		if errors.Is(err, errConnect) {
-			os.Exit(3)
+	metrics.UseNilMetrics = true // sarama's own counters, which nobody reads here
+	os.Exit(run(os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
+}
+
+func run(args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
+	say := tool.NewSay("kafkawrite", stderr)
+	opt, err := parse(args, stderr)
+	if err != nil {
+		return tool.WrongUsage(say, err)
+	}
+	reading, sending, giveUp := untilSignals()
+	defer giveUp()
+
+	cluster, topic, code := tool.Connect(reading, getenv, say)
+	if code != tool.OK {
+		return code
+	}
+	created, partitions, err := cluster.EnsureTopic(reading, topic)
+	if err != nil {
+		say("%v", err)
+		return tool.Unconnected
+	}
+	if created {
+		say("there was no topic %q: made it", topic)
+	}
+	if opt.partition >= partitions {
+		return tool.WrongUsage(say, fmt.Errorf("-partition %d: topic %q has partitions 0 to %d", opt.partition, topic, partitions-1))
+	}
+
+	producer, err := newProducer(sending, cluster)
+	if err != nil {
+		say("%v", err)
+		return tool.Unconnected
+	}
+	defer producer.Close()
+	client, err := sarama.NewClient(cluster.Brokers, cluster.Config(sending, "kafkawrite"))
+	if err != nil {
+		say("%v", err)
+		return tool.Unconnected
+	}
+	defer client.Close()
+	defer giveUp() // runs first: by then all is sent, and closing must not wait for a broker
+	w := &writer{
+		one:    producer,
+		many:   batch.NewProducer(sending, producer, client, topic, opt.partition),
+		ctx:    sending,
+		giveUp: giveUp,
+		say:    say,
+	}
+
+	fmt.Fprintf(stdout, "Enter lines of text to be written to %q:\n", topic)
+	input := lines.NewReader(stdin, opt.blank, opt.extraBytes())
+	for {
+		texts, err := input.Next(reading)
+		if err != nil {
+			return w.report(err)
 		}
-		os.Exit(1)
+		var messages []*sarama.ProducerMessage
+		for _, text := range texts {
+			var key sarama.Encoder
+			if key, text, err = opt.split(text); err != nil {
+				break
+			}
+			messages = append(messages, &sarama.ProducerMessage{
+				Topic:     topic,
+				Partition: opt.partition,
+				Key:       key,
+				Value:     sarama.ByteEncoder(text),
+				Headers:   opt.headers,
+			})
+		}
+		w.read += len(texts)
+		if failed := w.write(messages); failed != nil {
+			return w.report(failed)
+		}
+		if err != nil {
+			return w.report(err)
+		}
 	}
 }
 
-func run(ctx context.Context, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
-	cluster, err := kafka.FromEnv(getenv)
-	if err != nil {
-		return err
-	}
-	cluster.Warn = func(err error) { fmt.Fprintln(stderr, "kafkawrite:", err) }
-	topic := getenv("TOPIC")
-	if topic == "" {
-		topic = kafka.DefaultTopic
-	}
-	if err := cluster.Check(ctx); err != nil {
-		return fmt.Errorf("%w: %w", errConnect, err)
-	}
-	created, _, err := cluster.EnsureTopic(ctx, topic)
-	if err != nil {
-		return err
-	}
-	if created {
-		fmt.Fprintf(stderr, "kafkawrite: made topic %q\n", topic)
-	}
-
-	producer, err := sarama.NewSyncProducer(cluster.Brokers, cluster.Config(ctx, "kafkawrite"))
-	if err != nil {
-		return err
-	}
-	defer producer.Close()
-
-	fmt.Fprintf(stdout, "Enter lines of text to be written to %q:\n", topic)
-	lines := make(chan string)
+// untilSignals returns a context that the first Ctrl-C ends and one that the second ends, or giveUp.
+func untilSignals() (reading, sending context.Context, giveUp context.CancelFunc) {
+	sending, giveUp = context.WithCancel(context.Background())
+	reading, stopReading := context.WithCancel(sending)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		defer close(lines)
-		for scanner := bufio.NewScanner(stdin); scanner.Scan() && scanner.Text() != ""; {
-			lines <- scanner.Text()
-		}
+		<-signals
+		stopReading()
+		<-signals
+		giveUp()
 	}()
+	return reading, sending, giveUp
+}
+
+// newProducer returns sarama's producer with the settings under which one record at a time is neither lost nor doubled,
+// however connections and brokers fail: a broker knows a record that is sent again by its number. That several records at a
+// time need another way is told in package batch.
+func newProducer(ctx context.Context, cluster *kafka.Cluster) (sarama.SyncProducer, error) {
 	for {
-		select {
-		case line, ok := <-lines:
-			if !ok {
-				return nil
-			}
-			message := &sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(line)}
-			if _, _, err := producer.SendMessage(message); err != nil {
-				return fmt.Errorf("line %q was not acknowledged: %w", line, err)
-			}
-		case <-ctx.Done():
-			return nil
+		config := cluster.Config(ctx, "kafkawrite")
+		config.Producer.Idempotent = true
+		config.Producer.Retry.Max = 10_000 // patience ends first
+		config.Producer.MaxMessageBytes = lines.MaxRecord
+		producer, err := sarama.NewSyncProducer(cluster.Brokers, config)
+		if !errors.Is(err, sarama.ErrOffsetsLoadInProgress) || ctx.Err() != nil {
+			return producer, err
 		}
+		time.Sleep(100 * time.Millisecond) // a broker that has just started has no producer id to give yet
 	}
+}
+
+// A writer sends messages and counts the lines that are in Kafka.
+type writer struct {
+	one, many sarama.SyncProducer
+	ctx       context.Context // the life of both
+	giveUp    func()          // ends it
+	say       tool.Say
+
+	read, written int // lines
+}
+
+// write sends messages, the next ones. It returns an error if not all of them are known to be stored.
+func (w *writer) write(messages []*sarama.ProducerMessage) error {
+	line := w.written + 1
+	waiting := time.AfterFunc(slow, func() {
+		w.say("line %d is not acknowledged yet; waiting for the brokers, up to %v", line, patience)
+	})
+	defer waiting.Stop()
+	defer time.AfterFunc(patience, w.giveUp).Stop()
+
+	var err error
+	if len(messages) == 1 {
+		_, _, err = w.one.SendMessage(messages[0])
+	} else {
+		err = w.many.SendMessages(messages)
+	}
+	var failed sarama.ProducerErrors
+	if errors.As(err, &failed) {
+		w.written += len(messages) - len(failed)
+		err = failed[0].Err
+	} else if err == nil {
+		w.written += len(messages)
+	}
+	if err != nil && w.ctx.Err() != nil {
+		err = fmt.Errorf("gave up waiting for its acknowledgement, it may be stored all the same: %w", err)
+	}
+	return err
+}
+
+// report says what became of the lines; end is why there are no more, or why one could not be written.
+func (w *writer) report(end error) int {
+	switch {
+	case errors.Is(end, io.EOF), errors.Is(end, context.Canceled) && w.read == w.written:
+		w.say("%d of %d lines written", w.written, w.read)
+		return tool.OK
+	case errors.Is(end, lines.ErrBlank):
+		w.say("%d of %d lines written, up to a blank line (-blank writes such lines too)", w.written, w.read)
+		return tool.OK
+	}
+	// A line that is too long was not counted as read.
+	w.say("%d of %d lines written; line %d: %v", w.written, max(w.read, w.written+1), w.written+1, end)
+	return tool.Failed
+}
+
+// options are what the flags say.
+type options struct {
+	key       sarama.Encoder // of all records, or nil
+	separator string         // ends the key at the start of each line, unless it is empty
+	headers   []sarama.RecordHeader
+	partition int32
+	blank     bool
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var opt options
+	flags := tool.Flags("kafkawrite", stderr, manual, "topic to write to; made if there is none")
+	key := flags.String("key", "", "`key` of all records")
+	flags.StringVar(&opt.separator, "key-sep", "", "`text` that ends the key at the start of each line")
+	flags.Func("header", "header of all records, `name=value`; may be given several times", func(s string) error {
+		name, value, found := strings.Cut(s, "=")
+		if !found || name == "" {
+			return errors.New("valid is name=value")
+		}
+		opt.headers = append(opt.headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+		return nil
+	})
+	partition := flags.Uint("partition", 0, "`number` of the partition to write to")
+	flags.BoolVar(&opt.blank, "blank", false, "blank lines are records too; only the end of input ends")
+	if err := flags.Parse(args); err != nil {
+		return opt, err
+	}
+	if *key != "" {
+		opt.key = sarama.StringEncoder(*key)
+	}
+	opt.partition = int32(min(*partition, 1<<31-1))
+	switch {
+	case flags.NArg() > 0:
+		return opt, fmt.Errorf("%q is no flag; the lines are read from standard input", flags.Arg(0))
+	case opt.key != nil && opt.separator != "":
+		return opt, errors.New("-key and -key-sep: only one of them")
+	case opt.extraBytes() > lines.MaxExtra:
+		return opt, fmt.Errorf("-key and -header have more than %d bytes together", lines.MaxExtra)
+	}
+	return opt, nil
+}
+
+// extraBytes is how much the flags add to every record.
+func (opt options) extraBytes() int {
+	n := 0
+	if opt.key != nil {
+		n = opt.key.Length()
+	}
+	for _, h := range opt.headers {
+		n += len(h.Key) + len(h.Value) + 10 // their lengths
+	}
+	return n
+}
+
+// split returns the key and the value that a line means.
+func (opt options) split(line []byte) (sarama.Encoder, []byte, error) {
+	if opt.separator == "" {
+		return opt.key, line, nil
+	}
+	key, value, found := strings.Cut(string(line), opt.separator)
+	if !found {
+		return nil, nil, fmt.Errorf("has no %q after its key", opt.separator)
+	}
+	return sarama.StringEncoder(key), []byte(value), nil
 }

@@ -32,6 +32,19 @@ func Variables() []Variable {
 	}
 }
 
+// Topic returns the topic that TOPIC names, DefaultTopic if it is not set.
+func Topic(getenv func(string) string) (string, error) {
+	topic := getenv("TOPIC")
+	if topic == "" {
+		return DefaultTopic, nil
+	}
+	outside := strings.Trim(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+	if outside != "" || len(topic) > 249 || topic == "." || topic == ".." {
+		return "", fmt.Errorf("TOPIC=%q: valid are 1 to 249 letters, digits, dots, underscores and hyphens", topic)
+	}
+	return topic, nil
+}
+
 // FromEnv returns the cluster that the environment describes, DefaultBroker in plain text if it says nothing. Its errors
 // name the variable, its value and what would be valid.
 func FromEnv(getenv func(string) string) (*Cluster, error) {
