@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"math"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,5 +139,24 @@ func TestIncompleteRequestsEnd(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A request may be large, but not by having millions of topics: that would take
+// many times its size.
+func TestManyTopicsTakeNoMemory(t *testing.T) {
+	const n = 2_000_000
+	request := []byte{0, 0, 0, 7, 0, 0, 0, 1, 0xff, 0xff}   // a header for Produce
+	request = append(request, 0xff, 0xff, 0, 1, 0, 0, 0, 0) // no transaction, acks, timeout
+	request = binary.BigEndian.AppendUint32(request, n)     // topics, each with an
+	request = append(request, make([]byte, n*(2+4))...)     // empty name and no partition
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := admit(request, versions()); err == nil {
+		t.Error("a request with two million topics passes")
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("it took %d MB of memory", n>>20)
 	}
 }
