@@ -27,6 +27,7 @@ type pod struct {
 	cmd   *exec.Cmd
 	addr  string        // host:port
 	log   string        // file
+	asked bool          // to end
 	ended chan struct{} // closed when the process has ended and was waited for
 }
 
@@ -117,12 +118,16 @@ func (p *pod) awaitReady(t *testing.T) {
 
 // kill ends the pod as a lost machine does, and returns when it has ended.
 func (p *pod) kill() {
+	p.asked = true
 	p.cmd.Process.Kill()
 	<-p.ended
 }
 
 // terminate asks the pod to stop, as Kubernetes does.
-func (p *pod) terminate() { p.cmd.Process.Signal(syscall.SIGTERM) }
+func (p *pod) terminate() {
+	p.asked = true
+	p.cmd.Process.Signal(syscall.SIGTERM)
+}
 
 // awaitEnd waits until a pod that was asked to stop has stopped, and checks that it did so well.
 func (p *pod) awaitEnd(t *testing.T) {

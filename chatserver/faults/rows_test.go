@@ -11,12 +11,15 @@ type row struct {
 	name    string
 	brokers int // 0: one
 	pods    int // at the beginning; 0: three
-	people  int // 0: as many as rate needs
+	people  int // 0: fullPeople
+	slow    int // of them, with small socket buffers
 	rate    int // messages in a second, of all; 0: fullRate
 	filler  int // bytes added to each message
 	env     []string
 	// fault happens while there is load, and returns when it has ended.
 	fault func(w *world)
+
+	check func(w *world) (wrong string) // at the end; may be nil
 
 	remade, podsDied bool // as in evidence
 	gaps, resets     bool // may be told
@@ -25,13 +28,17 @@ type row struct {
 const (
 	fullRate   = 500
 	fullPeople = 54
+	slowBuffer = 4 << 10
 )
 
 // happen brings the fault about under load, and judges what the people saw.
 func (r row) happen(w *world) *verdict {
 	w.env = r.env
 	w.startPods(or(r.pods, 3))
-	w.invite(or(r.people, fullPeople), 0)
+	w.invite(or(r.people, fullPeople)-r.slow, 0)
+	if r.slow > 0 {
+		w.slow = w.invite(r.slow, slowBuffer)
+	}
 	w.talkAll(w.people, or(r.rate, fullRate), r.filler)
 	sleep(w.ctx, w.lead())
 	r.fault(w)
@@ -44,13 +51,16 @@ func (r row) happen(w *world) *verdict {
 	e := w.evidence()
 	e.remade, e.podsDied = r.remade, r.podsDied
 	v := judge(e)
-	w.t.Logf("%d sent, %d acked, flowing again after %v", v.sent, v.acked, v.recovery)
-	wrong := v.wrong()
+	w.t.Log(v)
+	wrong := v.wrong() + w.crashed()
 	if v.gaps > 0 && !r.gaps {
 		wrong += "gaps were told where there are none; "
 	}
 	if v.resets > 0 && !r.resets && !r.remade {
 		wrong += "resets were told where there are none; "
+	}
+	if r.check != nil {
+		wrong += r.check(w)
 	}
 	if wrong != "" {
 		w.t.Error(wrong)
@@ -77,15 +87,16 @@ func or(n, otherwise int) int {
 	return n
 }
 
+// rows are all faults, in the order of the table.
 func rows() []row {
-	return []row{
-		{name: "pod killed (-9)", podsDied: true, fault: func(w *world) {
-			p := w.pods[0]
-			p.kill()
-			w.ended = time.Now()
-			sleep(w.ctx, w.during(time.Second))
-			w.hide(p)
-			w.startPods(1)
-		}},
+	var all []row
+	for _, where := range []way{unstored, unanswered} {
+		all = append(all, podRows(where)...)
+		all = append(all, brokerRows(where)...)
+		all = append(all, networkRows(where)...)
 	}
+	all = append(all, steadyRows()...)
+	all = append(all, readerRows()...)
+	all = append(all, clientRows()...)
+	return append(all, topicRows()...)
 }

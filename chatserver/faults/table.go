@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // A table gathers the verdicts of a run of the suite.
@@ -52,15 +51,9 @@ func (t *table) String() string {
 			sum.recovery = append(sum.recovery, v.recovery...)
 		}
 		slices.Sort(sum.recovery)
-		flowing := "never"
-		if n := len(sum.recovery); n > 0 {
-			flowing = fmt.Sprintf("%s, %s", seconds(sum.recovery[n/2]), seconds(sum.recovery[n-1]))
-		}
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d–%d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %s |\n",
 			r.name, len(r.verdicts), sum.clients, sum.sent, sum.acked, sum.rejected, sum.fewest, sum.most, sum.lost, sum.unanswered, sum.doubled,
-			sum.outOfOrder, sum.otherOrder, sum.rejectedShown, sum.copies, sum.gaps, sum.resets, sum.asked, flowing)
+			sum.outOfOrder, sum.otherOrder, sum.rejectedShown, sum.copies, sum.gaps, sum.resets, sum.asked, spread(sum.recovery))
 	}
 	return b.String()
 }
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

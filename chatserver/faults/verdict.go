@@ -44,6 +44,7 @@ type verdict struct {
 	untold        int // clients that were not told that the topic is another one
 	surplus       int // messages with more copies in the topic than there may be
 	copies        int // of one message in the topic, at most
+	repeated      int // messages with more than one copy
 
 	gaps, resets int             // told
 	recovery     []time.Duration // of each client, sorted: from the fault's end to the first message written after it
@@ -73,6 +74,20 @@ func (v *verdict) wrong() string {
 		s += fmt.Sprintf("%.1f s until deliveries flowed again; ", v.recovery[n-1].Seconds())
 	}
 	return s
+}
+
+func (v *verdict) String() string {
+	return fmt.Sprintf("%d sent, %d acked, %d rejected; %d to %d delivered to each; %d are in the topic more than once, one %d times; "+
+		"%d gaps and %d resets told, %d asked; flowing again after %s", v.sent, v.acked, v.rejected, v.fewest, v.most, v.repeated, v.copies,
+		v.gaps, v.resets, v.asked, spread(v.recovery))
+}
+
+// spread is the median and the worst of sorted durations.
+func spread(all []time.Duration) string {
+	if len(all) == 0 {
+		return "never"
+	}
+	return fmt.Sprintf("%.2f s, %.2f s", all[len(all)/2].Seconds(), all[len(all)-1].Seconds())
 }
 
 // A saying is a message, as its sender knows it.
@@ -161,6 +176,9 @@ func (j *judgement) readLog() {
 	}
 	for id, s := range j.said {
 		j.copies = max(j.copies, j.inLog[id])
+		if j.inLog[id] > 1 {
+			j.repeated++
+		}
 		if !j.podsDied && j.inLog[id] > max(2, s.sends) {
 			j.surplus++
 			j.complain("message %s of client %d has %d copies, and was sent %d times", id, s.sender, j.inLog[id], s.sends)

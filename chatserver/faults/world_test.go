@@ -32,8 +32,10 @@ type world struct {
 
 	pods   []*pod // all that were ever started
 	people []*person
+	slow   []*person // those of them with small socket buffers
 	begun  time.Time
 	ended  time.Time // when the fault ended
+	left   time.Time // when the people went
 
 	ctx     context.Context // of the people
 	goAway  context.CancelFunc
@@ -92,6 +94,20 @@ func (w *world) startPods(n int) []*pod {
 	w.services = append(w.services, pods...)
 	w.mu.Unlock()
 	return pods
+}
+
+// crashed names the pods that have ended though nobody asked them to.
+func (w *world) crashed() (wrong string) {
+	for _, p := range w.pods {
+		select {
+		case <-p.ended:
+			if !p.asked {
+				wrong += p.name + " has crashed; "
+			}
+		default:
+		}
+	}
+	return wrong
 }
 
 // hide keeps new connections from a pod.
@@ -171,9 +187,13 @@ func (w *world) finish() {
 		return count(w.people, func(p *person) bool { s := p.Status(); return s.Pending > 0 || s.LastID != last || last == "" })
 	})
 	w.t.Logf("everybody had everything after %.1f s", time.Since(begun).Seconds())
+	w.left = time.Now()
 	w.goAway()
 	w.present.Wait()
 }
+
+// goneHome says whether something happened because the people went when all was over.
+func (w *world) goneHome(at time.Time) bool { return !at.Before(w.left) }
 
 // await waits until lacking is 0, or says so: what it means, the verdict finds out.
 func (w *world) await(patience time.Duration, what string, lacking func() int) {
@@ -199,12 +219,7 @@ func (w *world) evidence() evidence {
 
 // readTopic reads the whole topic, past all proxies.
 func (w *world) readTopic() (log []logged) {
-	config := sarama.NewConfig()
-	config.Version = sarama.V2_8_0_0
-	client, err := sarama.NewClient(strings.Split(w.kafka.Addrs(), ","), config)
-	if err != nil {
-		w.t.Fatalf("connecting to Kafka: %v", err)
-	}
+	client := w.connect(nil)
 	defer client.Close()
 	end, err := client.GetOffset(w.topic, 0, sarama.OffsetNewest)
 	if err != nil {

@@ -1,0 +1,74 @@
+//go:build faults
+
+package faults
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"kafkachat/chatserver/internal/chatclient"
+	"kafkachat/chatserver/internal/record"
+)
+
+// clientRows are faults of the people's side.
+func clientRows() []row {
+	return []row{
+		{name: "each client is cut every 1–3 s", fault: func(w *world) {
+			w.eachNowAndThen(w.during(time.Hour), (*person).Cut)
+		}},
+		{name: "a tenth of the clients stop reading", slow: fullPeople / 10, fault: (*world).stopReading},
+		{
+			name: "a tenth of the clients stop reading, and the pods remember little", slow: fullPeople / 10,
+			// In half of a short run a socket's buffers and the log are full, and the log has moved on.
+			filler: 1500, env: []string{"LOG_BYTES=1048576"},
+			gaps: true, fault: (*world).stopReading, check: (*world).checkGaps,
+		},
+	}
+}
+
+// stopReading has the slow ones read nothing for a while.
+func (w *world) stopReading() {
+	for _, p := range w.slow {
+		p.Read(false)
+	}
+	sleep(w.ctx, w.during(15*time.Second))
+	for _, p := range w.slow {
+		p.Read(true)
+	}
+}
+
+// checkGaps checks that nobody but the slow ones was told of a gap.
+func (w *world) checkGaps() (wrong string) {
+	for _, p := range w.people {
+		for _, e := range p.journal.events {
+			gap := e.Kind == chatclient.Gap || e.Kind == chatclient.Welcomed && e.Reason == record.Gap
+			if gap && !slices.Contains(w.slow, p) {
+				wrong += p.journal.name + " was told of a gap because of others; "
+			}
+		}
+	}
+	return wrong
+}
+
+// eachNowAndThen does something to each person every 1-3 s, and returns after d.
+func (w *world) eachNowAndThen(d time.Duration, do func(*person)) {
+	end := time.Now().Add(d)
+	var all sync.WaitGroup
+	for _, p := range w.people {
+		dice := rand.New(rand.NewPCG(w.rng.Uint64(), 5))
+		all.Go(func() {
+			for {
+				pause := time.Second + time.Duration(dice.Int64N(int64(2*time.Second)))
+				if time.Until(end) < pause {
+					return
+				}
+				sleep(w.ctx, pause)
+				do(p)
+			}
+		})
+	}
+	all.Wait()
+	sleep(w.ctx, time.Until(end))
+}

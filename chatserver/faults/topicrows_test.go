@@ -1,0 +1,156 @@
+//go:build faults
+
+package faults
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Shopify/sarama"
+
+	"kafkachat/chatserver/internal/record"
+	"kafkachat/internal/kafka"
+	"kafkachat/internal/kafkatest"
+)
+
+// topicRows are faults that take the topic away.
+func topicRows() []row {
+	return []row{
+		{name: "Kafka's data is wiped", remade: true, fault: func(w *world) {
+			w.kafka.Kill(0)
+			w.kafka.Wipe(0)
+			sleep(w.ctx, w.during(time.Second))
+			w.kafka.Start(0)
+			w.awaitKafka()
+		}},
+		{name: "Kafka's data is wiped, and has more records than before when pods and some clients come back", remade: true, fault: func(w *world) {
+			// A pod and a client can tell this topic from the old one only by what stands in it.
+			away := w.people[:len(w.people)/5]
+			for _, p := range away {
+				p.away.Store(true)
+				p.Cut()
+			}
+			before := w.end()
+			w.kafka.Kill(0)
+			w.kafka.Wipe(0)
+			for _, p := range w.pods {
+				p.proxy.Refuse(true)
+				p.proxy.Cut()
+			}
+			w.kafka.Start(0)
+			w.awaitKafka()
+			w.makeTopic()
+			kafkatest.Produce(w.t, w.kafka.Addrs(), w.topic, foreign(before+500)...)
+			for _, p := range w.pods {
+				p.proxy.Refuse(false)
+			}
+			w.ended = time.Now()
+			sleep(w.ctx, w.during(time.Second))
+			for _, p := range away {
+				p.away.Store(false)
+			}
+		}},
+		{name: "the topic is deleted and made again with more records than before", remade: true, fault: func(w *world) {
+			kafkatest.Recreate(w.t, w.kafka.Addrs(), w.topic, foreign(w.end()+500)...)
+		}},
+		{name: "the leader of three brokers is killed (-9), after it stored messages, before the others have copied them", brokers: 3, fault: func(w *world) {
+			leader := w.leader()
+			for broker := range 3 {
+				if broker != leader {
+					w.kafka.Pause(broker)
+				}
+			}
+			sleep(w.ctx, gathering)
+			w.loseLeader(leader, func() {
+				for broker := range 3 {
+					if broker != leader {
+						w.kafka.Resume(broker)
+					}
+				}
+			})
+		}},
+	}
+}
+
+// foreign are lines that another program writes to the topic.
+func foreign(n int64) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprint("line ", i)
+	}
+	return lines
+}
+
+// makeTopic makes the topic as a pod does.
+func (w *world) makeTopic() {
+	w.t.Helper()
+	cluster, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": w.kafka.Addrs()}[name] })
+	if err == nil {
+		_, _, err = cluster.EnsureTopic(w.ctx, w.topic)
+	}
+	if err != nil {
+		w.t.Fatalf("making the topic: %v", err)
+	}
+}
+
+// end asks where the topic ends.
+func (w *world) end() int64 {
+	w.t.Helper()
+	client := w.connect(nil)
+	defer client.Close()
+	end, err := client.GetOffset(w.topic, 0, sarama.OffsetNewest)
+	if err != nil {
+		w.t.Fatalf("asking where the topic ends: %v", err)
+	}
+	return end
+}
+
+// flood appends n records that pods show once, since they are copies of one another: the topic
+// moves on, and the people are not busy with it.
+func (w *world) flood(n int) {
+	w.t.Helper()
+	client := w.connect(func(config *sarama.Config) {
+		config.Producer.RequiredAcks = sarama.WaitForAll
+		config.Producer.Partitioner = sarama.NewManualPartitioner
+		config.Producer.Return.Successes = false
+		config.Producer.Flush.MaxMessages = 1000
+	})
+	defer client.Close()
+	producer, err := sarama.NewAsyncProducerFromClient(client)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var failures sync.WaitGroup
+	failed := 0
+	failures.Go(func() {
+		for range producer.Errors() {
+			failed++
+		}
+	})
+	headers := record.Headers(record.Message{ID: strings.Repeat("flood", 5)})
+	for range n {
+		producer.Input() <- &sarama.ProducerMessage{Topic: w.topic, Value: sarama.StringEncoder("x"), Headers: headers}
+	}
+	producer.AsyncClose()
+	failures.Wait()
+	if failed > 0 {
+		w.t.Fatalf("%d records of %d could not be written", failed, n)
+	}
+}
+
+// connect connects to Kafka past all proxies.
+func (w *world) connect(adjust func(*sarama.Config)) sarama.Client {
+	w.t.Helper()
+	config := sarama.NewConfig()
+	config.Version = sarama.V2_8_0_0
+	if adjust != nil {
+		adjust(config)
+	}
+	client, err := sarama.NewClient(strings.Split(w.kafka.Addrs(), ","), config)
+	if err != nil {
+		w.t.Fatalf("connecting to Kafka: %v", err)
+	}
+	return client
+}
