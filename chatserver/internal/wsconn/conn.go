@@ -114,7 +114,9 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	// Connections that come together shall not be pinged together.
 	now := l.now.Load()
-	c.heard.Store(now - rand.Int64N(int64(pingAfter/time.Second)))
+	heard := now - rand.Int64N(int64(pingAfter/time.Second))
+	c.heard.Store(heard)
+	c.pinged.Store(heard)
 	ws.SetReadLimit(c.opts.Limit)
 	ws.SetPingHandler(func(data string) error { return c.send(appendControl(nil, finPong, []byte(data))) })
 	ws.SetPongHandler(func(string) error { return nil }) // sock.Read has noted that the peer lives
@@ -135,10 +137,15 @@ func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }
 // Context ends when the connection is about to.
 func (c *Conn) Context() context.Context { return c.ctx }
 
-// Start gives the connection to the loop.
+// Start gives the connection to the loop; Read, Send and Close come after it.
 func (c *Conn) Start(place Place) {
 	c.place = place
 	c.loop.attend(c)
+	select {
+	case <-c.loop.done:
+		c.sock.Conn.Close() // nobody will look at it
+	default:
+	}
 }
 
 // Read returns the text of the next message; it is valid until the next Read. A message that

@@ -19,6 +19,7 @@ package wsconn
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,8 +36,8 @@ const (
 	deadAfter = 60 * time.Second
 	tick      = time.Second // between two looks at who is silent
 
-	// burst is how many times in a row a connection that is behind is written to before the
-	// others have their turn and it goes on alone.
+	// burst is how many times in a row a connection is written to before the others have their
+	// turn and it goes on alone: it is behind, or may be.
 	burst = 4
 )
 
@@ -109,7 +110,7 @@ func NewLoop(log *framelog.Log) *Loop {
 // Run serves the connections until ctx ends; then it closes the sockets that are left and
 // returns when all readers have finished.
 func (l *Loop) Run(ctx context.Context) {
-	defer close(l.done)
+	defer l.finish()
 	begun := time.Now()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -134,6 +135,17 @@ func (l *Loop) Run(ctx context.Context) {
 		l.pass(swept)
 	}
 	l.solos.Wait()
+}
+
+// finish closes the sockets of connections that came too late to be looked at. Those that come
+// later still see done closed, and do it themselves.
+func (l *Loop) finish() {
+	close(l.done)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.attention {
+		c.sock.Conn.Close()
+	}
 }
 
 // Wake says that the log has grown.
@@ -260,6 +272,9 @@ func (l *Loop) look(c *Conn) {
 	if back {
 		c.solo = false
 		l.stats.solos.Add(-1)
+		if c.place != nil {
+			l.parked = append(l.parked, c) // pass may have left it out
+		}
 	}
 	switch {
 	case c.solo:
@@ -288,6 +303,7 @@ func (l *Loop) look(c *Conn) {
 
 func (l *Loop) add(c *Conn) {
 	c.log = l.log
+	c.next = math.MaxInt64 // it needs nothing of the log before it is placed
 	c.index = len(l.conns)
 	l.conns = append(l.conns, c)
 	l.parked = append(l.parked, c)
@@ -361,9 +377,7 @@ func (l *Loop) flush(c *Conn, end int64) {
 			return
 		}
 	}
-	if c.next < end {
-		l.goAlone(c, nil, false)
-	}
+	l.goAlone(c, nil, false)
 }
 
 // write writes to c without waiting; false says that c is no longer the loop's.

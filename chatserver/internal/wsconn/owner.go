@@ -30,16 +30,17 @@ func (c *Conn) takePending() (frames []byte, last bool) {
 		p.room = nil
 	}
 	if p.reset != nil {
-		switch {
-		case c.place != nil: // its place in the new log is yet to be found
-		case c.opts.Notices:
-			frames = append(frames, p.reset.frame...)
-		default:
-			c.endLocked(p.reset.close)
-		}
 		c.log = p.reset.log
-		c.next, _ = c.log.Bounds()
-		c.mark = c.next
+		if c.place == nil { // otherwise its place in the new log is yet to be found
+			if c.opts.Notices {
+				frames = append(frames, p.reset.frame...)
+			} else {
+				c.endLocked(p.reset.close)
+			}
+			c.next, _ = c.log.Bounds()
+			c.mark = c.next
+			c.reached.Store(c.next)
+		}
 		p.reset = nil
 	}
 	if p.ping {
@@ -60,6 +61,7 @@ func (c *Conn) output(log reader, end int64) (frames []byte, n int, err error) {
 		if placed {
 			c.place = nil
 			c.next, c.mark, c.markFrames = p.From, p.Mark, p.MarkFrames
+			c.reached.Store(c.next)
 		}
 		if p.Hello != nil || !placed {
 			return p.Hello, 0, nil
@@ -72,7 +74,7 @@ func (c *Conn) output(log reader, end int64) (frames []byte, n int, err error) {
 		}
 		c.noticed = version
 	}
-	if c.markFrames != nil && c.next <= c.mark {
+	if c.markFrames != nil {
 		end = min(end, c.mark)
 	}
 	for c.next < end {
@@ -134,7 +136,11 @@ func (c *Conn) writeAlone(rest []byte, last bool) {
 		if len(rest) > 0 || last {
 			w, err := c.writeWaiting(rest)
 			if err != nil {
-				c.breakOff()
+				if start, _ := c.log.Bounds(); c.next < start {
+					c.fallBehind() // which is why the loop closed the socket, or would have
+				} else {
+					c.breakOff()
+				}
 				return
 			}
 			waited = waited || w
@@ -164,6 +170,9 @@ func (c *Conn) writeAlone(rest []byte, last bool) {
 			waited = false
 			pause(c.ctx, soloPause)
 		default:
+			// A deadline that passes would keep the loop from writing. If the end has begun by now,
+			// its deadline is not needed: the loop does not wait.
+			c.sock.Conn.SetWriteDeadline(time.Time{})
 			return
 		}
 	}
