@@ -106,15 +106,15 @@ type pod struct {
 	probe     *probe.Probe       // knows where the topic ends
 	started   time.Time
 
-	readers    sync.WaitGroup // the goroutines of readMessages
-	stopping   atomic.Bool
 	partitions atomic.Int32 // of the topic; 0 until it is known
 
 	stalledAt int64 // owned by handleMessages: the topic's end when the consumer was last found stalled
 
-	mu     sync.Mutex      // guards the following
-	health map[string]bool // of each part that talks to Kafka
-	kafka  string          // record.Up or record.Down: what clients have been told
+	mu       sync.Mutex      // guards the following
+	stopping bool            // no more clients
+	readers  sync.WaitGroup  // the goroutines of readMessages; none is added once it is stopping
+	health   map[string]bool // of each part that talks to Kafka
+	kafka    string          // record.Up or record.Down: what clients have been told
 }
 
 // statusNotice is the only kind of notice so far: whether Kafka can be reached.
@@ -140,6 +140,9 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 		ReadBufferSize:   512,
 		WriteBufferPool:  &sync.Pool{}, // only for the handshake's answer
 		HandshakeTimeout: 10 * time.Second,
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			http.Error(w, reason.Error()+" (this address is the chat's websocket; the page is at /)", status)
+		},
 	}
 	return p, nil
 }
@@ -169,8 +172,9 @@ func (p *pod) serve(ctx context.Context, ln net.Listener) error {
 	case err = <-failed:
 		err = fmt.Errorf("serving on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
-		p.drain()
 	}
+	p.refuseClients()
+	p.drain()
 	server.Close()
 	end()
 	p.readers.Wait()
@@ -180,7 +184,6 @@ func (p *pod) serve(ctx context.Context, ln net.Listener) error {
 
 // drain sends the clients away, evenly spread, so that the other pods are not stormed.
 func (p *pod) drain() {
-	p.stopping.Store(true)
 	n := time.Duration(p.conns.Stats().Conns)
 	window := min(n*drainPerClient, p.cfg.DrainTimeout*3/4)
 	if n >= 10 {
@@ -206,13 +209,36 @@ const (
 	reconnectWithin = 500 * time.Millisecond  // the spread is in the closing already
 )
 
+// admit counts a client's reader, unless the pod is stopping.
+func (p *pod) admit() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopping {
+		p.readers.Add(1)
+	}
+	return !p.stopping
+}
+
+func (p *pod) refuseClients() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopping = true
+}
+
+func (p *pod) ready() bool {
+	_, loaded := p.tail.Log()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return loaded && !p.stopping
+}
+
 func (p *pod) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.page)
 	mux.HandleFunc("GET /ws", p.handleWSConnections)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if _, loaded := p.tail.Log(); !loaded || p.stopping.Load() {
+		if !p.ready() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
@@ -224,14 +250,14 @@ func (p *pod) routes() http.Handler {
 // handleWSConnections makes a websocket of the request. Its messages are read by readMessages in
 // a goroutine of their own; this one returns, which frees the memory that an HTTP request holds.
 func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
-	if p.stopping.Load() {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "the server is stopping", http.StatusServiceUnavailable)
-		return
-	}
 	request, err := resume.Parse(r.URL.Query())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if !p.admit() {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the server is stopping", http.StatusServiceUnavailable)
 		return
 	}
 	conn, err := p.conns.Upgrade(w, r, &p.upgrader, func(protocol string) wsconn.Options {
@@ -241,11 +267,11 @@ func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
 		return wsconn.Options{Track: tail.Raw, Limit: record.MaxText}
 	})
 	if err != nil {
+		p.readers.Done()
 		p.log.Debug("no websocket", "remote", r.RemoteAddr, "err", err)
 		return
 	}
 	source := resume.Source{Tail: p.tail, Probe: p.probe, Welcome: p.welcome}
-	p.readers.Add(1)
 	if conn.Subprotocol() == record.Protocol {
 		conn.Start(source.Chat(request))
 		strikes := 0

@@ -43,7 +43,7 @@ func Variables() []Variable {
 		}},
 		{"TOPIC", kafka.DefaultTopic, "topic of the chat", func(c *Config, v string) error {
 			c.Topic = v
-			return nil // Kafka says what a name may be
+			return checkTopic(v)
 		}},
 		{"POD_NAME", "podname, then the host name", "this server's name, shown in the page", func(c *Config, v string) error {
 			c.Pod = v
@@ -108,6 +108,20 @@ func Load(getenv func(string) string) (*Config, error) {
 			c.DataDir, getenv("KAFKA_BROKER"))
 	}
 	return c, nil
+}
+
+// checkTopic allows what Kafka allows, and leaves room for the suffix of the pods' topic.
+func checkTopic(name string) error {
+	const longest = 240
+	for _, c := range name {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-') {
+			return fmt.Errorf("valid are letters, digits, dots, underscores and hyphens")
+		}
+	}
+	if len(name) > longest || name == "." || name == ".." {
+		return fmt.Errorf("valid are 1 to %d letters, digits, dots, underscores and hyphens", longest)
+	}
+	return nil
 }
 
 func integer(v string, low, high int) (int, error) {

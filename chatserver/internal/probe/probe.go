@@ -49,9 +49,8 @@ func New(cluster *kafka.Cluster, clientID, topic string, onAnswer func(up bool))
 
 // Run asks once a second, and when End is called, until ctx ends.
 func (p *Probe) Run(ctx context.Context) {
-	var client sarama.Client
-	disconnect := func() {}
-	defer func() { disconnect() }()
+	var c *connection // nil while there is none
+	defer func() { c.close() }()
 	answered := time.Now()
 	for {
 		asked := time.Now()
@@ -62,11 +61,11 @@ func (p *Probe) Run(ctx context.Context) {
 
 		var end int64
 		var err error
-		if client == nil {
-			client, disconnect, err = p.connect(ctx)
+		if c == nil {
+			c, err = p.connect(ctx)
 		}
 		if err == nil {
-			end, err = p.question(client, disconnect)
+			end, err = c.question(p.topic)
 		}
 		pause := every
 		if err == nil {
@@ -79,8 +78,8 @@ func (p *Probe) Run(ctx context.Context) {
 				w <- end
 			}
 		} else {
-			disconnect()
-			client, disconnect = nil, func() {}
+			c.close()
+			c = nil
 			pause = afterError
 			if time.Since(answered) > patience {
 				p.onAnswer(false)
@@ -106,8 +105,13 @@ func (p *Probe) Run(ctx context.Context) {
 	}
 }
 
-// connect returns a client, and what ends it; that may be called twice.
-func (p *Probe) connect(ctx context.Context) (sarama.Client, func(), error) {
+// A connection is a sarama client, and what cuts its sockets.
+type connection struct {
+	client sarama.Client
+	cut    context.CancelFunc
+}
+
+func (p *Probe) connect(ctx context.Context) (*connection, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	config := p.cluster.Config(ctx, p.clientID)
 	// A question that cannot be answered now is asked again by Run, which counts.
@@ -115,21 +119,23 @@ func (p *Probe) connect(ctx context.Context) (sarama.Client, func(), error) {
 	client, err := sarama.NewClient(p.cluster.Brokers, config)
 	if err != nil {
 		cancel()
-		return nil, func() {}, err
+		return nil, err
 	}
-	return client, func() {
-		cancel()
-		if !client.Closed() {
-			client.Close()
-		}
-	}, nil
+	return &connection{client, cancel}, nil
 }
 
-// question asks the client, and ends it when that takes too long.
-func (p *Probe) question(client sarama.Client, disconnect func()) (int64, error) {
-	late := time.AfterFunc(timeout, disconnect)
+// question asks where the topic ends. A connection that has returned an error is of no use.
+func (c *connection) question(topic string) (int64, error) {
+	late := time.AfterFunc(timeout, c.cut)
 	defer late.Stop()
-	return client.GetOffset(p.topic, 0, sarama.OffsetNewest)
+	return c.client.GetOffset(topic, 0, sarama.OffsetNewest)
+}
+
+func (c *connection) close() {
+	if c != nil {
+		c.cut()
+		c.client.Close()
+	}
 }
 
 // End returns the topic's end offset, asked for after the call. It waits until the broker

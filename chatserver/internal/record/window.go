@@ -16,7 +16,7 @@ const WindowSize = 65536
 type Window struct {
 	size  int64
 	seeds [2]maphash.Seed
-	next  int64 // the offset after the last record with an id
+	next  int64 // the offset after the last record
 	ids   map[idHash]sighting
 	queue []queued // the sightings in the window, oldest first from head on
 	head  int
@@ -43,11 +43,14 @@ func NewWindow(size int64) *Window {
 	}
 }
 
-// Add takes the next record of the log that has an id. If it is a copy, shown is the offset of
-// the record that it is a copy of.
+// Add takes the next record of the log; one without an id ("") is never a copy. Shown is the
+// offset of the record that is shown for it: its own, unless it is a copy.
 func (w *Window) Add(id string, offset int64) (shown int64, isCopy bool) {
 	w.next = offset + 1
 	w.expire(offset - w.size)
+	if id == "" {
+		return offset, false
+	}
 	h := w.hash(id)
 	s, isCopy := w.ids[h]
 	if !isCopy {

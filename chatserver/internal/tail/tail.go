@@ -141,7 +141,6 @@ type Added struct {
 	ID     string // "" if it has none
 	Offset int64
 	Shown  int64 // the offset of the record that is shown: another than Offset if this one is a copy
-	Time   time.Time
 }
 
 // Add takes the next record of the topic. The error is ErrOtherLog, or nil.
@@ -152,7 +151,7 @@ func (t *Tail) Add(r *sarama.ConsumerMessage) (Added, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.isQuiet = false
-	added := Added{ID: m.ID, Offset: m.Offset, Shown: m.Offset, Time: m.Time}
+	added := Added{ID: m.ID, Offset: m.Offset, Shown: m.Offset}
 	if t.verify {
 		t.verify = false
 		if position != t.last {
@@ -165,10 +164,8 @@ func (t *Tail) Add(r *sarama.ConsumerMessage) (Added, error) {
 	}
 	t.next, t.last, t.hasLast = m.Offset+1, position, true
 	t.counters.Records++
-	isCopy := false
-	if m.ID != "" {
-		added.Shown, isCopy = t.window.Add(m.ID, m.Offset)
-	}
+	shown, isCopy := t.window.Add(m.ID, m.Offset)
+	added.Shown = shown
 	switch {
 	case m.Offset < t.showFrom:
 		t.log.Skip(framelog.Entry(position))

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"kafkachat/internal/kafkatest"
+)
+
+// onKafka returns the environment of pods that share one Kafka topic.
+func onKafka(t *testing.T) func(pod string) map[string]string {
+	brokers := kafkatest.Broker(t)
+	topic := kafkatest.Topic(t, brokers)
+	return func(pod string) map[string]string {
+		return map[string]string{"KAFKA_BROKER": brokers, "TOPIC": topic, "POD_NAME": pod}
+	}
+}
+
+func TestMessageReachesAllPods(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)
+	a, b := startPod(t, env("a")).waitReady(), startPod(t, env("b")).waitReady()
+	one, two := a.raw(""), b.raw("")
+	one.send("hello")
+	one.want("hello")
+	two.want("hello")
+	two.send("and back\nin two lines, with ünïcödé 🦉")
+	one.want("and back\nin two lines, with ünïcödé 🦉")
+	two.want("and back\nin two lines, with ünïcödé 🦉")
+
+	three := b.raw("?last=1")
+	three.want("and back\nin two lines, with ünïcödé 🦉")
+	four := a.chat("?last=2")
+	if w := four.event(); w.Type != "welcome" || w.Pod != "a" || w.Standalone || w.Reason != "fresh" || w.Partitions != 1 || w.Kafka != "up" {
+		t.Fatalf("welcome %+v", w)
+	}
+	if m := four.until("message"); m.Text != "hello" || m.Pod != "a" || m.ID == "" || m.Position == "" {
+		t.Fatalf("message %+v", m)
+	}
+	if m := four.until("message"); m.Pod != "b" {
+		t.Fatalf("message %+v", m)
+	}
+	four.until("live")
+}
+
+func TestStandAlonePodsAreIslands(t *testing.T) {
+	t.Parallel()
+	a, b := startPod(t, map[string]string{"POD_NAME": "a"}).waitReady(), startPod(t, map[string]string{"POD_NAME": "b"}).waitReady()
+	one, two := a.raw(""), b.raw("")
+	one.send("only here")
+	one.want("only here")
+	two.send("only there")
+	two.want("only there") // and nothing before it
+	one.send("still only here")
+	one.want("still only here")
+	if w := a.chat("").event(); !w.Standalone {
+		t.Fatalf("welcome %+v: want standalone", w)
+	}
+}
+
+func TestKafkawritesLineAppears(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)("a")
+	a := startPod(t, env).waitReady()
+	raw, chat := a.raw(""), a.chat("")
+	chat.until("live", "welcome")
+	kafkatest.Produce(t, env["KAFKA_BROKER"], env["TOPIC"], "a line", "\xff\xfe")
+	raw.want("a line")
+	if m := chat.until("message"); m.Text != "a line" || m.ID != "" || m.Name != "" {
+		t.Fatalf("message %+v", m)
+	}
+	raw.want("(2 bytes that are not text)")
+	if m := chat.until("message"); !m.Placeholder {
+		t.Fatalf("message %+v", m)
+	}
+}
+
+// Every client on both pods gets every message once, and all see one order.
+func TestOneOrderForAll(t *testing.T) {
+	t.Parallel()
+	const clients, each = 20, 500
+	env := onKafka(t)
+	pods := []*testPod{startPod(t, env("a")).waitReady(), startPod(t, env("b")).waitReady()}
+	seen := make([]chan []string, clients)
+	for i := range clients {
+		c := pods[i%2].raw("")
+		seen[i] = make(chan []string, 1)
+		go func() {
+			var all []string
+			for range clients * each {
+				_, b, err := c.ws.ReadMessage()
+				if err != nil {
+					t.Errorf("client %d after %d messages: %v", i, len(all), err)
+					break
+				}
+				all = append(all, string(b))
+			}
+			seen[i] <- all
+		}()
+		go func() {
+			for n := range each {
+				if err := c.ws.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, "client %d message %d", i, n)); err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+		}()
+	}
+	var first string
+	for i := range clients {
+		all := <-seen[i]
+		if i == 0 {
+			first = strings.Join(all, "\n")
+			next := make([]int, clients)
+			for _, m := range all {
+				var c, n int
+				if _, err := fmt.Sscanf(m, "client %d message %d", &c, &n); err != nil || next[c] != n {
+					t.Fatalf("%q: want message %d of this client", m, next[c])
+				}
+				next[c]++
+			}
+		} else if strings.Join(all, "\n") != first {
+			t.Errorf("client %d saw another order than client 0, or other messages", i)
+		}
+	}
+}
+
+func TestBadMessagesCloseOnlyTheirOwnConnection(t *testing.T) {
+	t.Parallel()
+	a := startPod(t, nil).waitReady()
+	bystander := a.raw("")
+	for _, bad := range []struct {
+		name string
+		kind int
+		data string
+		code int
+	}{
+		{"binary", websocket.BinaryMessage, "abc", websocket.CloseUnsupportedData},
+		{"not UTF-8", websocket.TextMessage, "\xc3\x28", websocket.CloseInvalidFramePayloadData},
+		{"too long", websocket.TextMessage, strings.Repeat("x", 8<<10+1), websocket.CloseMessageTooBig},
+	} {
+		c := a.raw("")
+		if err := c.ws.WriteMessage(bad.kind, []byte(bad.data)); err != nil {
+			t.Fatal(err)
+		}
+		if code := c.closed(); code != bad.code {
+			t.Errorf("%s: closed with %d, want %d", bad.name, code, bad.code)
+		}
+	}
+	longest := strings.Repeat("x", 8<<10)
+	c := a.raw("")
+	c.send("") // ignored
+	c.send(longest)
+	c.want(longest)
+	bystander.want(longest)
+}
+
+func TestHTTP(t *testing.T) {
+	t.Parallel()
+	a := startPod(t, map[string]string{"POD_NAME": "pod <1>"}).waitReady()
+	if status, body := a.get("/"); status != 200 || !strings.Contains(body, "Chatting on") || !strings.Contains(body, "pod &lt;1&gt;") {
+		t.Errorf("/: %d %.200s", status, body)
+	}
+	if status, body := a.get("/ws"); status != http.StatusBadRequest || !strings.Contains(body, "websocket") {
+		t.Errorf("/ws without an upgrade: %d %q", status, body)
+	}
+	if status, body := a.get("/ws?last=x"); status != http.StatusBadRequest || !strings.Contains(body, "last") {
+		t.Errorf("/ws?last=x: %d %q", status, body)
+	}
+	if status, _ := a.get("/nothing/here"); status != http.StatusNotFound {
+		t.Errorf("unknown path: %d", status)
+	}
+	if status, _ := a.get("/healthz"); status != 200 {
+		t.Errorf("/healthz: %d", status)
+	}
+}
+
+func TestStartErrorsAreClear(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := fmt.Sprint(taken.Addr().(*net.TCPAddr).Port)
+	for _, c := range []struct {
+		env  map[string]string
+		want []string
+	}{
+		{map[string]string{"PORT": "http"}, []string{"PORT", `"http"`, "65535"}},
+		{map[string]string{"PORT": port}, []string{"PORT=" + port, "in use"}},
+		{map[string]string{"DRAIN_TIMEOUT": "30"}, []string{"DRAIN_TIMEOUT", `"30"`, "such as 10s"}},
+		{map[string]string{"LOG_BYTES": "-1"}, []string{"LOG_BYTES", "-1"}},
+		{map[string]string{"LOG_LEVEL": "loud"}, []string{"LOG_LEVEL", "loud", "debug"}},
+		{map[string]string{"KAFKA_BROKER": "kafka:http"}, []string{"KAFKA_BROKER", "kafka:http"}},
+		{map[string]string{"KAFKA_BROKER": "localhost:1", "DATA_DIR": "x"}, []string{"DATA_DIR", "KAFKA_BROKER"}},
+		{map[string]string{"DATA_DIR": "/dev/null/x"}, []string{"/dev/null/x"}},
+		{map[string]string{"TOPIC": "no spaces please"}, []string{"TOPIC", "no spaces please"}},
+	} {
+		_, err := tryPod(t, c.env)
+		if err == nil {
+			t.Errorf("%v: started", c.env)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: the error %q does not say %q", c.env, err, want)
+			}
+		}
+	}
+}
+
+func TestEmbeddedBrokerKeepsRecordsInDataDir(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"DATA_DIR": t.TempDir()}
+	a := startPod(t, env).waitReady()
+	c := a.raw("")
+	c.send("remember me")
+	c.want("remember me")
+	if _, err := tryPod(t, env); err == nil || !strings.Contains(err.Error(), env["DATA_DIR"]) {
+		t.Errorf("a second server on the same DATA_DIR: %v", err)
+	}
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	startPod(t, env).waitReady().raw("?last=1").want("remember me")
+}
+
+func TestKafkaAwayAtStart(t *testing.T) {
+	t.Parallel()
+	// A port that nobody listens on.
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	a := startPod(t, map[string]string{"KAFKA_BROKER": addr})
+	if status, _ := a.get("/"); status != 200 {
+		t.Errorf("the page is not there: %d", status)
+	}
+	if status, _ := a.get("/readyz"); status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz: %d", status)
+	}
+	if w := a.chat("").event(); w.Type != "welcome" || w.Kafka != "down" {
+		t.Errorf("welcome %+v", w)
+	}
+}
+
+func TestStopLeavesNothingBehind(t *testing.T) {
+	noLeaks(t)
+	brokers := kafkatest.Broker(t)
+	a := startPod(t, map[string]string{"KAFKA_BROKER": brokers, "TOPIC": kafkatest.Topic(t, brokers)}).waitReady()
+	chat := a.chat("")
+	chat.until("live", "welcome")
+	deaf := a.raw("") // does not answer the close frame
+	chat.say(longID("first"), "hello")
+	chat.until("ack", "message")
+	deaf.want("hello")
+	begun := time.Now()
+	done := make(chan error, 1)
+	go func() { done <- a.stop() }()
+	if e := chat.until("reconnect", "message"); e.Within <= 0 {
+		t.Errorf("reconnect %+v", e)
+	}
+	if code := chat.closed(); code != websocket.CloseServiceRestart {
+		t.Errorf("closed with %d", code)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 5*time.Second { // a second, on a machine that is not busy
+		t.Errorf("stopping took %v", took)
+	}
+}
