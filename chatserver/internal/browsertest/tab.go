@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -57,7 +59,7 @@ func (tab *Tab) Wait(what, condition string) {
 func (tab *Tab) shown() string {
 	ctx, cancel := context.WithTimeout(tab.ctx, 5*time.Second)
 	defer cancel()
-	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.title + "\n" + document.body.innerText`))
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.title + "\n" + document.body.innerText.replace(/\n+/g, "\n").slice(-1500)`))
 	if err != nil {
 		return err.Error()
 	}
@@ -123,10 +125,16 @@ func (tab *Tab) Thaw() {
 	tab.do("thaw", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateActive}))
 }
 
-// Show brings the tab to the front; the others of its window are hidden then.
+// Hide minimizes the tab's window: the page is hidden then, and gets no animation frames.
+func (tab *Tab) Hide() {
+	tab.t.Helper()
+	tab.window(browser.WindowStateMinimized)
+}
+
+// Show ends Hide.
 func (tab *Tab) Show() {
 	tab.t.Helper()
-	tab.do("bring to front", command(page.BringToFront, cdp.Empty{}))
+	tab.window(browser.WindowStateNormal)
 }
 
 // Emulate gives the tab a screen of this size in CSS pixels, light or dark.
@@ -160,10 +168,45 @@ func (tab *Tab) Screenshot(name string) {
 	}
 }
 
+// MainThread returns how long the tab's main thread has computed so far: its own time, in which other programs on the
+// machine have no part.
+func (tab *Tab) MainThread() time.Duration {
+	tab.t.Helper()
+	var seconds float64
+	tab.do("ask for the main thread's time", func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, target, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
+		if err != nil {
+			return chromedp.Void{}, err
+		}
+		result, err := cdp.Call(ctx, target, performance.GetMetrics, cdp.Empty{})
+		for _, metric := range result.Metrics {
+			if metric.Name == "TaskDuration" {
+				seconds = metric.Value
+			}
+		}
+		return chromedp.Void{}, err
+	})
+	return time.Duration(seconds * float64(time.Second))
+}
+
 // command is a command of the DevTools protocol whose answer does not matter.
 func command[Parameters, Answer any](name cdp.Command[Parameters, Answer], parameters Parameters) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
 		_, err := cdp.Call(ctx, target, name, parameters)
 		return chromedp.Void{}, err
 	}
+}
+
+func (tab *Tab) window(state browser.WindowState) {
+	tab.t.Helper()
+	tab.do("change the window", func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+		window, err := cdp.Call(ctx, target, browser.GetWindowForTarget, browser.GetWindowForTargetParams{})
+		if err != nil {
+			return chromedp.Void{}, err
+		}
+		_, err = cdp.Call(ctx, target, browser.SetWindowBounds, browser.SetWindowBoundsParams{
+			WindowID: window.WindowID, Bounds: &browser.Bounds{WindowState: state},
+		})
+		return chromedp.Void{}, err
+	})
 }

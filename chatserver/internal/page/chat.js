@@ -833,10 +833,9 @@ function showStatus({ phase, retryAt }, pod, unread) {
 	setText(byID("connection-text"), texts[phase]);
 	setText(byID("countdown"), closed ? texts.retryIn(Math.ceil(((retryAt ?? 0) - now()) / 1000)) : "");
 	byID("reconnect").hidden = !closed || retryAt === undefined;
-	if (!pod) return; // the pod that served the page wrote its name into it
-	setText(byID("heading"), texts.heading(pod));
-	const title = closed ? texts.closed : texts.title(pod);
-	setText(byID("title"), unread > 0 ? texts.unread(unread, title) : title);
+	if (pod) setText(byID("heading"), texts.heading(pod)); // until then it stands as the pod that served the page wrote it
+	const title = closed ? texts.closed : pod && texts.title(pod);
+	if (title) setText(byID("title"), unread > 0 ? texts.unread(unread, title) : title);
 }
 
 /** More pods than a screen has room for would only say "many". */

@@ -15,6 +15,9 @@ const (
 
 // shown is a condition: these are the texts of the conversation, own waiting messages included, in this order.
 func shown(texts ...string) string {
+	if texts == nil {
+		texts = []string{}
+	}
 	return `JSON.stringify([...document.querySelectorAll("#log .text")].map((text) => text.textContent)) === JSON.stringify(` + string(must(json.Marshal(texts))) + `)`
 }
 

@@ -1,0 +1,294 @@
+package page_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"kafkachat/chatserver/internal/browsertest"
+)
+
+// notYet checks that the page has sent nothing so far. Call it after a condition that the page would have met later.
+func (s *socket) notYet() {
+	s.t.Helper()
+	if len(s.said) > 0 {
+		s.t.Errorf("the page sent %+v too early", <-s.said)
+	}
+}
+
+func TestResend(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	socket.open()
+	tab.Wait("live", isLive)
+	say(tab, "one", "two", "three") // before any ack
+	mine := socket.expect("one", "two", "three")
+	socket.send(mine[0].echo(1)) // one's own message event is an ack
+	tab.Wait("the first is in the conversation", `document.querySelectorAll("#rows .mine").length === 1`)
+	socket.cut()
+
+	socket = pod.accept()
+	if got := socket.asked.Get("after"); got != position(1) || len(socket.asked) != 1 {
+		t.Errorf("the second socket asked for %v, want only after=%s", socket.asked, position(1))
+	}
+	tab.Wait("closed until the welcome", isClosed)
+	say(tab, "four")
+	socket.welcome(nil)
+	socket.send(mine[1].echo(2), record(3, "somebody-else-0003", "Ann", "hi"))
+	tab.Wait("the replay", shown("one", "two", "hi", "three", "four")+" && "+state("three", "Waits for the connection"))
+	socket.notYet()
+	socket.send(live())
+	again := socket.expect("three", "four")
+	if again[0] != mine[2] {
+		t.Errorf("resent as %+v, want the same as before: %+v", again[0], mine[2])
+	}
+	socket.send(again[0].ack(4), again[0].echo(4), again[1].echo(5), again[1].ack(5))
+	tab.Wait("everything once, in the topic's order", shown("one", "two", "hi", "three", "four")+` && document.querySelector("#pending").children.length === 0`)
+}
+
+func TestAckedButNotYetShownIsNotSentAgain(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	socket.open(record(1, "history-0000000001", "Ann", "hello"))
+	say(tab, "stored", "unknown")
+	mine := socket.expect("stored", "unknown")
+	socket.send(mine[0].ack(2))
+	tab.Wait("the ack", state("stored", "Stored in Kafka"))
+	socket.cut()
+	socket = pod.accept() // this pod lags behind: it has not read offset 2 when it says live
+	socket.open()
+	if again := socket.expect("unknown"); again[0] != mine[1] {
+		t.Errorf("resent as %+v, want %+v", again[0], mine[1])
+	}
+	socket.send(mine[0].echo(2), mine[1].echo(3))
+	tab.Wait("both, in order", shown("hello", "stored", "unknown")+` && document.querySelector("#pending").children.length === 0`)
+}
+
+func TestNothingTwice(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	socket.open(record(1, "somebody-else-0001", "Ann", "first"), record(2, "", "", "no id"))
+	socket.send(record(5, "somebody-else-0001", "Ann", "first"), record(2, "", "", "no id"), record(6, "somebody-else-0006", "Ann", "last"))
+	tab.Wait("each once", shown("first", "no id", "last"))
+}
+
+func TestRefused(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	socket.open()
+	say(tab, "refuse me")
+	mine := socket.expect("refuse me")[0]
+	socket.send(event{"type": "reject", "id": mine.ID, "reason": "Kafka says no"}, event{"type": "reject", "reason": "not JSON"})
+	tab.Wait("the reason", state("refuse me", "Refused: Kafka says no")+" && "+noted("Refused: not JSON"))
+	tab.Click(`#pending button[value="again"]`)
+	again := socket.expect("refuse me")[0]
+	if again.ID == mine.ID {
+		t.Error("a refused message is done with; the new attempt must have an id of its own")
+	}
+	socket.send(event{"type": "reject", "id": again.ID, "reason": "still no"})
+	tab.Wait("the second reason", state("refuse me", "Refused: still no"))
+	tab.Click(`#pending button[value="remove"]`)
+	tab.Wait("gone", shown())
+}
+
+// TestUnsure: where the history that would tell is lost, the person decides; but what was never sent needs no question.
+func TestUnsure(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		lose        func(socket *socket) // after the reconnect, or under the connected client
+		line, asked string               // the line in the conversation, and what the next socket asks for
+	}{
+		{"welcome fresh", func(s *socket) { s.welcome(event{"resumed": false, "reason": "fresh", "detail": "not a position"}) }, "lost its place", "last"},
+		{"welcome gap", func(s *socket) { s.welcome(event{"resumed": false, "reason": "gap"}) }, "missing here", "after"},
+		{"welcome reset", func(s *socket) { s.welcome(event{"resumed": false, "reason": "reset"}) }, "starts anew", "last"},
+		{"gap", func(s *socket) { s.welcome(nil); s.send(event{"type": "gap", "missing": 3}) }, "3 messages are missing", "after"},
+		{"reset", func(s *socket) { s.welcome(nil); s.send(event{"type": "reset"}) }, "starts anew", "last"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pod := newPod(t, "pod-a")
+			tab := browsertest.Start(t).Open(pod.url)
+			socket := pod.accept()
+			socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
+			tab.Wait("live", isLive+" && "+shown("hello"))
+			say(tab, "maybe", "forget it")
+			mine := socket.expect("maybe", "forget it")
+			socket.cut()
+			tab.Wait("closed", isClosed)
+			say(tab, "never sent")
+			socket = pod.accept()
+			c.lose(socket)
+			socket.send(live())
+
+			fresh := socket.expect("never sent")[0]
+			tab.Wait("the questions", noted(c.line)+" && "+state("maybe", "Maybe sent. Send again?")+" && "+state("forget it", "Maybe sent. Send again?"))
+			tab.Click(`#pending > li:nth-child(1) button[value="again"]`)
+			if again := socket.expect("maybe")[0]; again != mine[0] {
+				t.Errorf("sent again as %+v, want the same id as before: %+v", again, mine[0])
+			}
+			tab.Click(`#pending > li:nth-child(2) button[value="remove"]`)
+			tab.Wait("one is gone", shown("hello", "maybe", "never sent"))
+
+			socket.cut() // nothing has arrived since, so the position is what it was, or none
+			socket = pod.accept()
+			if !socket.asked.Has(c.asked) {
+				t.Errorf("then the page asked for %v, want %s", socket.asked, c.asked)
+			}
+			socket.open(mine[0].echo(7), fresh.echo(8))
+			tab.Wait("both arrived", shown("hello", "maybe", "never sent")+` && document.querySelector("#pending").children.length === 0`)
+		})
+	}
+}
+
+func TestMovingToAnotherPod(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
+	tab.Wait("live", isLive+" && "+shown("hello"))
+	socket.cut()
+	socket = pod.accept()
+	socket.welcome(event{"pod": "pod-b"})
+	socket.send(record(2, "somebody-else-0002", "Ann", "missed"), live())
+	tab.Wait("the other pod", shown("hello", "missed")+" && "+noted("You are on pod-b now")+` && document.title === "Connected to Pod pod-b"`)
+}
+
+// TestReconnect uses a page whose dice are known.
+func TestReconnect(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	tab.Do(`Math.random = () => 0.999`)
+
+	// A connection that never lived: full jitter between 0 and 250 ms, 500 ms, 1 s.
+	for _, atLeast := range []time.Duration{249 * time.Millisecond, 499 * time.Millisecond, 998 * time.Millisecond} {
+		socket.cut()
+		cut := time.Now()
+		tab.Wait("closed", isClosed+` && document.title === "Connection closed" && document.querySelector("#connection").innerText.startsWith("Connection closed")`)
+		socket = pod.accept()
+		if waited := time.Since(cut); waited < atLeast {
+			t.Errorf("came back after %v, want at least %v", waited, atLeast)
+		}
+	}
+
+	// The next wait would be 2 s; a person need not wait.
+	socket.cut()
+	tab.Wait("a countdown", `/Reconnecting in [12] s/.test(document.querySelector("#countdown").textContent)`)
+	cut := time.Now()
+	tab.Click("#reconnect")
+	socket = pod.accept()
+	if waited := time.Since(cut); waited > 1900*time.Millisecond {
+		t.Logf("reconnect now took %v: a busy machine, or the button does nothing", waited)
+	}
+	socket.open()
+	tab.Wait("live, and the focus is where one writes", isLive+` && document.activeElement.id === "text"`)
+
+	// A pod that stops says when to come back: the page picks a moment in that time, also if somebody looks at the tab.
+	tab.Do(`Math.random = () => 0.5`)
+	asked := time.Now()
+	socket.send(event{"type": "reconnect", "within_ms": 2000})
+	say(tab, "written while the pod stops")
+	tab.Wait("it waits", state("written while the pod stops", "Waits for the connection"))
+	socket.notYet()
+	if err := socket.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1012, ""), time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	tab.Wait("closed", isClosed)
+	tab.Do(`document.dispatchEvent(new Event("visibilitychange"))`)
+	socket = pod.accept()
+	if waited := time.Since(asked); waited < 990*time.Millisecond {
+		t.Errorf("came back after %v, want half of the 2 s that the pod gave", waited)
+	}
+	socket.open()
+	socket.expect("written while the pod stops")
+
+	// A pod that only asks, and does not close, is left all the same.
+	socket.send(event{"type": "reconnect", "within_ms": 10})
+	socket.waitClosed()
+	socket = pod.accept()
+	socket.open()
+	tab.Wait("live", isLive)
+
+	// Another network: the old socket may be dead without knowing.
+	tab.Do(`window.dispatchEvent(new Event("online"))`)
+	socket.waitClosed()
+	pod.accept().open()
+	tab.Wait("live", isLive)
+}
+
+func TestReload(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
+	tab.Wait("live", isLive+" && "+shown("hello"))
+	tab.Click("#name")
+	tab.Write("Zoë 🎈")
+	say(tab, "mine", "not acked")
+	mine := socket.expect("mine", "not acked")
+	if mine[0].Name != "Zoë 🎈" {
+		t.Errorf("the name is %q", mine[0].Name)
+	}
+	socket.send(mine[0].echo(2), mine[0].ack(2))
+	tab.Wait("one is stored", `document.querySelectorAll("#rows .mine").length === 1`)
+	tab.Do(`document.querySelector("#text").focus()`)
+	tab.Write("half a senten")
+
+	tab.Reload()
+	socket = pod.accept()
+	if got := socket.asked.Get("after"); got != position(2) {
+		t.Errorf("after the reload the page asked for %v, want after=%s", socket.asked, position(2))
+	}
+	tab.Wait("everything is back before the pod says a word", shown("hello", "mine", "not acked")+
+		` && document.querySelector("#name").value === "Zoë 🎈" && document.querySelector("#text").value === "half a senten"`)
+	socket.open()
+	if again := socket.expect("not acked")[0]; again != mine[1] {
+		t.Errorf("resent as %+v, want %+v", again, mine[1])
+	}
+	tab.Wait("nothing twice", shown("hello", "mine", "not acked")+` && document.querySelectorAll("#rows .day").length === 1`)
+	tab.Reload()
+	socket = pod.accept()
+	socket.open(mine[1].echo(3))
+	tab.Wait("arrived in between", shown("hello", "mine", "not acked")+` && document.querySelectorAll("#rows .mine").length === 2`)
+	socket.notYet()
+}
+
+func TestFrozenTab(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
+	say(tab, "not acked")
+	mine := socket.expect("not acked")[0]
+	tab.Wait("live", isLive+" && "+shown("hello", "not acked"))
+
+	tab.Freeze()
+	socket.waitClosed() // a frozen page does not pretend to be there
+	tab.Thaw()
+	socket = pod.accept()
+	if got := socket.asked.Get("after"); got != position(1) {
+		t.Errorf("after the thaw the page asked for %v, want after=%s", socket.asked, position(1))
+	}
+	socket.open(record(2, "somebody-else-0002", "Ann", "while you were away"))
+	if again := socket.expect("not acked")[0]; again != mine {
+		t.Errorf("resent as %+v, want %+v", again, mine)
+	}
+	tab.Wait("nothing lost, nothing twice", isLive+" && "+shown("hello", "while you were away", "not acked"))
+}
+
+func TestStorageForbidden(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	tab := browsertest.Start(t).Open(pod.url)
+	socket := pod.accept()
+	socket.open()
+	tab.Wait("live", isLive)
+	tab.Do(`Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError") }`)
+	say(tab, "still works")
+	mine := socket.expect("still works")[0]
+	socket.send(mine.echo(1))
+	tab.Wait("the message", shown("still works")+` && document.querySelectorAll("#rows .mine").length === 1`)
+}
