@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 	flag.Duration("faults.load", 8*time.Second, "how long there is load for each fault")
 	flag.Int("faults.runs", 1, "how often each fault happens")
 	flag.String("faults.table", "", "a file to write the table to")
+	flag.String("faults.logs", "", "a directory to keep the pods' logs in")
 	os.Exit(m.Run())
 }
 

@@ -48,7 +48,11 @@ func build(t *testing.T) string {
 func startPod(t *testing.T, server, name, brokers, topic string, env ...string) *pod {
 	t.Helper()
 	p := &pod{name: name, proxy: kafkatest.NewProxy(t, brokers), ended: make(chan struct{})}
-	p.log = filepath.Join(t.TempDir(), name+".log")
+	logs := option[string]("logs")
+	if logs == "" {
+		logs = t.TempDir()
+	}
+	p.log = filepath.Join(logs, topic+"-"+name+".log")
 	log, err := os.Create(p.log)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +158,7 @@ func (p *pod) tail() string {
 	}
 	var lines []string
 	for line := range strings.Lines(string(b)) {
-		if !strings.Contains(line, "level=DEBUG") {
+		if !strings.Contains(line, `"level":"DEBUG"`) {
 			lines = append(lines, line)
 		}
 	}

@@ -65,7 +65,7 @@ func steadyRows() []row {
 			p.thaw()
 		}},
 		{
-			name: "rolling restart of 4 pods with 2,000 clients", pods: 4, people: 2000, rate: 20,
+			name: "rolling restart of 4 pods with 2,000 clients", pods: 4, people: 2000, rate: 5,
 			fault: func(w *world) { w.replaceAll() }, check: (*world).checkDrains,
 		},
 	}

@@ -28,7 +28,7 @@ type row struct {
 const (
 	fullRate   = 500
 	fullPeople = 54
-	slowBuffer = 4 << 10
+	slowBuffer = 64 << 10
 )
 
 // happen brings the fault about under load, and judges what the people saw.
@@ -51,6 +51,7 @@ func (r row) happen(w *world) *verdict {
 	e := w.evidence()
 	e.remade, e.podsDied = r.remade, r.podsDied
 	v := judge(e)
+	w.t.Logf("the fault ended at %s", w.ended.UTC().Format("15:04:05.000"))
 	w.t.Log(v)
 	wrong := v.wrong() + w.crashed()
 	if v.gaps > 0 && !r.gaps {

@@ -50,6 +50,7 @@ func topicRows() []row {
 			sleep(w.ctx, w.during(time.Second))
 			for _, p := range away {
 				p.away.Store(false)
+				p.Hop() // as the page does when the network is back
 			}
 		}},
 		{name: "the topic is deleted and made again with more records than before", remade: true, fault: func(w *world) {

@@ -37,13 +37,13 @@ func (w *world) hold(where way, pods ...*pod) {
 	for _, p := range pods {
 		p.proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
 			switch {
-			case r.Key != kmsg.Produce:
-				return kafkatest.Action{}
-			case where == unstored:
+			case where == unstored && r.Key == kmsg.Produce:
 				return kafkatest.Action{Delay: time.Hour}
-			default:
+			case where == unanswered && (r.Key == kmsg.Produce || isConsumer(r)):
+				// What the pod read back would be an answer, too.
 				return kafkatest.Action{HoldAnswer: never}
 			}
+			return kafkatest.Action{}
 		})
 	}
 	sleep(w.ctx, gathering)
@@ -75,7 +75,7 @@ func isConsumer(r kafkatest.Request) bool {
 	return r.Key == kmsg.Fetch && strings.Contains(r.Client, "consumer")
 }
 
-// everyRequest makes a fault of chance: an action for each request of these keys with this
+// sometimes makes a fault of chance: an action for each request of these keys with this
 // probability.
 func (w *world) sometimes(probability float64, action func(dice *rand.Rand) kafkatest.Action, keys ...kmsg.Key) func(kafkatest.Request) kafkatest.Action {
 	dice := rand.New(rand.NewPCG(w.rng.Uint64(), 4))
