@@ -2,12 +2,8 @@ package broker_test
 
 import (
 	"bytes"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -145,100 +141,6 @@ func TestRecordsAreFoundByTime(t *testing.T) {
 	}
 }
 
-// The broker may run for months: neither the chat's topic nor one that a client
-// makes, whatever the client asks for, may keep all that is written to it.
-func TestTopicsAreBounded(t *testing.T) {
-	const bound = 32 << 20
-	b := start(t, broker.Config{Topic: "chat"})
-	admin, err := sarama.NewClusterAdmin([]string{b.Addr()}, newConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
-	forever := "-1"
-	if err := admin.CreateTopic("other", &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: map[string]*string{
-		"retention.bytes": &forever, "segment.bytes": &forever, "retention.ms": &forever}}, false); err != nil {
-		t.Fatal(err)
-	}
-	if err := admin.CreateTopic("wide", &sarama.TopicDetail{NumPartitions: 1 << 30, ReplicationFactor: 1}, false); err == nil {
-		t.Error("a topic with a billion partitions was made")
-	}
-	client := newClient(t, b.Addr())
-	value := strings.Repeat("x", 512<<10)
-	for _, topic := range []string{"chat", "other"} {
-		produce(t, b.Addr(), newConfig(), topic, slices.Repeat([]string{value}, 3*bound/len(value))...)
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			oldest, newest := offset(t, client, topic, sarama.OffsetOldest), offset(t, client, topic, sarama.OffsetNewest)
-			if newest != 3*bound/int64(len(value)) {
-				t.Fatalf("%s ends at %d", topic, newest)
-			}
-			if kept := (newest - oldest) * int64(len(value)); kept <= bound {
-				if kept < bound/2 {
-					t.Errorf("%s keeps only %d bytes", topic, kept)
-				}
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s still has records %d to %d", topic, oldest, newest)
-			}
-		}
-	}
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	if limit := uint64(2*bound + 2*2*bound/8 + 16<<20); m.HeapAlloc > limit {
-		t.Errorf("%d MB of heap for two topics, want less than %d MB", m.HeapAlloc>>20, limit>>20)
-	}
-}
-
-func TestBoundsHoldAfterRestart(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	first := start(t, broker.Config{DataDir: dir})
-	admin, err := sarama.NewClusterAdmin([]string{first.Addr()}, newConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
-	small := "65536"
-	if err := admin.CreateTopic("chat", &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: map[string]*string{
-		"retention.bytes": &small, "segment.bytes": &small}}, false); err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	again := start(t, broker.Config{DataDir: dir, Topic: "chat"})
-	produce(t, again.Addr(), newConfig(), "chat", slices.Repeat([]string{strings.Repeat("x", 32<<10)}, 20)...)
-	client := newClient(t, again.Addr())
-	for deadline := time.Now().Add(10 * time.Second); offset(t, client, "chat", sarama.OffsetOldest) < 18; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("a topic that was loaded from disk keeps everything")
-		}
-	}
-}
-
-func TestManyIdleConnections(t *testing.T) {
-	b := start(t, broker.Config{Topic: "chat"})
-	client := newClient(t, b.Addr())
-	offset(t, client, "chat", sarama.OffsetNewest)
-	before := runtime.NumGoroutine()
-	for range 2000 {
-		conn, err := net.Dial("tcp", b.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-	}
-	produce(t, b.Addr(), newConfig(), "chat", "a newcomer")
-	if n := offset(t, client, "chat", sarama.OffsetNewest); n != 1 {
-		t.Errorf("the topic ends at %d", n)
-	}
-	if n := runtime.NumGoroutine() - before; n > 1000 {
-		t.Errorf("2000 idle connections hold %d goroutines", n)
-	}
-}
-
 func TestTakenPort(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -253,61 +155,6 @@ func TestTakenPort(t *testing.T) {
 	produce(t, b.Addr(), newConfig(), "chat", "b")
 	if n := offset(t, newClient(t, a.Addr()), "chat", sarama.OffsetNewest); n != 0 {
 		t.Errorf("what was sent to one broker is on the other")
-	}
-}
-
-func TestDataDirKeepsRecords(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "made", "here")
-	var want []string
-	for i := range 3 {
-		b := start(t, broker.Config{Topic: "chat", DataDir: dir})
-		want = append(want, fmt.Sprint("run ", i))
-		produce(t, b.Addr(), newConfig(), "chat", want[i])
-		if got := consume(t, b.Addr(), "chat", len(want)); !slices.Equal(got, want) {
-			t.Errorf("run %d has %q", i, got)
-		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestDataDirIsForOneProcess(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	first := start(t, broker.Config{DataDir: dir})
-	_, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: dir})
-	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another process") {
-		t.Fatalf("a second broker in the same directory: %v", err)
-	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	start(t, broker.Config{DataDir: dir})
-}
-
-func TestBrokenDataDir(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "file")
-	broken := filepath.Join(t.TempDir(), "broken")
-	b := start(t, broker.Config{Topic: "chat", DataDir: broken})
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{file, filepath.Join(broken, "topics.json")} {
-		if err := os.WriteFile(path, []byte("no JSON"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, dir := range []string{file, filepath.Join(file, "below"), broken} {
-		b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: dir, Topic: "chat"})
-		if err == nil {
-			b.Close()
-			t.Errorf("a broker started in %s", dir)
-		} else if !strings.Contains(err.Error(), dir) {
-			t.Errorf("the error does not name %s: %v", dir, err)
-		}
 	}
 }
 

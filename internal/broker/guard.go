@@ -90,8 +90,7 @@ func (g *guard) add(conn net.Conn) (*guardedConn, bool) {
 	}
 	if len(g.conns) >= maxConns {
 		for c := range g.conns {
-			if victim == nil || (c.requests == 0) != (victim.requests == 0) && c.requests == 0 ||
-				(c.requests == 0) == (victim.requests == 0) && c.last.Before(victim.last) {
+			if victim == nil || c.goesBefore(victim) {
 				victim = c
 			}
 		}
@@ -133,6 +132,14 @@ type guardedConn struct {
 	// Owned by Read.
 	buf   []byte // of the last request, used again
 	ready []byte // admitted and not yet read, with its length prefix
+}
+
+// goesBefore says whether c is less useful than d. It needs guard.mu.
+func (c *guardedConn) goesBefore(d *guardedConn) bool {
+	if (c.requests == 0) != (d.requests == 0) {
+		return c.requests == 0
+	}
+	return c.last.Before(d.last)
 }
 
 // Read returns bytes of admitted requests only.
