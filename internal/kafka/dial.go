@@ -177,13 +177,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	c.answered = n > 0
 	var f *fault
-	var alert tls.AlertError
+	var alert *net.OpError
 	switch {
 	// An answer starts with its length, which is far below 0x15030000; a TLS alert (RFC 8446, 5.1) starts with these.
 	case c.Conn == net.Conn(c.raw) && n >= 2 && p[0] == 0x15 && p[1] == 0x03:
 		f = newFault(nil, "the broker at %s answers in TLS on this port: set KAFKA_TLS=true, or use its plain port", c.addr)
-	case errors.As(err, &alert): // with TLS 1.3 the broker judges the client's certificate after the handshake
-		f = newFault(err, "the broker at %s refuses this client's certificate (%v): set KAFKA_TLS_CERT and KAFKA_TLS_KEY to one that it accepts", c.addr, alert)
+	case errors.As(err, &alert) && alert.Op == "remote error": // with TLS 1.3 the broker judges the client's certificate after the handshake
+		f = newFault(err, "the broker at %s refuses this client's certificate (%v): set KAFKA_TLS_CERT and KAFKA_TLS_KEY to one that it accepts", c.addr, alert.Err)
 	default:
 		return n, err
 	}

@@ -184,12 +184,12 @@ func (c *Cluster) reach(ctx context.Context, config *sarama.Config, metadata *sa
 		failed[broker.Addr()] = err
 		tried = append(tried, broker.Addr())
 	}
-	err := c.unreachable(ctx, failed, tried)
-	if f := new(fault); errors.As(err, &f) || ctx.Err() != nil {
+	list, err := c.explain(ctx, failed, tried)
+	if list == "" {
 		return err
 	}
-	return fmt.Errorf("the broker at %s answers, but what it advertises cannot be reached from here (advertised.listeners): %w",
-		strings.Join(c.Brokers, ", "), err)
+	return newFault(err, "the broker at %s answers, but sends its clients to %s, where nobody can be reached from here: correct its advertised.listeners",
+		strings.Join(c.Brokers, ", "), list)
 }
 
 // connect opens the connection and waits for it.
@@ -203,16 +203,25 @@ func connect(broker *sarama.Broker, config *sarama.Config) error {
 
 // unreachable makes one sentence of why no broker was reached.
 func (c *Cluster) unreachable(ctx context.Context, failed map[string]error, brokers []string) error {
-	var tried []string
-	var last error
-	for _, addr := range brokers {
-		last = c.sasl.explain(failed[addr], addr)
-		if f := new(fault); errors.As(last, &f) {
-			return f
-		}
-		tried = append(tried, fmt.Sprintf("%s (%s)", addr, reason(ctx, last)))
+	list, err := c.explain(ctx, failed, brokers)
+	if list == "" {
+		return err
 	}
-	return newFault(last, "no Kafka broker at %s: start one with `go run ./chatserver`, or set KAFKA_BROKER", strings.Join(tried, ", "))
+	return newFault(err, "no Kafka broker at %s: start one with `go run ./chatserver`, or set KAFKA_BROKER", list)
+}
+
+// explain returns a fault, if one of the errors is one and so says everything, or else the list of the brokers, each with the
+// reason why it was not reached.
+func (c *Cluster) explain(ctx context.Context, failed map[string]error, brokers []string) (list string, err error) {
+	var tried []string
+	for _, addr := range brokers {
+		err = c.sasl.explain(failed[addr], addr)
+		if f := new(fault); errors.As(err, &f) {
+			return "", f
+		}
+		tried = append(tried, fmt.Sprintf("%s (%s)", addr, reason(ctx, err)))
+	}
+	return strings.Join(tried, ", "), err
 }
 
 // reason is the part of a network error that tells a person something.

@@ -1,0 +1,149 @@
+package kafka_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"kafkachat/internal/kafka"
+)
+
+func env(vars map[string]string) func(string) string {
+	return func(name string) string { return vars[name] }
+}
+
+func TestBrokers(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string][]string{
+		"":                       {"localhost:9092"},
+		"kafka":                  {"kafka:9092"},
+		"kafka:29092":            {"kafka:29092"},
+		"a:1,b,10.0.0.1 , c:9":   {"a:1", "b:9092", "10.0.0.1:9092", "c:9"},
+		"::1":                    {"[::1]:9092"},
+		"[::1]":                  {"[::1]:9092"},
+		"[::1]:9093,[fe80::1]:2": {"[::1]:9093", "[fe80::1]:2"},
+	} {
+		cluster, err := kafka.FromEnv(env(map[string]string{"KAFKA_BROKER": list}))
+		if err != nil {
+			t.Errorf("%q: %v", list, err)
+		} else if !slices.Equal(cluster.Brokers, want) {
+			t.Errorf("%q: %q, want %q", list, cluster.Brokers, want)
+		}
+	}
+}
+
+func TestWrongEnvironment(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	notPEM := filepath.Join(dir, "not.pem")
+	if err := os.WriteFile(notPEM, []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	missing := filepath.Join(dir, "missing.pem")
+	for _, c := range []struct {
+		vars map[string]string
+		want string // pattern
+	}{
+		{map[string]string{"KAFKA_BROKER": ","}, `^KAFKA_BROKER=",": an entry is empty; valid is host:port`},
+		{map[string]string{"KAFKA_BROKER": "a:0"}, `^KAFKA_BROKER="a:0": the port of "a:0" is not a number from 1 to 65535; valid`},
+		{map[string]string{"KAFKA_BROKER": "a:70000"}, `not a number from 1 to 65535`},
+		{map[string]string{"KAFKA_BROKER": ":9092"}, `":9092" is no host:port`},
+		{map[string]string{"KAFKA_BROKER": "tcp://a:1"}, `"tcp://a:1" is no host:port`},
+		{map[string]string{"KAFKA_BROKER": "a:b:c"}, `"a:b:c" is no host:port`},
+		{map[string]string{"KAFKA_TLS": "yes"}, `^KAFKA_TLS="yes": valid is true or false$`},
+		{map[string]string{"KAFKA_TLS_CA": "x"}, `^KAFKA_TLS_CA="x" has no effect without KAFKA_TLS=true`},
+		{map[string]string{"KAFKA_TLS": "false", "KAFKA_TLS_SERVER_NAME": "x"}, `^KAFKA_TLS_SERVER_NAME="x" has no effect`},
+		{map[string]string{"KAFKA_TLS": "1", "KAFKA_TLS_CA": missing}, `^KAFKA_TLS_CA=".*missing.pem": open .*`},
+		{map[string]string{"KAFKA_TLS": "1", "KAFKA_TLS_CA": notPEM}, `^KAFKA_TLS_CA=".*not.pem": there is no certificate in this file`},
+		{map[string]string{"KAFKA_TLS": "1", "KAFKA_TLS_CERT": notPEM}, `^KAFKA_TLS_CERT=".*", KAFKA_TLS_KEY="": valid is both or neither$`},
+		{map[string]string{"KAFKA_TLS": "1", "KAFKA_TLS_CERT": notPEM, "KAFKA_TLS_KEY": notPEM}, `^KAFKA_TLS_CERT=.*KAFKA_TLS_KEY=.*belong together$`},
+		{map[string]string{"KAFKA_SASL_MECHANISM": "plain"}, `^KAFKA_SASL_MECHANISM="plain": valid is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512$`},
+		{map[string]string{"KAFKA_SASL_MECHANISM": "PLAIN"}, `^KAFKA_SASL_MECHANISM="PLAIN" needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD$`},
+		{map[string]string{"KAFKA_SASL_PASSWORD": "secret"}, `^KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD have no effect without KAFKA_SASL_MECHANISM`},
+	} {
+		_, err := kafka.FromEnv(env(c.vars))
+		if err == nil {
+			t.Errorf("%v is accepted", c.vars)
+			continue
+		}
+		if !regexp.MustCompile(c.want).MatchString(err.Error()) {
+			t.Errorf("%v: %q does not match %s", c.vars, err, c.want)
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("the password is in %q", err)
+		}
+	}
+}
+
+func TestTopic(t *testing.T) {
+	t.Parallel()
+	for topic, ok := range map[string]bool{
+		"chat": true, "a.b_c-D9": true, strings.Repeat("x", 249): true,
+		"a b": false, "ä": false, "a/b": false, ".": false, "..": false, strings.Repeat("x", 250): false,
+	} {
+		got, err := kafka.Topic(env(map[string]string{"TOPIC": topic}))
+		if ok && (err != nil || got != topic) || !ok && err == nil {
+			t.Errorf("%q: %q, %v", topic, got, err)
+		}
+	}
+	if got, err := kafka.Topic(env(nil)); got != "chat" || err != nil {
+		t.Errorf("not set: %q, %v", got, err)
+	}
+}
+
+// TestVariables has FromEnv ask for every variable that the list has, and for no other.
+func TestVariables(t *testing.T) {
+	t.Parallel()
+	var listed []string
+	for _, v := range kafka.Variables() {
+		listed = append(listed, v.Name)
+		if v.Meaning == "" {
+			t.Errorf("%s has no meaning", v.Name)
+		}
+	}
+	asked := make(map[string]bool)
+	for _, tls := range []string{"true", "false"} {
+		kafka.FromEnv(func(name string) string {
+			asked[name] = true
+			if name == "KAFKA_TLS" {
+				return tls
+			}
+			return ""
+		})
+	}
+	for name := range asked {
+		if !slices.Contains(listed, name) {
+			t.Errorf("%s is read, but not listed", name)
+		}
+	}
+	for _, name := range listed {
+		if !asked[name] {
+			t.Errorf("%s is listed, but not read", name)
+		}
+	}
+}
+
+// FuzzFromEnv: whatever the variables say, the answer is brokers that can be dialled, or an error.
+func FuzzFromEnv(f *testing.F) {
+	f.Add("a:1,b", "true", "PLAIN", "u", "p")
+	f.Add("[::1]:2", "0", "", "", "")
+	f.Add("::", "", "SCRAM-SHA-256", "", "")
+	f.Fuzz(func(t *testing.T, broker, tls, mechanism, user, password string) {
+		cluster, err := kafka.FromEnv(env(map[string]string{
+			"KAFKA_BROKER": broker, "KAFKA_TLS": tls, "KAFKA_SASL_MECHANISM": mechanism,
+			"KAFKA_SASL_USERNAME": user, "KAFKA_SASL_PASSWORD": password,
+		}))
+		if err != nil {
+			return
+		}
+		if len(cluster.Brokers) == 0 {
+			t.Fatalf("%q: no broker and no error", broker)
+		}
+		if err := cluster.Config(t.Context(), "fuzz").Validate(); err != nil {
+			t.Errorf("sarama does not accept the settings: %v", err)
+		}
+	})
+}
