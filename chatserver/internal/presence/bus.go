@@ -30,6 +30,7 @@ type bus struct {
 const (
 	openTimeout = 10 * time.Second       // to make the topic and to connect
 	openPause   = 250 * time.Millisecond // before the next attempt
+	retries     = 10                     // within an attempt, for a topic without a leader: a second
 
 	// stalled is the silence, after something was said, after which the connections are made anew.
 	stalled = 5 * time.Second
@@ -92,6 +93,7 @@ func (b *bus) work(ctx context.Context) error {
 	}
 
 	config := b.cluster.Config(ctx, b.clientID)
+	config.Metadata.Retry.Max = retries
 	config.Consumer.MaxWaitTime = fetchWait
 	// After a fault sarama would go on where it was, and deliver what is old by then.
 	broken := make(chan struct{}, 1)
@@ -117,6 +119,7 @@ func (b *bus) work(ctx context.Context) error {
 	defer cancel()
 
 	config = b.cluster.Config(ctx, b.clientID) // on connections of its own: a fetch holds up what is behind it
+	config.Metadata.Retry.Max = retries
 	config.Producer.RequiredAcks = sarama.WaitForLocal
 	config.Producer.Return.Successes = false // a record that has come back is success enough
 	producer, err := sarama.NewAsyncProducer(b.cluster.Brokers, config)

@@ -163,11 +163,12 @@ func (p *Presence) hearMyself(s state) {
 	p.asked = time.Time{}
 }
 
-// speak says how this pod is, if there is a reason to. What has not come back is said again.
+// speak says how this pod is, if there is a reason to. What gets lost in a fault is said again
+// with the hello after it.
 func (p *Presence) speak() {
 	now := time.Now()
 	people := p.people()
-	reason := people != p.own.People || p.own.Hello || p.answer || !p.asked.IsZero() || p.suspects(now)
+	reason := people != p.own.People || p.own.Hello || p.answer || p.suspects(now)
 	if silence := now.Sub(p.said); silence < pause || silence < beat && !reason {
 		return
 	}
