@@ -24,7 +24,9 @@ func TestScreenshots(t *testing.T) {
 
 	say(tab, "Scaling up to three now. Watch the strip at the top.")
 	first := socket.expect("Scaling up to three now. Watch the strip at the top.")[0]
-	socket.send(first.ack(120), first.echo(120))
+	echo := first.echo(120)
+	echo["pod"] = "chatserver-7d9f-a"
+	socket.send(first.ack(120), echo)
 	tab.Wait("the message", `document.querySelectorAll("#rows .mine").length === 1`)
 
 	for _, size := range []struct {
@@ -39,8 +41,11 @@ func TestScreenshots(t *testing.T) {
 	}
 
 	tab.Click("#how")
-	tab.Wait("the panel", `!document.querySelector("#panel").hidden`)
-	tab.Screenshot("panel-wide")
+	tab.Wait("the panel", `document.querySelectorAll("#figures dd").length === 2`)
+	tab.Emulate(1040, 660, false)
+	tab.Screenshot("panel-light")
+	tab.Emulate(1600, 900, true)
+	tab.Screenshot("panel-dark")
 	tab.Emulate(360, 680, true)
 	tab.Screenshot("panel-phone")
 	tab.Click("#how")
