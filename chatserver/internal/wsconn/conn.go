@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -121,7 +120,10 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	ws.SetPingHandler(func(data string) error { return c.send(appendControl(nil, finPong, []byte(data))) })
 	ws.SetPongHandler(func(string) error { return nil }) // sock.Read has noted that the peer lives
 	ws.SetCloseHandler(func(code int, _ string) error {
-		if code == websocket.CloseNoStatusReceived {
+		switch {
+		case c.sock.scanner.halfCode:
+			code = CloseProtocolError
+		case code == websocket.CloseNoStatusReceived:
 			code = 0
 		}
 		c.end(appendClose(nil, code, ""))
@@ -251,8 +253,8 @@ func (c *Conn) Finish() {
 		timeout.Stop()
 		// Closing a socket with unread bytes resets it, and the peer would not see the close
 		// frame. The read deadline was set when the close began.
-		if tcp, ok := c.sock.Conn.(*net.TCPConn); ok {
-			tcp.CloseWrite()
+		if half, ok := c.sock.Conn.(interface{ CloseWrite() error }); ok {
+			half.CloseWrite()
 		}
 		io.Copy(io.Discard, c.sock.Conn)
 	}

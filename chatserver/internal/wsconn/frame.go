@@ -18,6 +18,7 @@ const maxControl = 125
 
 // Close codes (RFC 6455 section 7.4 and the IANA registry).
 const (
+	CloseProtocolError   = 1002
 	CloseUnsupportedData = 1003
 	CloseInvalidPayload  = 1007
 	ClosePolicyViolation = 1008

@@ -17,12 +17,14 @@ type sock struct {
 	net.Conn
 	conn     *Conn
 	upgraded atomic.Bool
+	scanner  scanner // owned by the reader
 }
 
 func (s *sock) Read(b []byte) (int, error) {
 	n, err := s.Conn.Read(b)
 	if n > 0 {
 		s.conn.heard.Store(s.conn.loop.now.Load())
+		s.scanner.scan(b[:n])
 	}
 	return n, err
 }
