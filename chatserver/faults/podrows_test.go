@@ -15,8 +15,10 @@ func podRows(where way) []row {
 	return []row{
 		{name: fmt.Sprint("a pod is killed (-9), ", where), podsDied: true, fault: func(w *world) {
 			p := w.pods[0]
-			// The others have not read what the killed one has stored when its clients come to them.
-			w.lag(time.Second/2, time.Second, w.pods[1:]...)
+			if where == unanswered {
+				// The others have not read what it has stored when its clients come to them.
+				w.lag(time.Second/2, time.Second, w.pods[1:]...)
+			}
 			w.hold(where, p)
 			p.kill()
 			w.ended = time.Now()
@@ -27,7 +29,7 @@ func podRows(where way) []row {
 			w.hide(p) // until now new clients were sent to it, too
 			w.startPods(1)
 		}},
-		{name: fmt.Sprint("a pod is stopped (SIGTERM), ", where), podsDied: true, fault: func(w *world) {
+		{name: fmt.Sprint("a pod is stopped (SIGTERM), ", where), fault: func(w *world) {
 			p := w.pods[0]
 			w.hold(where, p)
 			w.hide(p)

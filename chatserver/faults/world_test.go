@@ -39,8 +39,9 @@ type world struct {
 
 	ctx     context.Context // of the people
 	goAway  context.CancelFunc
-	present sync.WaitGroup // of the people
-	quiet   atomic.Bool    // nobody says anything more
+	present sync.WaitGroup  // of the people
+	talking context.Context // ends when nobody says anything more
+	hush    context.CancelFunc
 	talk    sync.WaitGroup // of those who say something
 
 	mu       sync.Mutex // guards the following
@@ -69,8 +70,9 @@ func newWorld(t *testing.T, kafka *realkafka.Cluster, server string, seed uint64
 		dice:  rand.New(rand.NewPCG(seed, stream+1)),
 	}
 	w.ctx, w.goAway = context.WithCancel(context.Background())
+	w.talking, w.hush = context.WithCancel(w.ctx)
 	t.Cleanup(func() {
-		w.quiet.Store(true)
+		w.hush()
 		w.goAway()
 		w.talk.Wait()
 		w.present.Wait()
@@ -157,16 +159,22 @@ func (w *world) invite(n int, readBuffer int) []*person {
 	return guests
 }
 
-// talkAll has some people say so many messages in a second, together, until quiet.
+// talkAll has some people say so many messages in a second, together, until hush. A few of them
+// wait for their last message to appear before they say more, so that what they say after a
+// fault does not wait behind what they said during it.
 func (w *world) talkAll(people []*person, perSecond int, filler int) {
 	w.begun = time.Now()
 	pause := time.Second * time.Duration(len(people)) / time.Duration(perSecond)
-	for _, p := range people {
+	for i, p := range people {
+		patient := i%10 == 0
 		rng := rand.New(rand.NewPCG(w.rng.Uint64(), 2))
 		w.talk.Go(func() {
-			for n := 1; !w.quiet.Load(); n++ {
-				p.Say(fmt.Sprintf("%s says %d%s", p.journal.name, n, strings.Repeat(" and so on", filler/10)))
-				sleep(w.ctx, pause/2+time.Duration(rng.Int64N(int64(pause))))
+			sleep(w.talking, time.Duration(rng.Int64N(int64(pause))))
+			for n := 1; w.talking.Err() == nil; n++ {
+				if !patient || p.Status().Pending == 0 {
+					p.Say(fmt.Sprintf("%s says %d%s", p.journal.name, n, strings.Repeat(" and so on", filler/10)))
+				}
+				sleep(w.talking, pause/2+time.Duration(rng.Int64N(int64(pause))))
 			}
 		})
 	}
@@ -175,7 +183,7 @@ func (w *world) talkAll(people []*person, perSecond int, filler int) {
 // finish ends the talk, waits until everybody has everything, and has them go.
 func (w *world) finish() {
 	const patience = 25 * time.Second
-	w.quiet.Store(true)
+	w.hush()
 	w.talk.Wait()
 	begun := time.Now()
 	w.await(patience, "outboxes are empty", func() int { return count(w.people, func(p *person) bool { return p.Status().Pending > 0 }) })
