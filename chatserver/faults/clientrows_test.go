@@ -18,22 +18,22 @@ func clientRows() []row {
 		{name: "each client is cut every 1–3 s", fault: func(w *world) {
 			w.eachNowAndThen(w.during(time.Hour), (*person).Cut)
 		}},
-		// The messages are long, so that the sockets are full in half of a short run.
-		{name: "a tenth of the clients stop reading", slow: fullPeople / 10, filler: 1500, fault: (*world).stopReading},
+		// The messages are long, so that sockets get full.
+		{name: "a tenth of the clients stop reading", slow: fullPeople / 10, filler: 1500, fault: func(w *world) { w.stopReading(w.during(15 * time.Second)) }},
 		{
 			name: "a tenth of the clients stop reading, and the pods remember little", slow: fullPeople / 10,
-			filler: 1500, env: []string{"LOG_BYTES=1048576"},
-			gaps: true, fault: (*world).stopReading, check: (*world).checkGaps,
+			filler: 1500, env: []string{"LOG_BYTES=262144"}, gaps: true,
+			fault: func(w *world) { w.stopReading(6 * time.Second) }, check: (*world).checkGaps,
 		},
 	}
 }
 
 // stopReading has the slow ones read nothing for a while.
-func (w *world) stopReading() {
+func (w *world) stopReading(d time.Duration) {
 	for _, p := range w.slow {
 		p.Read(false)
 	}
-	sleep(w.ctx, w.during(15*time.Second))
+	sleep(w.ctx, d)
 	for _, p := range w.slow {
 		p.Read(true)
 	}

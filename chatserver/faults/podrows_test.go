@@ -109,7 +109,12 @@ func (w *world) checkDrains() (wrong string) {
 		slices.SortFunc(times, time.Time.Compare)
 		worst := 0
 		for i, t := range times {
-			n, _ := slices.BinarySearchFunc(times, t.Add(-window), time.Time.Compare)
+			began := t.Add(-window)
+			// What came while this process had no processor came at any time in it.
+			n, _ := slices.BinarySearchFunc(times, began, time.Time.Compare)
+			if stood := w.stalls.within(began, t); stood > 0 {
+				n += (i + 1 - n) * int(stood) / int(window+stood)
+			}
 			worst = max(worst, i+1-n)
 		}
 		w.t.Logf("%s sent %d clients away within %s, at most %d of them within %s",

@@ -34,6 +34,7 @@ const (
 // happen brings the fault about under load, and judges what the people saw.
 func (r row) happen(w *world) *verdict {
 	w.env = r.env
+	w.present.Go(func() { w.stalls.watch(w.ctx) })
 	w.startPods(or(r.pods, 3))
 	w.invite(or(r.people, fullPeople)-r.slow, 0)
 	if r.slow > 0 {

@@ -44,6 +44,8 @@ type world struct {
 	hush    context.CancelFunc
 	talk    sync.WaitGroup // of those who say something
 
+	stalls stalls
+
 	mu       sync.Mutex // guards the following
 	dice     *rand.Rand
 	services []*pod // those that a new connection may come to
@@ -275,4 +277,37 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+}
+
+// stalls are the times in which this process got no processor.
+type stalls struct {
+	mu  sync.Mutex
+	all [][2]time.Time
+}
+
+// watch notes the stalls until ctx ends.
+func (s *stalls) watch(ctx context.Context) {
+	const tick, late = 5 * time.Millisecond, 20 * time.Millisecond
+	for last := time.Now(); ctx.Err() == nil; {
+		sleep(ctx, tick)
+		now := time.Now()
+		if now.Sub(last) > late {
+			s.mu.Lock()
+			s.all = append(s.all, [2]time.Time{last, now})
+			s.mu.Unlock()
+		}
+		last = now
+	}
+}
+
+// within is how long the stalls took that overlap with the time from one moment to another.
+func (s *stalls) within(from, to time.Time) (d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, stall := range s.all {
+		if stall[1].After(from) && stall[0].Before(to) {
+			d += stall[1].Sub(stall[0])
+		}
+	}
+	return d
 }
