@@ -73,9 +73,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	config := cluster.Config(ctx, "kafkaread")
-	config.Consumer.Fetch.Default = 4 << 20 // bytes; the next fetch waits until these have been taken
-	consumer, err := sarama.NewConsumer(cluster.Brokers, config)
+	consumer, err := sarama.NewConsumer(cluster.Brokers, cluster.Config(ctx, "kafkaread"))
 	if err != nil {
 		say("%v", err)
 		return tool.Failed
