@@ -87,9 +87,12 @@ func TestOneOrderForAll(t *testing.T) {
 	const clients, each = 20, 500
 	env := onKafka(t)
 	pods := []*testPod{startPod(t, env("a")).waitReady(), startPod(t, env("b")).waitReady()}
-	seen := make([]chan []string, clients)
+	conns := make([]*testClient, clients)
 	for i := range clients {
-		c := pods[i%2].raw("")
+		conns[i] = pods[i%2].raw("") // before anybody speaks, so that it gets everything
+	}
+	seen := make([]chan []string, clients)
+	for i, c := range conns {
 		seen[i] = make(chan []string, 1)
 		go func() {
 			var all []string
@@ -128,6 +131,19 @@ func TestOneOrderForAll(t *testing.T) {
 		} else if strings.Join(all, "\n") != first {
 			t.Errorf("client %d saw another order than client 0, or other messages", i)
 		}
+	}
+}
+
+// Whoever speaks as soon as the handshake is done sees what it has said, however busy the pod is.
+func TestOwnFirstMessageIsSeen(t *testing.T) {
+	t.Parallel()
+	a := startPod(t, nil).waitReady()
+	for i := range 200 {
+		c := a.raw("")
+		text := fmt.Sprint("message ", i)
+		c.send(text)
+		c.want(text)
+		c.ws.Close()
 	}
 }
 

@@ -39,10 +39,16 @@ import (
 
 	"github.com/Shopify/sarama"
 	"github.com/gorilla/websocket"
-	"github.com/rcrowley/go-metrics"
+	gometrics "github.com/rcrowley/go-metrics"
+	"golang.org/x/time/rate"
 
 	"kafkachat/chatserver/internal/config"
+	"kafkachat/chatserver/internal/consumer"
+	"kafkachat/chatserver/internal/door"
+	"kafkachat/chatserver/internal/health"
+	"kafkachat/chatserver/internal/metrics"
 	"kafkachat/chatserver/internal/page"
+	"kafkachat/chatserver/internal/presence"
 	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/publish"
 	"kafkachat/chatserver/internal/record"
@@ -53,7 +59,7 @@ import (
 )
 
 func main() {
-	metrics.UseNilMetrics = true // sarama's own counters: nobody reads them, and each costs a goroutine
+	gometrics.UseNilMetrics = true // sarama's own counters: nobody reads them, and each costs a goroutine
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, os.Getenv, os.Stdout, os.Stderr); err != nil {
@@ -68,7 +74,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.LogLevel})).With("pod", cfg.Pod)
+	log := cfg.Logger(stderr)
 	cfg.Cluster.Warn = func(err error) { log.Warn("cannot use a Kafka broker", "err", err) }
 
 	ln, err := net.Listen("tcp", ":"+strconv.Itoa(cfg.Port))
@@ -85,12 +91,18 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		cfg.Cluster.Brokers = []string{b.Addr()}
 		log.Info("started the embedded broker: good for trying out and for lessons, not for production", "addr", b.Addr())
 	}
+	admin, err := metrics.Listen(cfg.AdminAddr)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
 	p, err := newPod(cfg, log)
 	if err != nil {
 		return err
 	}
+	log.Info("metrics and profiler", "url", "http://"+admin.Addr().String()+"/metrics")
 	fmt.Fprintf(stdout, "Chatting on %s: open http://localhost:%d\n", cfg.Pod, ln.Addr().(*net.TCPAddr).Port)
-	return p.serve(ctx, ln)
+	return p.serve(ctx, ln, admin)
 }
 
 // A pod is one running chat server.
@@ -100,42 +112,53 @@ type pod struct {
 	log       *slog.Logger
 	page      *page.Page
 	upgrader  websocket.Upgrader
+	door      *door.Door         // lets clients in
 	tail      *tail.Tail         // the topic, as this pod has read it
 	conns     *wsconn.Loop       // writes the tail to the clients
 	publisher *publish.Publisher // brings their messages into the topic
 	probe     *probe.Probe       // knows where the topic ends
-	started   time.Time
+	presence  *presence.Presence // knows the other pods; nil if there cannot be any
+	health    *health.Health     // knows whether Kafka can be reached
+	metrics   *metrics.Metrics
 
 	partitions atomic.Int32 // of the topic; 0 until it is known
-
-	stalledAt int64 // owned by handleMessages: the topic's end when the consumer was last found stalled
-
-	mu       sync.Mutex      // guards the following
-	stopping bool            // no more clients
-	readers  sync.WaitGroup  // the goroutines of readMessages; none is added once it is stopping
-	health   map[string]bool // of each part that talks to Kafka
-	kafka    string          // record.Up or record.Down: what clients have been told
+	stalledAt  int64        // owned by handleMessages: the topic's end when the consumer was last found stalled
 }
 
-// statusNotice is the only kind of notice so far: whether Kafka can be reached.
-const statusNotice wsconn.Notice = 0
+// Notices are what all chat.v1 clients are told, the newest of each kind.
+const (
+	statusNotice wsconn.Notice = iota // whether Kafka can be reached
+	podsNotice                        // who else is there
+)
 
 func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
-	p := &pod{cfg: cfg, log: log, started: time.Now(), kafka: record.Down, health: map[string]bool{"consumer": false, "probe": false}}
+	p := &pod{cfg: cfg, log: log, door: door.New(cfg.Limits), tail: tail.New(cfg.LogBytes)}
 	var err error
 	if p.page, err = page.New(cfg.Pod); err != nil {
 		return nil, err
 	}
-	p.tail = tail.New(cfg.LogBytes)
 	frames, _ := p.tail.Log()
 	p.conns = wsconn.NewLoop(frames)
-	p.probe = probe.New(cfg.Cluster, p.clientID("probe"), cfg.Topic, func(up bool) {
-		p.setHealth("probe", up)
+	p.health = health.New(func(up bool) {
+		log.Info("Kafka is " + upOrDown(up))
+		p.conns.SetNotice(statusNotice, record.Status(upOrDown(up)))
+	}, "consumer", "probe")
+	p.probe = probe.New(cfg.Cluster, cfg.ClientID("probe"), cfg.Topic, func(up bool) {
+		p.health.Set("probe", up)
 		p.conns.Wake() // for those whose place depends on the answer
 	})
-	p.publisher = publish.New(cfg.Cluster, p.clientID("producer"), p.tail, p.probe.End, func(up bool) { p.setHealth("producer", up) }, log)
+	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, p.probe.End,
+		func(up bool) { p.health.Set("producer", up) }, log)
+	if !cfg.Embedded {
+		p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
+			func() int { return int(p.conns.Stats().Conns) },
+			func(pods []presence.Pod) {
+				p.conns.SetNotice(podsNotice, record.Event("pods", map[string]any{"pods": pods}))
+			}, log)
+	}
 	p.upgrader = websocket.Upgrader{
 		Subprotocols: []string{record.Protocol},
+		CheckOrigin:  p.door.CheckOrigin,
 		// Small, since most connections are idle; a longer message is read into a shared buffer.
 		ReadBufferSize:   512,
 		WriteBufferPool:  &sync.Pool{}, // only for the handshake's answer
@@ -144,12 +167,13 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 			http.Error(w, reason.Error()+" (this address is the chat's websocket; the page is at /)", status)
 		},
 	}
+	p.metrics = metrics.New(metrics.Parts{Conns: p.conns, Tail: p.tail, Probe: p.probe, Health: p.health})
 	return p, nil
 }
 
 // serve runs the pod's parts until ctx ends, sends the clients away, and stops the parts in the
 // order that lets what is under way arrive: clients, then consumer and producer.
-func (p *pod) serve(ctx context.Context, ln net.Listener) error {
+func (p *pod) serve(ctx context.Context, ln, admin net.Listener) error {
 	life, end := context.WithCancel(context.Background())
 	defer end()
 	var parts sync.WaitGroup
@@ -157,79 +181,43 @@ func (p *pod) serve(ctx context.Context, ln net.Listener) error {
 	parts.Go(func() { p.probe.Run(life) })
 	parts.Go(func() { p.publisher.Run(life) })
 	parts.Go(func() { p.handleMessages(life) })
+	if p.presence != nil {
+		parts.Go(func() { p.presence.Run(ctx) }) // it says goodbye as soon as the pod begins to stop
+	}
 
+	failed := make(chan error, 2)
+	quiet := slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
 	server := &http.Server{
 		Handler:           p.routes(),
 		ReadHeaderTimeout: 10 * time.Second,
+		MaxHeaderBytes:    32 << 10,
 		IdleTimeout:       650 * time.Second, // longer than a load balancer keeps its connections, 600 s
-		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		ErrorLog:          quiet,
 	}
-	failed := make(chan error, 1)
+	adminServer := &http.Server{Handler: p.metrics.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet}
 	parts.Go(func() { failed <- server.Serve(ln) })
+	parts.Go(func() { failed <- adminServer.Serve(admin) })
 
 	var err error
 	select {
 	case err = <-failed:
-		err = fmt.Errorf("serving on %s: %w", ln.Addr(), err)
+		err = fmt.Errorf("serving HTTP: %w", err)
 	case <-ctx.Done():
+		p.log.Info("stopping", "clients", p.conns.Stats().Conns)
 	}
-	p.refuseClients()
-	p.drain()
+	p.door.Close()
+	p.conns.Drain(p.cfg.DrainTimeout, reconnect, wsconn.CloseServiceRestart, "the server is restarting, please reconnect")
 	server.Close()
+	adminServer.Close()
 	end()
-	p.readers.Wait()
+	p.door.Wait()
 	parts.Wait()
 	return err
 }
 
-// drain sends the clients away, evenly spread, so that the other pods are not stormed.
-func (p *pod) drain() {
-	n := time.Duration(p.conns.Stats().Conns)
-	window := min(n*drainPerClient, p.cfg.DrainTimeout*3/4)
-	if n >= 10 {
-		window = max(window, min(drainAtLeast, p.cfg.DrainTimeout*3/4))
-	}
-	p.log.Info("stopping", "clients", int(n), "within", window)
-	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout*7/8)
-	defer cancel()
-	farewell := record.Event("reconnect", struct {
-		Within int64 `json:"within_ms"`
-	}{reconnectWithin.Milliseconds()})
-	p.conns.Drain(ctx, window, farewell, wsconn.CloseServiceRestart, "the server is restarting, please reconnect")
-	for deadline := time.Now().Add(drainGrace); p.conns.Stats().Conns > 0 && time.Now().Before(deadline); {
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-const (
-	drainPerClient = 5 * time.Millisecond
-	// drainAtLeast keeps a tenth of a second below a tenth of the clients, if there are more than a few.
-	drainAtLeast    = 1200 * time.Millisecond
-	drainGrace      = 1500 * time.Millisecond // for the last close frames to be answered
-	reconnectWithin = 500 * time.Millisecond  // the spread is in the closing already
-)
-
-// admit counts a client's reader, unless the pod is stopping.
-func (p *pod) admit() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.stopping {
-		p.readers.Add(1)
-	}
-	return !p.stopping
-}
-
-func (p *pod) refuseClients() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stopping = true
-}
-
-func (p *pod) ready() bool {
-	_, loaded := p.tail.Log()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return loaded && !p.stopping
+// reconnect is the event by which a client learns when to come back.
+func reconnect(within time.Duration) []byte {
+	return record.Event("reconnect", map[string]int64{"within_ms": within.Milliseconds()})
 }
 
 func (p *pod) routes() http.Handler {
@@ -238,7 +226,7 @@ func (p *pod) routes() http.Handler {
 	mux.HandleFunc("GET /ws", p.handleWSConnections)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !p.ready() {
+		if _, loaded := p.tail.Log(); !loaded || !p.door.Open() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
@@ -255,102 +243,131 @@ func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if !p.admit() {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "the server is stopping", http.StatusServiceUnavailable)
+	leave, err := p.door.Enter(r)
+	if err != nil {
+		p.metrics.Refused.WithLabelValues(err.Error()).Inc()
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	conn, err := p.conns.Upgrade(w, r, &p.upgrader, func(protocol string) wsconn.Options {
-		if protocol == record.Protocol {
-			return wsconn.Options{Track: tail.ChatV1, Notices: true, Limit: maxEvent}
-		}
-		return wsconn.Options{Track: tail.Raw, Limit: record.MaxText}
-	})
+	place := p.arrivals().Arrive(request)
+	conn, err := p.conns.Upgrade(w, r, &p.upgrader, p.options)
 	if err != nil {
-		p.readers.Done()
+		leave()
 		p.log.Debug("no websocket", "remote", r.RemoteAddr, "err", err)
 		return
 	}
-	source := resume.Source{Tail: p.tail, Probe: p.probe, Welcome: p.welcome}
+	c := &client{pod: p, Conn: conn, pace: rate.NewLimiter(rate.Limit(p.cfg.MessageRate), p.cfg.MessageRate)}
+	take := c.takeText
 	if conn.Subprotocol() == record.Protocol {
-		conn.Start(source.Chat(request))
-		strikes := 0
-		go p.readMessages(conn, func(conn *wsconn.Conn, event []byte) error { return p.takeEvent(conn, event, &strikes) })
+		take = c.takeEvent
+		conn.Start(place.Chat)
 	} else {
-		conn.Start(source.Raw(request))
-		go p.readMessages(conn, p.takeText)
+		conn.Start(place.Raw)
 	}
+	go func() {
+		defer leave()
+		defer conn.Finish()
+		err := c.readMessages(take)
+		p.log.Debug("client gone", "remote", r.RemoteAddr, "err", err)
+	}()
 }
 
-const maxStrikes = 10
+// arrivals is what decides where a client starts.
+func (p *pod) arrivals() resume.Source {
+	return resume.Source{Tail: p.tail, Probe: p.probe, Welcome: p.welcome, Outcome: func(outcome string) {
+		p.metrics.Resumes.WithLabelValues(outcome).Inc()
+	}}
+}
 
-// maxEvent is the longest chat.v1 event in bytes: each byte of the text may be escaped with six.
-const maxEvent = 6*record.MaxText + 1024
+func (p *pod) options(protocol string) wsconn.Options {
+	if protocol == record.Protocol {
+		// Each byte of the text may be escaped with six.
+		return wsconn.Options{Track: tail.ChatV1, Notices: true, Limit: int64(6*p.cfg.MessageBytes + 1024)}
+	}
+	return wsconn.Options{Track: tail.Raw, Limit: int64(p.cfg.MessageBytes)}
+}
+
+// A client is the reading side of a websocket. It belongs to one goroutine.
+type client struct {
+	*wsconn.Conn
+	pod     *pod
+	pace    *rate.Limiter
+	strikes int // events in a row that made no sense
+}
+
+// maxStrikes is how many events in a row may make no sense before a client is closed.
+const maxStrikes = 10
 
 // readMessages takes the client's messages one after another: the next is read when the one
 // before has come back from Kafka, so they keep their order, and a client cannot be faster than
-// the chat.
-func (p *pod) readMessages(conn *wsconn.Conn, take func(*wsconn.Conn, []byte) error) {
-	defer p.readers.Done()
-	defer conn.Finish()
+// the chat. One that is faster than its pace is not read from, and nothing of it is lost.
+func (c *client) readMessages(take func([]byte) error) error {
 	for {
-		message, err := conn.Read()
-		if err == nil {
-			err = take(conn, message)
-		}
+		message, err := c.Read()
 		if err != nil {
-			p.log.Debug("client gone", "err", err)
-			return
+			return err
+		}
+		if err := c.pace.Wait(c.Context()); err != nil {
+			return err
+		}
+		if err := take(message); err != nil {
+			return err
 		}
 	}
 }
 
 // takeText publishes a message of a client without a subprotocol, which can be told nothing: if
 // Kafka does not take the message in time, the connection is closed.
-func (p *pod) takeText(conn *wsconn.Conn, text []byte) error {
+func (c *client) takeText(text []byte) error {
 	if len(text) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(conn.Context(), p.cfg.PublishTimeout)
+	c.pod.metrics.MessagesIn.WithLabelValues("raw").Inc()
+	ctx, cancel := context.WithTimeout(c.Context(), c.pod.cfg.PublishTimeout)
 	defer cancel()
-	_, err := p.publish(ctx, record.Message{ID: rand.Text(), Pod: p.cfg.Pod, Text: string(text)})
+	_, err := c.pod.publish(ctx, record.Message{ID: rand.Text(), Pod: c.pod.cfg.Pod, Text: string(text)})
 	var rejected *publish.Rejected
 	switch {
 	case errors.As(err, &rejected):
-		conn.Close(wsconn.ClosePolicyViolation, err.Error())
+		c.pod.metrics.Rejects.WithLabelValues("kafka").Inc()
+		c.Close(wsconn.ClosePolicyViolation, err.Error())
 	case err != nil:
-		conn.Close(wsconn.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
+		c.Close(wsconn.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
 	}
 	return err
 }
 
 // takeEvent publishes a message of a chat.v1 client and tells it what became of it. It waits for
-// Kafka as long as the client does. A client that makes no sense maxStrikes times in a row is
-// closed.
-func (p *pod) takeEvent(conn *wsconn.Conn, event []byte, strikes *int) error {
+// Kafka as long as the client does. A client that makes no sense too often is closed.
+func (c *client) takeEvent(event []byte) error {
 	begun := time.Now()
-	r, err := record.ParseRequest(event)
+	r, err := record.ParseRequest(event, c.pod.cfg.MessageBytes)
 	if err != nil {
-		if *strikes++; *strikes >= maxStrikes {
-			conn.Close(wsconn.ClosePolicyViolation, "too many events that make no sense; the last one: "+err.Error())
+		c.pod.metrics.Rejects.WithLabelValues("malformed").Inc()
+		if c.strikes++; c.strikes >= maxStrikes {
+			c.Close(wsconn.ClosePolicyViolation, "too many events that make no sense; the last one: "+err.Error())
 			return err
 		}
-		return conn.Send(record.Reject(r.ID, err.Error()))
+		return c.Send(record.Reject(r.ID, err.Error()))
 	}
-	*strikes = 0
-	offset, err := p.publish(conn.Context(), record.Message{ID: r.ID, Name: r.Name, Pod: p.cfg.Pod, Text: r.Text})
+	c.strikes = 0
+	c.pod.metrics.MessagesIn.WithLabelValues(record.Protocol).Inc()
+	offset, err := c.pod.publish(c.Context(), record.Message{ID: r.ID, Name: r.Name, Pod: c.pod.cfg.Pod, Text: r.Text})
 	var rejected *publish.Rejected
 	switch {
 	case errors.As(err, &rejected):
-		return conn.Send(record.Reject(r.ID, err.Error()))
+		c.pod.metrics.Rejects.WithLabelValues("kafka").Inc()
+		return c.Send(record.Reject(r.ID, err.Error()))
 	case err != nil:
 		return err
 	}
-	return conn.Send(record.Ack(r.ID, offset, time.Since(begun)))
+	return c.Send(record.Ack(r.ID, offset, time.Since(begun)))
 }
 
 // publish writes m to the topic, and returns its offset when this pod has read it back.
 func (p *pod) publish(ctx context.Context, m record.Message) (offset int64, err error) {
+	defer metrics.Since(p.metrics.PublishSeconds, time.Now())
 	return p.publisher.Publish(ctx, m.ID, func(producer sarama.SyncProducer) (int32, int64, error) {
 		return producer.SendMessage(&sarama.ProducerMessage{
 			Topic:     p.cfg.Topic,
@@ -364,16 +381,24 @@ func (p *pod) publish(ctx context.Context, m record.Message) (offset int64, err 
 // handleMessages reads the topic and passes it on to this pod's clients, until ctx ends. A
 // consumer that has ended, stalled or lost its broker is closed and opened again where it was.
 func (p *pod) handleMessages(ctx context.Context) {
+	said := ""
 	for ctx.Err() == nil {
 		err := p.consume(ctx)
-		p.setHealth("consumer", false)
+		p.health.Set("consumer", false)
 		if errors.Is(err, tail.ErrOtherLog) {
 			p.tail.Forget()
 		}
-		if ctx.Err() == nil {
-			p.log.Warn("reading the topic was interrupted", "topic", p.cfg.Topic, "err", err)
-			sleep(ctx, reopenPause)
+		if ctx.Err() != nil {
+			return
 		}
+		p.metrics.Reopened.Inc()
+		level := slog.LevelWarn
+		if err.Error() == said {
+			level = slog.LevelDebug // while Kafka is away it is the same each time
+		}
+		said = err.Error()
+		p.log.Log(ctx, level, "reading the topic was interrupted", "topic", p.cfg.Topic, "err", err)
+		sleep(ctx, reopenPause)
 	}
 }
 
@@ -396,40 +421,16 @@ func (p *pod) consume(ctx context.Context) error {
 	if err := p.ensureTopic(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	config := p.cfg.Cluster.Config(ctx, p.clientID("consumer"))
-	// After a fault sarama would subscribe again by itself, at its own offset, even if the topic
-	// is another one by then. Its back-off is where it can be kept from that.
-	broken := make(chan struct{}, 1)
-	config.Consumer.Retry.BackoffFunc = func(int) time.Duration {
-		select {
-		case broken <- struct{}{}:
-		default:
-		}
-		<-ctx.Done()
-		return time.Hour // the consumer is being closed, and does not wait for this
-	}
-	client, err := sarama.NewClient(p.cfg.Cluster.Brokers, config)
+	session, err := consumer.Open(ctx, p.cfg.Cluster, p.cfg.ClientID("consumer"), p.cfg.Topic)
 	if err != nil {
-		cancel()
-		return fmt.Errorf("connecting to Kafka: %w", err)
+		return err
 	}
-	defer client.Close()
-	defer cancel() // first of all: it ends whatever the client is waiting for
-	oldest, err := client.GetOffset(p.cfg.Topic, 0, sarama.OffsetOldest)
-	if err != nil {
-		return fmt.Errorf("asking where the topic begins: %w", err)
-	}
-	newest, err := client.GetOffset(p.cfg.Topic, 0, sarama.OffsetNewest)
-	if err != nil {
-		return fmt.Errorf("asking where the topic ends: %w", err)
-	}
-	from, fresh := p.tail.Open(oldest, newest)
+	defer session.Close()
+	from, fresh := p.tail.Open(session.Oldest, session.Newest)
 	if fresh {
 		p.startAnew()
 	}
-
-	consumer, err := sarama.NewConsumerFromClient(client)
+	consumer, err := sarama.NewConsumerFromClient(session.Client)
 	if err != nil {
 		return fmt.Errorf("making a consumer: %w", err)
 	}
@@ -439,9 +440,9 @@ func (p *pod) consume(ctx context.Context) error {
 		return fmt.Errorf("consuming from offset %d: %w", from, err)
 	}
 	defer partition.Close()
-	defer cancel()
-	p.setHealth("consumer", true)
-	p.log.Info("reading the topic", "topic", p.cfg.Topic, "from", from, "end", newest)
+	defer session.Cut() // before the others are closed: they may be waiting
+	p.health.Set("consumer", true)
+	p.log.Info("reading the topic", "topic", p.cfg.Topic, "from", from, "end", session.Newest)
 
 	idle := time.NewTicker(idleCheck)
 	defer idle.Stop()
@@ -456,7 +457,7 @@ func (p *pod) consume(ctx context.Context) error {
 			}
 		case err := <-partition.Errors():
 			return err
-		case <-broken:
+		case <-session.Broken:
 			return errBroken
 		case <-idle.C:
 			if p.stalled(p.tail.Idle(partition.HighWaterMarkOffset())) {
@@ -475,6 +476,7 @@ func (p *pod) take(message *sarama.ConsumerMessage) error {
 	if err != nil {
 		return err
 	}
+	metrics.Since(p.metrics.FanOutSeconds, message.Timestamp)
 	p.publisher.Read(added.ID, added.Offset, added.Shown)
 	p.conns.Wake()
 	return nil
@@ -515,44 +517,17 @@ func (p *pod) ensureTopic(ctx context.Context) error {
 }
 
 func (p *pod) welcome() record.Welcome {
-	p.mu.Lock()
-	kafka := p.kafka
-	p.mu.Unlock()
 	return record.Welcome{
 		Pod: p.cfg.Pod, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.partitions.Load(),
-		MaxBytes: record.MaxText, Kafka: kafka, Version: p.page.Version(),
+		MaxBytes: p.cfg.MessageBytes, Kafka: upOrDown(p.health.Up()), Version: p.page.Version(),
 	}
 }
 
-// setHealth notes whether a part of the pod reaches Kafka. Clients are told when the first one
-// does not, and when all do again.
-func (p *pod) setHealth(part string, up bool) {
-	p.mu.Lock()
-	p.health[part] = up
-	kafka := record.Up
-	for _, up := range p.health {
-		if !up {
-			kafka = record.Down
-		}
+func upOrDown(up bool) string {
+	if up {
+		return record.Up
 	}
-	changed := kafka != p.kafka
-	p.kafka = kafka
-	p.mu.Unlock()
-	if changed {
-		p.log.Info("Kafka is "+kafka, "since_start", time.Since(p.started))
-		p.conns.SetNotice(statusNotice, record.Status(kafka))
-	}
-}
-
-// clientID names a part of this pod to the broker; what Kafka does not allow in it is replaced.
-func (p *pod) clientID(part string) string {
-	id := []byte("chatserver-" + part + "-" + p.cfg.Pod)
-	for i, c := range id {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-') {
-			id[i] = '-'
-		}
-	}
-	return string(id[:min(len(id), 200)])
+	return record.Down
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -56,7 +56,7 @@ func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 		if v, ok := env[name]; ok {
 			return v
 		}
-		return map[string]string{"PORT": "0", "EMBEDDED_ADDR": "127.0.0.1:0", "LOG_LEVEL": "warn"}[name]
+		return map[string]string{"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0", "LOG_LEVEL": "warn"}[name]
 	}
 	out, stdout := io.Pipe()
 	ended := make(chan error, 1)
@@ -132,13 +132,13 @@ func waitFor(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// A client is a websocket of the test's.
-type client struct {
+// A testClient is a websocket of the test's.
+type testClient struct {
 	t  *testing.T
 	ws *websocket.Conn
 }
 
-func (p *testPod) dial(path string, protocols ...string) *client {
+func (p *testPod) dial(path string, protocols ...string) *testClient {
 	p.t.Helper()
 	dialer := websocket.Dialer{Subprotocols: protocols, HandshakeTimeout: patience}
 	ws, response, err := dialer.Dial("ws"+strings.TrimPrefix(p.url, "http")+path, nil)
@@ -149,24 +149,24 @@ func (p *testPod) dial(path string, protocols ...string) *client {
 		p.t.Fatalf("dialing %s: %v", path, err)
 	}
 	p.t.Cleanup(func() { ws.Close() })
-	return &client{p.t, ws}
+	return &testClient{p.t, ws}
 }
 
 // raw connects without a subprotocol, chat with chat.v1.
-func (p *testPod) raw(query string) *client { p.t.Helper(); return p.dial("/ws" + query) }
-func (p *testPod) chat(query string) *client {
+func (p *testPod) raw(query string) *testClient { p.t.Helper(); return p.dial("/ws" + query) }
+func (p *testPod) chat(query string) *testClient {
 	p.t.Helper()
 	return p.dial("/ws"+query, record.Protocol)
 }
 
-func (c *client) send(text string) {
+func (c *testClient) send(text string) {
 	c.t.Helper()
 	if err := c.ws.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
 		c.t.Fatalf("sending %.50q: %v", text, err)
 	}
 }
 
-func (c *client) read() string {
+func (c *testClient) read() string {
 	c.t.Helper()
 	c.ws.SetReadDeadline(time.Now().Add(patience))
 	_, b, err := c.ws.ReadMessage()
@@ -176,7 +176,7 @@ func (c *client) read() string {
 	return string(b)
 }
 
-func (c *client) want(text string) {
+func (c *testClient) want(text string) {
 	c.t.Helper()
 	if got := c.read(); got != text {
 		c.t.Fatalf("got %.80q, want %.80q", got, text)
@@ -184,7 +184,7 @@ func (c *client) want(text string) {
 }
 
 // closed waits for the close frame and returns its code, or CloseAbnormalClosure.
-func (c *client) closed() int {
+func (c *testClient) closed() int {
 	c.t.Helper()
 	c.ws.SetReadDeadline(time.Now().Add(patience))
 	for {
@@ -210,7 +210,7 @@ type event struct {
 	Partitions                                                              int32
 }
 
-func (c *client) event() event {
+func (c *testClient) event() event {
 	c.t.Helper()
 	var e event
 	if text := c.read(); json.Unmarshal([]byte(text), &e) != nil {
@@ -220,7 +220,7 @@ func (c *client) event() event {
 }
 
 // until returns the next event of a type; other types but those of skip are faults.
-func (c *client) until(kind string, skip ...string) event {
+func (c *testClient) until(kind string, skip ...string) event {
 	c.t.Helper()
 	for {
 		e := c.event()
@@ -233,7 +233,7 @@ func (c *client) until(kind string, skip ...string) event {
 	}
 }
 
-func (c *client) say(id, text string) {
+func (c *testClient) say(id, text string) {
 	c.t.Helper()
 	b, err := json.Marshal(map[string]string{"type": "message", "id": id, "name": "Ann", "text": text})
 	if err != nil {

@@ -4,12 +4,16 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"kafkachat/chatserver/internal/door"
+	"kafkachat/chatserver/internal/record"
 	"kafkachat/internal/kafka"
 )
 
@@ -26,6 +30,10 @@ type Config struct {
 	PublishTimeout time.Duration
 	DrainTimeout   time.Duration
 	LogLevel       slog.Level
+	AdminAddr      string // of the metrics and the profiler; "" is where they are by default
+	MessageBytes   int    // of the longest text that a client may send
+	MessageRate    int    // messages a second that a connection may send
+	Limits         door.Limits
 }
 
 // A Variable is an environment variable that Load reads.
@@ -69,6 +77,37 @@ func Variables() []Variable {
 			c.DrainTimeout, err = duration(v, time.Second, time.Hour)
 			return err
 		}},
+		{"ADMIN_ADDR", "127.0.0.1:9090, or a free port", "where /metrics and /debug/pprof/ are served", func(c *Config, v string) error {
+			c.AdminAddr = v
+			if _, _, err := net.SplitHostPort(v); err != nil {
+				return fmt.Errorf("valid are host:port and :port")
+			}
+			return nil
+		}},
+		{"MESSAGE_BYTES", "8192", "longest message that a client may send", func(c *Config, v string) (err error) {
+			c.MessageBytes, err = integer(v, 1, record.MaxForeign)
+			return err
+		}},
+		{"MESSAGE_RATE", "500", "messages a second that a connection may send; faster ones wait", func(c *Config, v string) (err error) {
+			c.MessageRate, err = integer(v, 1, 1e6)
+			return err
+		}},
+		{"MAX_CONNECTIONS", "20000", "websockets at once; 0 is no limit", func(c *Config, v string) (err error) {
+			c.Limits.Connections, err = integer(v, 0, 1e9)
+			return err
+		}},
+		{"MAX_CONNECTIONS_PER_ADDRESS", "0", "websockets at once from one address; 0 is no limit, since a class often shares one", func(c *Config, v string) (err error) {
+			c.Limits.PerAddress, err = integer(v, 0, 1e9)
+			return err
+		}},
+		{"ALLOWED_ORIGINS", "none", "web sites besides the server's own whose pages may connect, with commas; * allows all", func(c *Config, v string) (err error) {
+			c.Limits.Origins, err = door.ParseOrigins(v)
+			return err
+		}},
+		{"TRUSTED_PROXIES", "none", "addresses and networks whose X-Forwarded-For is believed, with commas", func(c *Config, v string) (err error) {
+			c.Limits.TrustedProxies, err = door.ParseProxies(v)
+			return err
+		}},
 		{"LOG_LEVEL", "info", "debug, info, warn or error", func(c *Config, v string) error {
 			if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {
 				return fmt.Errorf("valid are debug, info, warn and error")
@@ -87,6 +126,7 @@ func Load(getenv func(string) string) (*Config, error) {
 	c := &Config{
 		Port: 8000, Topic: kafka.DefaultTopic, Pod: getenv("podname"), // as the lab spells it
 		Cluster: cluster, Embedded: getenv("KAFKA_BROKER") == "", EmbeddedAddr: "127.0.0.1:9092",
+		MessageBytes: record.MaxText, MessageRate: 500, Limits: door.Limits{Connections: 20000},
 		LogBytes: 16 << 20, PublishTimeout: 10 * time.Second, DrainTimeout: 30 * time.Second,
 	}
 	for _, v := range Variables() {
@@ -114,7 +154,7 @@ func Load(getenv func(string) string) (*Config, error) {
 func checkTopic(name string) error {
 	const longest = 240
 	for _, c := range name {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-') {
+		if !validInName(c) {
 			return fmt.Errorf("valid are letters, digits, dots, underscores and hyphens")
 		}
 	}
@@ -122,6 +162,11 @@ func checkTopic(name string) error {
 		return fmt.Errorf("valid are 1 to %d letters, digits, dots, underscores and hyphens", longest)
 	}
 	return nil
+}
+
+// validInName says whether Kafka allows c in the name of a topic or a client.
+func validInName(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
 }
 
 func integer(v string, low, high int) (int, error) {
@@ -138,4 +183,28 @@ func duration(v string, low, high time.Duration) (time.Duration, error) {
 		return 0, fmt.Errorf("valid is a time from %s to %s, such as 10s or 1m30s", low, high)
 	}
 	return d, nil
+}
+
+// Logger returns a logger that writes text for a person at a terminal, and JSON for what collects
+// logs.
+func (c *Config) Logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	var handler slog.Handler = slog.NewJSONHandler(w, options)
+	if f, ok := w.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			handler = slog.NewTextHandler(w, options)
+		}
+	}
+	return slog.New(handler).With("pod", c.Pod)
+}
+
+// ClientID names a part of this server to the brokers; what Kafka does not allow in it is replaced.
+func (c *Config) ClientID(part string) string {
+	id := []byte("chatserver-" + part + "-" + c.Pod)
+	for i, b := range id {
+		if !validInName(rune(b)) {
+			id[i] = '-'
+		}
+	}
+	return string(id[:min(len(id), 200)])
 }

@@ -44,8 +44,8 @@ const (
 
 // A Pod is a running chat server, and the number of people who are connected to it.
 type Pod struct {
-	Name   string
-	People int
+	Name   string `json:"pod"`
+	People int    `json:"people"`
 }
 
 // A state is what a pod says, as JSON.

@@ -151,10 +151,10 @@ type Request struct {
 	ID, Name, Text string
 }
 
-// ParseRequest reads a client's event. The error is a sentence for the client; the request's
+// ParseRequest reads a client's event, whose text may have maxText bytes. The error is a sentence for the client; the request's
 // ID is set also then if the client gave a usable one, so that it can be told which message was
 // meant.
-func ParseRequest(data []byte) (Request, error) {
+func ParseRequest(data []byte, maxText int) (Request, error) {
 	var event struct {
 		Type *string `json:"type"`
 		ID   *string `json:"id"`
@@ -187,8 +187,8 @@ func ParseRequest(data []byte) (Request, error) {
 	switch {
 	case r.Text == "":
 		return r, errors.New("the message is empty")
-	case len(r.Text) > MaxText:
-		return r, fmt.Errorf("the message has %d bytes; %d are allowed", len(r.Text), MaxText)
+	case len(r.Text) > maxText:
+		return r, fmt.Errorf("the message has %d bytes; %d are allowed", len(r.Text), maxText)
 	}
 	return r, CheckName(r.Name)
 }

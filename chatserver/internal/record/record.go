@@ -31,7 +31,7 @@ const (
 	MinID      = 16 // shorter ids are not random enough: two scripts that count from 1 would swallow each other's messages
 	MaxID      = 64
 	MaxName    = 64
-	MaxText    = 8 << 10
+	MaxText    = 8 << 10 // of a text, unless the environment says otherwise
 	MaxForeign = 1 << 20
 	maxPod     = 253 // of a Kubernetes name
 )

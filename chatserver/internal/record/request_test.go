@@ -46,7 +46,7 @@ func TestParseRequest(t *testing.T) {
 		{`{"type":"message"`, record.Request{}, "JSON"},
 		{strings.Repeat(`{"a":`, 20_000), record.Request{}, "JSON"},
 	} {
-		got, err := record.ParseRequest([]byte(c.in))
+		got, err := record.ParseRequest([]byte(c.in), record.MaxText)
 		switch {
 		case c.err == "" && (err != nil || got != c.want):
 			t.Errorf("%.100s: got %.100v, %v", c.in, got, err)
@@ -62,7 +62,7 @@ func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte(`{"type":"\u0000","id":[]}`))
 	f.Add([]byte("{\"type\":\"\xff\"}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := record.ParseRequest(data)
+		r, err := record.ParseRequest(data, record.MaxText)
 		if r.ID != "" && record.CheckID(r.ID) != nil {
 			t.Errorf("took the id %q", r.ID)
 		}

@@ -4,6 +4,7 @@
 package resume
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -58,31 +59,46 @@ type Source struct {
 	Probe *probe.Probe
 	// Welcome returns the parts of the welcome that do not depend on the client.
 	Welcome func() record.Welcome
+	// Outcome is told, for each client that named a position, what followed: resumed, gap or reset.
+	Outcome func(string)
+}
+
+// A Client is one that comes. Its methods are used by one goroutine at a time.
+type Client struct {
+	Source
+	request  Request
+	came     time.Time
+	log      *framelog.Log // when it came; nil if it was not loaded
+	newest   int64         // where the messages that it asked for began then
+	welcomed bool
+}
+
+// Arrive takes note of a client that comes. It is called before the client's handshake is
+// answered, so that the client gets whatever is said after that, by itself above all.
+func (s Source) Arrive(r Request) *Client {
+	c := &Client{Source: s, request: r, came: time.Now()}
+	if log, loaded := s.Tail.Log(); loaded {
+		c.log, c.newest = log, log.Newest(r.last)
+	}
+	return c
 }
 
 // Raw places a client without a subprotocol: it gets the newest messages that it asked for, and
 // no events.
-func (s Source) Raw(r Request) wsconn.Place {
-	return func(log *framelog.Log) (wsconn.Placement, bool) {
-		if !s.loaded(log) {
-			return wsconn.Placement{}, false
-		}
-		return wsconn.Placement{From: log.Newest(r.last)}, true
+func (c *Client) Raw(log *framelog.Log) (wsconn.Placement, bool) {
+	if !c.loaded(log) {
+		return wsconn.Placement{}, false
 	}
+	return wsconn.Placement{From: c.fresh(log)}, true
 }
 
-// Chat places a chat.v1 client.
-func (s Source) Chat(r Request) wsconn.Place {
-	c := &client{Source: s, Request: r, came: time.Now()}
-	return c.place
-}
-
-// A client is one that is being placed. It is used by one goroutine at a time.
-type client struct {
-	Source
-	Request
-	came     time.Time
-	welcomed bool
+// fresh returns where a client starts that names no position.
+func (c *Client) fresh(log *framelog.Log) int64 {
+	if c.log != log {
+		return log.Newest(c.request.last)
+	}
+	start, _ := log.Bounds()
+	return max(c.newest, start)
 }
 
 func (s Source) loaded(log *framelog.Log) bool {
@@ -90,17 +106,19 @@ func (s Source) loaded(log *framelog.Log) bool {
 	return loaded && current == log
 }
 
-func (c *client) place(log *framelog.Log) (wsconn.Placement, bool) {
+// Chat places a chat.v1 client.
+func (c *Client) Chat(log *framelog.Log) (wsconn.Placement, bool) {
 	if !c.loaded(log) {
 		return c.wait()
 	}
 	start, end := log.Bounds()
-	if c.after == nil {
-		return c.start(log, end, log.Newest(c.last), record.Fresh), true
+	after := c.request.after
+	if after == nil {
+		return c.start(log, end, c.fresh(log), record.Fresh), true
 	}
-	switch log.Locate(framelog.Entry(*c.after)) {
+	switch log.Locate(framelog.Entry(*after)) {
 	case framelog.Here:
-		return c.start(log, end, max(c.after.Offset+1, start), ""), true
+		return c.start(log, end, max(after.Offset+1, start), ""), true
 	case framelog.Before:
 		return c.start(log, end, start, record.Gap), true
 	case framelog.Elsewhere:
@@ -108,7 +126,7 @@ func (c *client) place(log *framelog.Log) (wsconn.Placement, bool) {
 	}
 	// This pod has not read so far. That is ordinary if the client comes from a pod that was a
 	// little ahead; if the topic itself does not go so far, the client knew another one.
-	if last := c.Probe.Last(); last.Asked.After(c.came) && last.End <= c.after.Offset {
+	if last := c.Probe.Last(); last.Asked.After(c.came) && last.End <= after.Offset {
 		return c.start(log, end, start, record.Reset), true
 	}
 	c.Probe.Ask()
@@ -116,19 +134,22 @@ func (c *client) place(log *framelog.Log) (wsconn.Placement, bool) {
 }
 
 // wait leaves the client where it is, after a welcome once it has waited for long.
-func (c *client) wait() (wsconn.Placement, bool) {
+func (c *Client) wait() (wsconn.Placement, bool) {
 	if c.welcomed || time.Since(c.came) < patience {
 		return wsconn.Placement{}, false
 	}
 	reason, position := record.Fresh, ""
-	if c.after != nil {
-		reason, position = "", c.after.String()
+	if c.request.after != nil {
+		reason, position = "", c.request.after.String()
 	}
 	return wsconn.Placement{Hello: c.welcome(reason, position)}, false
 }
 
 // start places the client at offset from. It is live when it has what was there at offset end.
-func (c *client) start(log *framelog.Log, end, from int64, reason string) wsconn.Placement {
+func (c *Client) start(log *framelog.Log, end, from int64, reason string) wsconn.Placement {
+	if c.request.after != nil {
+		c.Outcome(cmp.Or(reason, "resumed"))
+	}
 	p := wsconn.Placement{From: from, Mark: end}
 	p.MarkFrames = wsconn.AppendText(nil, record.Live(position(log, end)))
 	switch {
@@ -140,13 +161,13 @@ func (c *client) start(log *framelog.Log, end, from int64, reason string) wsconn
 	return p
 }
 
-func (c *client) welcome(reason, position string) []byte {
+func (c *Client) welcome(reason, position string) []byte {
 	c.welcomed = true
 	w := c.Welcome()
 	w.Reason, w.Resumed, w.Position = reason, reason == "", position
 	switch reason {
 	case record.Fresh:
-		w.Detail = c.problem
+		w.Detail = c.request.problem
 	case record.Gap:
 		w.Detail = "the position is older than what this pod still has"
 	case record.Reset:

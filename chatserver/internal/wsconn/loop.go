@@ -202,22 +202,6 @@ func (l *Loop) noticesSince(version uint64) (frames []byte) {
 	return frames
 }
 
-// Drain closes all connections, evenly spread over window, each after a farewell message if it
-// gets notices. It returns when all have been told, or ctx has ended.
-func (l *Loop) Drain(ctx context.Context, window time.Duration, farewell []byte, code int, reason string) {
-	var conns []*Conn
-	l.do(func() { conns = slices.Clone(l.conns) })
-	begun := time.Now()
-	for i, c := range conns {
-		pause(ctx, time.Until(begun.Add(window*time.Duration(i)/time.Duration(len(conns)))))
-		if c.opts.Notices {
-			c.CloseAfter(farewell, code, reason)
-		} else {
-			c.Close(code, reason)
-		}
-	}
-}
-
 // Stats returns the loop's counts.
 func (l *Loop) Stats() Stats {
 	s := &l.stats
