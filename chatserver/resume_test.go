@@ -1,0 +1,267 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/gorilla/websocket"
+
+	"kafkachat/internal/kafkatest"
+)
+
+// arrive reads the welcome and what follows up to live.
+func (c *testClient) arrive() (welcome event, messages []event) {
+	c.t.Helper()
+	welcome = c.event()
+	if welcome.Type != "welcome" {
+		c.t.Fatalf("the first event is %+v", welcome)
+	}
+	for {
+		switch e := c.event(); e.Type {
+		case "live":
+			return welcome, messages
+		case "message":
+			messages = append(messages, e)
+		case "status", "pods":
+		default:
+			c.t.Fatalf("got %+v before live", e)
+		}
+	}
+}
+
+func texts(messages []event) string {
+	var all []string
+	for _, m := range messages {
+		all = append(all, m.Text)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestAckIsTheRecordReadBack(t *testing.T) {
+	t.Parallel()
+	a := startPod(t, nil).waitReady()
+	c := a.chat("")
+	c.arrive()
+	c.say(longID("one"), "hello")
+	var message, ack event
+	for message.Type == "" || ack.Type == "" {
+		switch e := c.event(); e.Type {
+		case "message":
+			message = e
+		case "ack":
+			ack = e
+		}
+	}
+	if message.ID != longID("one") || message.Name != "Ann" || message.Text != "hello" {
+		t.Errorf("message %+v", message)
+	}
+	if ack.ID != message.ID || ack.Offset != message.Offset || ack.Millis <= 0 {
+		t.Errorf("ack %+v for message %+v", ack, message)
+	}
+}
+
+// A message that is sent again with its id, to whichever pod, is acked with the first copy's offset
+// and does not appear again.
+func TestSameIDAppearsOnce(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)
+	a, b := startPod(t, env("a")).waitReady(), startPod(t, env("b")).waitReady()
+	one, two := a.chat(""), b.chat("")
+	one.arrive()
+	two.arrive()
+	one.say(longID("same"), "once")
+	first := one.until("ack", "message")
+	two.until("message") // b has it
+	two.say(longID("same"), "twice")
+	if again := two.until("ack"); again.Offset != first.Offset {
+		t.Errorf("acked at %d, the first copy is at %d", again.Offset, first.Offset)
+	}
+	two.say(longID("next"), "next")
+	if m := two.until("message", "ack"); m.Text != "next" {
+		t.Errorf("message %+v", m)
+	}
+}
+
+// A client that comes back, to another pod, gets exactly what it has missed.
+func TestResumeOnAnotherPod(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)
+	a := startPod(t, env("a")).waitReady()
+	c := a.chat("")
+	c.arrive()
+	var position string
+	for i := range 5 {
+		c.say(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
+		m := c.until("message", "ack")
+		if i == 1 {
+			position = m.Position
+		}
+	}
+	b := startPod(t, env("b")).waitReady()
+	for _, pod := range []*testPod{a, b} {
+		welcome, missed := pod.chat("?after=" + position).arrive()
+		if !welcome.Resumed || welcome.Reason != "" || welcome.Position != position {
+			t.Errorf("welcome %+v", welcome)
+		}
+		if texts(missed) != "2 3 4" {
+			t.Errorf("missed %q, want 2 3 4", texts(missed))
+		}
+	}
+	if welcome, last := b.chat("?last=2").arrive(); welcome.Resumed || welcome.Reason != "fresh" || texts(last) != "3 4" {
+		t.Errorf("?last=2: welcome %+v, messages %q", welcome, texts(last))
+	}
+}
+
+func TestPositionsThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)
+	a := startPod(t, env("a")).waitReady()
+	c := a.chat("")
+	c.arrive()
+	for i := range 3 {
+		c.say(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
+		c.until("ack", "message")
+	}
+	for _, p := range []struct{ position, reason string }{
+		{"garbage", "fresh"},
+		{"-5.00000000", "fresh"},
+		{"1", "fresh"},
+		{"99999999999999999999.00000000", "fresh"},
+		{"1.zzzzzzzz", "fresh"},
+		{"1.00000000", "reset"},   // another record there
+		{"999.12345678", "reset"}, // beyond the topic's end
+	} {
+		welcome, _ := a.chat("?last=1&after=" + p.position).arrive()
+		if welcome.Resumed || welcome.Reason != p.reason || welcome.Detail == "" {
+			t.Errorf("after=%s: welcome %+v, want %s and a detail", p.position, welcome, p.reason)
+		}
+	}
+}
+
+// What the pod no longer has is told as a gap, and then comes what there is.
+func TestPositionOlderThanTheLogIsAGap(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)("a")
+	env["LOG_BYTES"] = fmt.Sprint(64 << 10)
+	a := startPod(t, env).waitReady()
+	c := a.chat("")
+	c.arrive()
+	c.say(longID("first"), "first")
+	position := c.until("message", "ack").Position
+	for i := range 40 {
+		c.say(longID(fmt.Sprint("m", i)), strings.Repeat("x", 8000))
+		c.until("ack", "message")
+	}
+	c.say(longID("last"), "last")
+	c.until("ack", "message")
+	welcome, rest := a.chat("?after=" + position).arrive()
+	if welcome.Resumed || welcome.Reason != "gap" {
+		t.Errorf("welcome %+v", welcome)
+	}
+	if len(rest) == 0 || len(rest) > 30 || rest[len(rest)-1].Text != "last" {
+		t.Errorf("%d messages after the gap", len(rest))
+	}
+	// The edge: exactly what follows the last message that was let go is no gap.
+	edge := rest[0].Offset
+	if edge <= 1 {
+		t.Fatalf("the log begins at %d", edge)
+	}
+}
+
+// The topic is deleted and made again, with more records than were read: everybody is told, and
+// gets the new log from its beginning.
+func TestTopicMadeAgainIsAReset(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)
+	brokers, topic := env("a")["KAFKA_BROKER"], env("a")["TOPIC"]
+	a := startPod(t, env("a")).waitReady()
+	chat, raw := a.chat(""), a.raw("")
+	chat.arrive()
+	chat.say(longID("old"), "old")
+	position := chat.until("message", "ack").Position
+	raw.want("old")
+	kafkatest.Recreate(t, brokers, topic, "new 0", "new 1", "new 2")
+	chat.until("reset", "ack", "message")
+	for i := range 3 {
+		if m := chat.until("message"); m.Text != fmt.Sprint("new ", i) {
+			t.Fatalf("message %d of the new log is %+v", i, m)
+		}
+	}
+	if code := raw.closed(); code != websocket.CloseTryAgainLater {
+		t.Errorf("the raw client was closed with %d", code)
+	}
+	if welcome, all := a.chat("?after=" + position).arrive(); welcome.Reason != "reset" || texts(all) != "new 0 new 1 new 2" {
+		t.Errorf("welcome %+v, messages %q", welcome, texts(all))
+	}
+}
+
+func TestEventsThatMakeNoSense(t *testing.T) {
+	t.Parallel()
+	a := startPod(t, nil).waitReady()
+	c := a.chat("")
+	c.arrive()
+	for _, bad := range []struct{ event, id, reason string }{
+		{`{`, "", "JSON"},
+		{`[]`, "", "JSON"},
+		{`{"type":"shout"}`, "", "shout"},
+		{`{"id":"` + longID("a") + `","text":"x"}`, longID("a"), `"type"`},
+		{`{"type":"message","text":"x"}`, "", `"id"`},
+		{`{"type":"message","id":"1","text":"x"}`, "", "16 to 64"},
+		{`{"type":"message","id":"` + strings.Repeat("i", 65) + `","text":"x"}`, "", "16 to 64"},
+		{`{"type":"message","id":"` + longID("b") + `"}`, longID("b"), `"text"`},
+		{`{"type":"message","id":"` + longID("c") + `","text":""}`, longID("c"), "empty"},
+	} {
+		c.send(bad.event)
+		if e := c.until("reject"); e.ID != bad.id || !strings.Contains(e.Reason, bad.reason) {
+			t.Errorf("%s: got %+v, want id %q and a reason with %q", bad.event, e, bad.id, bad.reason)
+		}
+	}
+	// One that makes sense starts the count anew.
+	c.say(longID("good"), "good")
+	c.until("ack", "message")
+	c.say(longID("long"), strings.Repeat("x", 8<<10+1))
+	if e := c.until("reject"); e.ID != longID("long") || !strings.Contains(e.Reason, "8192") {
+		t.Errorf("too long: %+v", e)
+	}
+	for range 10 {
+		if err := c.ws.WriteMessage(websocket.TextMessage, []byte("nonsense")); err != nil {
+			break
+		}
+	}
+	if code := c.closed(); code != websocket.ClosePolicyViolation {
+		t.Errorf("closed with %d", code)
+	}
+}
+
+// Kafka goes away and comes back: clients are told, and what was sent meanwhile arrives once.
+func TestKafkaGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	proxy := kafkatest.NewProxy(t, brokers)
+	a := startPod(t, map[string]string{"KAFKA_BROKER": proxy.Addr(), "TOPIC": kafkatest.Topic(t, brokers)}).waitReady()
+	c := a.chat("")
+	c.arrive()
+	proxy.Refuse(true)
+	proxy.Cut()
+	if s := c.until("status"); s.Kafka != "down" {
+		t.Fatalf("status %+v", s)
+	}
+	if status, _ := a.get("/readyz"); status != 200 {
+		t.Errorf("/readyz while Kafka is away: %d; all pods share Kafka, so it says ready", status)
+	}
+	c.say(longID("patient"), "patient")
+	proxy.Refuse(false)
+	seen := map[string]int{}
+	for seen["message"] == 0 || seen["ack"] == 0 || seen["status"] == 0 {
+		e := c.event()
+		if e.Type == "status" && e.Kafka != "up" {
+			continue
+		}
+		seen[e.Type]++
+	}
+	c.say(longID("after"), "after")
+	if m := c.until("message", "ack"); m.Text != "after" {
+		t.Errorf("message %+v: the one before came twice", m)
+	}
+}
