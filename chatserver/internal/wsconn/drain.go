@@ -34,9 +34,14 @@ func (l *Loop) Drain(limit time.Duration, farewell func(comeBack time.Duration) 
 	}
 	window = min(window, max(0, limit-2*drainGrace))
 	message := farewell(comeBack)
-	begun := time.Now()
-	for i, c := range conns {
-		pause(ctx, time.Until(begun.Add(window*time.Duration(i)/time.Duration(len(conns)))))
+	step := window / time.Duration(max(1, len(conns)))
+	at := time.Now()
+	for _, c := range conns {
+		pause(ctx, time.Until(at))
+		// After a stall of the machine it does not catch up in a burst.
+		if at = at.Add(step); time.Since(at) > 2*step {
+			at = time.Now()
+		}
 		if c.opts.Notices {
 			c.CloseAfter(message, code, reason)
 		} else {
