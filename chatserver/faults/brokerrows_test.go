@@ -31,6 +31,15 @@ func brokerRows(where way) []row {
 			sleep(w.ctx, w.during(15*time.Second))
 			w.kafka.Resume(0)
 		}},
+		{name: fmt.Sprint("Kafka's data is wiped, ", where), remade: true, fault: func(w *world) {
+			w.hold(where, w.pods...)
+			w.kafka.Kill(0)
+			release(w.pods...)
+			w.kafka.Wipe(0)
+			sleep(w.ctx, w.during(time.Second))
+			w.kafka.Start(0)
+			w.awaitKafka()
+		}},
 		{name: fmt.Sprint("the leader of three brokers is killed (-9), ", where), brokers: 3, fault: func(w *world) {
 			leader := w.leader()
 			w.hold(where, w.pods...)

@@ -66,6 +66,11 @@ func networkRows(where way) []row {
 			p.proxy.Refuse(true)
 			release(p)
 			w.flood(record.WindowSize + 1000)
+			for _, person := range w.people {
+				if w.rng.IntN(3) == 0 {
+					person.Hop()
+				}
+			}
 			sleep(w.ctx, w.during(time.Second))
 			p.proxy.Refuse(false)
 		}},

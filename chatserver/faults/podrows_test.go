@@ -36,6 +36,15 @@ func podRows(where way) []row {
 			p.terminate()
 			p.awaitEnd(w.t)
 		}},
+		{name: fmt.Sprint("a pod is frozen (SIGSTOP), ", where), fault: func(w *world) {
+			p := w.pods[0]
+			w.hold(where, p)
+			p.freeze()
+			release(p)
+			w.hide(p)
+			sleep(w.ctx, w.during(10*time.Second))
+			p.thaw()
+		}},
 	}
 }
 
@@ -58,13 +67,6 @@ func steadyRows() []row {
 			for _, p := range w.pods[:3] {
 				p.awaitEnd(w.t)
 			}
-		}},
-		{name: "a pod is frozen (SIGSTOP)", fault: func(w *world) {
-			p := w.pods[0]
-			p.freeze()
-			w.hide(p)
-			sleep(w.ctx, w.during(10*time.Second))
-			p.thaw()
 		}},
 		{
 			name: "rolling restart of 4 pods with 2,000 clients", pods: 4, people: 2000, rate: 5,

@@ -18,13 +18,6 @@ import (
 // topicRows are faults that take the topic away.
 func topicRows() []row {
 	return []row{
-		{name: "Kafka's data is wiped", remade: true, fault: func(w *world) {
-			w.kafka.Kill(0)
-			w.kafka.Wipe(0)
-			sleep(w.ctx, w.during(time.Second))
-			w.kafka.Start(0)
-			w.awaitKafka()
-		}},
 		{name: "Kafka's data is wiped, and has more records than before when pods and some clients come back", remade: true, fault: func(w *world) {
 			// A pod and a client can tell this topic from the old one only by what stands in it.
 			away := w.people[:len(w.people)/5]

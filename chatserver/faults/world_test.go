@@ -163,8 +163,9 @@ func (w *world) invite(n int, readBuffer int) []*person {
 
 // talkAll has some people say so many messages in a second, together, until hush. A few of them
 // wait for their last message to appear before they say more, so that what they say after a
-// fault does not wait behind what they said during it.
+// fault does not wait behind what they said during it. One says what is rejected now and then.
 func (w *world) talkAll(people []*person, perSecond int, filler int) {
+	const wordy = 1
 	w.begun = time.Now()
 	pause := time.Second * time.Duration(len(people)) / time.Duration(perSecond)
 	for i, p := range people {
@@ -173,8 +174,12 @@ func (w *world) talkAll(people []*person, perSecond int, filler int) {
 		w.talk.Go(func() {
 			sleep(w.talking, time.Duration(rng.Int64N(int64(pause))))
 			for n := 1; w.talking.Err() == nil; n++ {
+				text := fmt.Sprintf("%s says %d%s", p.journal.name, n, strings.Repeat(" and so on", filler/10))
+				if i == wordy && n%20 == 0 {
+					text = strings.Repeat("too long ", record.MaxText/8)
+				}
 				if !patient || p.Status().Pending == 0 {
-					p.Say(fmt.Sprintf("%s says %d%s", p.journal.name, n, strings.Repeat(" and so on", filler/10)))
+					p.Say(text)
 				}
 				sleep(w.talking, pause/2+time.Duration(rng.Int64N(int64(pause))))
 			}

@@ -191,7 +191,11 @@ func (c *Client) Status() Status {
 func (c *Client) do(f func()) {
 	ran := make(chan struct{})
 	select {
-	case c.commands <- func() { f(); close(ran) }:
+	case c.commands <- func() {
+		f()
+		c.publishStatus() // who has asked sees what became of it
+		close(ran)
+	}:
 		<-ran
 	case <-c.done:
 	}
