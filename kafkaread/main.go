@@ -73,7 +73,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	consumer, err := sarama.NewConsumer(cluster.Brokers, cluster.Config(ctx, "kafkaread"))
+	config := cluster.Config(ctx, "kafkaread")
+	config.Consumer.Fetch.Default = 256 << 10 // bytes; short records take ten times as much memory
+	consumer, err := sarama.NewConsumer(cluster.Brokers, config)
 	if err != nil {
 		say("%v", err)
 		return tool.Failed

@@ -109,7 +109,7 @@ func run(args []string, getenv func(string) string, stdin io.Reader, stdout, std
 	for {
 		texts, err := input.Next(reading)
 		if err != nil {
-			return w.report(err)
+			return w.end(err)
 		}
 		var messages []*sarama.ProducerMessage
 		for _, text := range texts {
@@ -127,10 +127,10 @@ func run(args []string, getenv func(string) string, stdin io.Reader, stdout, std
 		}
 		w.read += len(texts)
 		if failed := w.write(messages); failed != nil {
-			return w.report(failed)
+			err = failed
 		}
 		if err != nil {
-			return w.report(err)
+			return w.fail(err)
 		}
 	}
 }
@@ -205,18 +205,23 @@ func (w *writer) write(messages []*sarama.ProducerMessage) error {
 	return err
 }
 
-// report says what became of the lines; end is why there are no more, or why one could not be written.
-func (w *writer) report(end error) int {
-	switch {
-	case errors.Is(end, io.EOF), errors.Is(end, context.Canceled) && w.read == w.written:
+// end reports that all lines that were read are written; reason is why there are no more.
+func (w *writer) end(reason error) int {
+	switch reason {
+	case io.EOF, context.Canceled: // the latter: Ctrl-C
 		w.say("%d of %d lines written", w.written, w.read)
 		return tool.OK
-	case errors.Is(end, lines.ErrBlank):
+	case lines.ErrBlank:
 		w.say("%d of %d lines written, up to a blank line (-blank writes such lines too)", w.written, w.read)
 		return tool.OK
 	}
-	// A line that is too long was not counted as read.
-	w.say("%d of %d lines written; line %d: %v", w.written, max(w.read, w.written+1), w.written+1, end)
+	w.read++ // a line that is too long, or that could not be read
+	return w.fail(reason)
+}
+
+// fail reports that the line after those that are written may not be; reason is why.
+func (w *writer) fail(reason error) int {
+	w.say("%d of %d lines written; line %d: %v", w.written, w.read, w.written+1, reason)
 	return tool.Failed
 }
 

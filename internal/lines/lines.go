@@ -24,6 +24,8 @@ const (
 const (
 	// batchBytes is about how many bytes a batch may have as a Kafka record batch; a single line may have more.
 	batchBytes = 900_000
+	// batchLines spares the memory of those who read the topic: they decode a record batch as a whole.
+	batchLines = 10_000
 	// recordBytes is what a record needs besides the line.
 	recordBytes = 20
 	// blockBytes is how much memory is asked for at a time.
@@ -117,7 +119,7 @@ func (r *Reader) add(line []byte, extra int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	size := len(line) + extra
-	if r.err != nil || len(r.pending) > 0 && r.size+size > batchBytes {
+	if r.err != nil || len(r.pending) == batchLines || len(r.pending) > 0 && r.size+size > batchBytes {
 		return false
 	}
 	r.size += size

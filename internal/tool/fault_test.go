@@ -129,26 +129,39 @@ func TestInterruptFlushes(t *testing.T) {
 	wantStored(t, brokers, topic, numbers(0, 3))
 }
 
-// TestSecondInterruptStops presses Ctrl-C twice while a broker hangs: it ends at once, and says what may be missing.
+// TestSecondInterruptStops presses Ctrl-C twice while a broker does not answer: it ends at once, and says what may be missing.
 func TestSecondInterruptStops(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	proxy := kafkatest.NewProxy(t, brokers)
-	p := start(t, proxy.Addr(), topic, "kafkawrite")
-	p.write(numbers(0, 100_000)) // more than the pipe holds, so some are written
-	for !strings.Contains(stored(t, brokers, topic), "1\n") {
-		time.Sleep(10 * time.Millisecond)
+	for name, fault := range map[string]func(*kafkatest.Proxy){
+		"hangs": func(proxy *kafkatest.Proxy) { proxy.Pause(kafkatest.Requests) },
+		"is gone": func(proxy *kafkatest.Proxy) {
+			proxy.Refuse(true)
+			proxy.Cut()
+		},
+		"stores without an answer": func(proxy *kafkatest.Proxy) {
+			proxy.SetFault(produceFault(func(int) kafkatest.Action { return kafkatest.Action{CutAfter: true} }))
+		},
+	} {
+		t.Run("a broker that "+name, func(t *testing.T) {
+			t.Parallel()
+			brokers := kafkatest.Broker(t)
+			topic := kafkatest.Topic(t, brokers)
+			proxy := kafkatest.NewProxy(t, brokers)
+			p := start(t, proxy.Addr(), topic, "kafkawrite")
+			p.write(numbers(0, 100_000)) // more than the pipe holds, so some are written
+			for !strings.Contains(stored(t, brokers, topic), "1\n") {
+				time.Sleep(10 * time.Millisecond)
+			}
+			fault(proxy)
+			p.write(numbers(100_000, 100_010))
+			p.waitFor(&p.err, "is not acknowledged yet")
+			for range 2 {
+				p.interrupt()
+				time.Sleep(time.Second) // signals that are too close to each other are one
+			}
+			p.wantExit(1)
+			checkReport(t, p.err.String(), stored(t, brokers, topic), numbers(0, 100_010))
+		})
 	}
-	proxy.Pause(kafkatest.Requests)
-	p.write(numbers(100_000, 100_010))
-	p.waitFor(&p.err, "is not acknowledged yet")
-	for range 2 {
-		p.interrupt()
-		time.Sleep(time.Second) // signals that are too close to each other are one
-	}
-	p.wantExit(1)
-	checkReport(t, p.err.String(), stored(t, brokers, topic), numbers(0, 100_010))
 }
 
 // checkReport compares what a kafkawrite that failed says with what is stored: a beginning of what it read, with at least
