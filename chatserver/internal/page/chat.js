@@ -558,7 +558,7 @@ class View {
 	}
 
 	#pin() {
-		if (this.pinned && this.#belowPX() > 0) this.#scrollTo(this.#log.scrollHeight);
+		if (this.pinned) this.#scrollTo(this.#log.scrollHeight);
 	}
 
 	#scrollTo(top = 0) {

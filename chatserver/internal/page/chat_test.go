@@ -148,7 +148,7 @@ func TestHostileText(t *testing.T) {
 	attack := `<img src=x onerror="document.title='owned'"><script>document.title="owned"</script>`
 	link := `javascript:alert(1) https://example.org/a?b=(c)&d, data:text/html,x`
 	code := "```\nif a  <b {\n\t}\n```"
-	odd := record(3, "hostile-000000003", "‮evil", "\x00\u202e")
+	odd := record(3, "hostile-000000003", "\u202eevil", "\x00\u202e")
 	odd["placeholder"] = true
 	socket.open(
 		record(1, "hostile-000000001", attack, attack), record(2, "hostile-000000002", "😀", link), odd,

@@ -35,7 +35,7 @@ func TestScreenshots(t *testing.T) {
 	}{{"desktop", 1000, 720}, {"phone", 360, 680}, {"small", 320, 480}, {"wide", 1600, 900}} {
 		for _, dark := range []bool{false, true} {
 			tab.Emulate(size.width, size.height, dark)
-			tab.Wait("a frame", `new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))`)
+			tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
 			tab.Screenshot(fmt.Sprintf("%s-%s", size.name, map[bool]string{false: "light", true: "dark"}[dark]))
 		}
 	}
