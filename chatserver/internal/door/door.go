@@ -3,6 +3,7 @@
 package door
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -20,6 +21,9 @@ type Limits struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 }
 
+// AnyOrigin says whether pages of every web site may connect.
+func (l Limits) AnyOrigin() bool { return slices.Contains(l.Origins, "*") }
+
 // A Door is used by all requests at once.
 type Door struct {
 	limits Limits
@@ -36,23 +40,48 @@ func New(limits Limits) *Door {
 	return &Door{limits: limits, from: make(map[netip.Addr]int)}
 }
 
-// A Refusal is why a client may not come in now.
-type Refusal string
+// A Refusal is why a client may not come in.
+type Refusal struct {
+	reason string // for a metric: one word
+	status int    // of the answer
+	text   string // for a person
+}
 
-func (r Refusal) Error() string { return string(r) }
+func (r *Refusal) Error() string { return r.text }
 
 // The reasons for a refusal.
-const (
-	ErrStopping   Refusal = "the server is stopping"
-	ErrFull       Refusal = "the server is full"
-	ErrPerAddress Refusal = "too many connections from this address"
+var (
+	ErrStopping   = &Refusal{"stopping", http.StatusServiceUnavailable, "the server is stopping"}
+	ErrFull       = &Refusal{"full", http.StatusServiceUnavailable, "the server is full"}
+	ErrPerAddress = &Refusal{"per_address", http.StatusServiceUnavailable, "too many connections from this address"}
+	ErrOrigin     = &Refusal{"origin", http.StatusForbidden, "pages of other web sites may not connect; the server's ALLOWED_ORIGINS can name those that may"}
 )
+
+// retryAfter is when a client that was turned away may come again, in seconds.
+const retryAfter = "5"
+
+// Refuse answers a request that Enter has turned away with err, and returns the reason for a
+// metric.
+func Refuse(w http.ResponseWriter, err error) (reason string) {
+	refusal, ok := errors.AsType[*Refusal](err)
+	if !ok {
+		refusal = &Refusal{"other", http.StatusServiceUnavailable, err.Error()}
+	}
+	if refusal.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	http.Error(w, refusal.text, refusal.status)
+	return refusal.reason
+}
 
 // Enter counts a client in, until the function that it returns is called, once.
 func (d *Door) Enter(r *http.Request) (leave func(), err error) {
+	if !d.CheckOrigin(r) {
+		return nil, ErrOrigin
+	}
 	var addr netip.Addr
 	if d.limits.PerAddress > 0 {
-		addr = d.Address(r)
+		addr = household(d.Address(r))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -101,6 +130,15 @@ func (d *Door) Open() bool {
 // Wait returns when everybody has left. It is called after Close.
 func (d *Door) Wait() { d.leaving.Wait() }
 
+// household returns what is counted as one address: of IPv6 the first half, since whoever has one
+// address has all that begin like it.
+func household(addr netip.Addr) netip.Addr {
+	if prefix, err := addr.Prefix(64); err == nil && addr.Is6() {
+		return prefix.Addr()
+	}
+	return addr
+}
+
 // Address returns the address of the client: the peer's, or what the last trusted proxy has seen.
 func (d *Door) Address(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
@@ -112,13 +150,22 @@ func (d *Door) Address(r *http.Request) netip.Addr {
 	// who said it is trusted.
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && d.trusts(addr); i-- {
-		seen, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		seen, ok := parseHop(strings.TrimSpace(hops[i]))
+		if !ok {
 			break
 		}
-		addr = seen.Unmap()
+		addr = seen
 	}
 	return addr
+}
+
+// parseHop reads an entry of X-Forwarded-For: an address, with which some proxies write the port.
+func parseHop(hop string) (netip.Addr, bool) {
+	if withPort, err := netip.ParseAddrPort(hop); err == nil {
+		return withPort.Addr().Unmap(), true
+	}
+	addr, err := netip.ParseAddr(hop)
+	return addr.Unmap(), err == nil
 }
 
 func (d *Door) trusts(addr netip.Addr) bool {
@@ -129,31 +176,44 @@ func (d *Door) trusts(addr netip.Addr) bool {
 // of the allowed web sites. Programs send no Origin, and are not stopped here: only browsers can
 // be made to act for somebody else (RFC 6455 section 10.2).
 func (d *Door) CheckOrigin(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" || slices.Contains(d.limits.Origins, "*") {
+	origins := r.Header.Values("Origin")
+	if len(origins) == 0 || d.limits.AnyOrigin() {
 		return true
 	}
-	u, err := url.Parse(origin)
-	if err != nil {
-		return false
+	u, err := url.Parse(origins[0])
+	if err != nil || u.Host == "" || len(origins) > 1 {
+		return false // "null" is the origin of a page that hides where it comes from
 	}
-	return strings.EqualFold(u.Host, r.Host) || slices.ContainsFunc(d.limits.Origins, func(allowed string) bool {
-		return strings.EqualFold(allowed, origin)
-	})
+	host := withoutPort(u.Scheme, u.Host)
+	return host == withoutPort(u.Scheme, r.Host) || slices.Contains(d.limits.Origins, u.Scheme+"://"+host)
+}
+
+// withoutPort returns host in lower case, and without the port that goes without saying.
+func withoutPort(scheme, host string) string {
+	host = strings.ToLower(host)
+	switch scheme {
+	case "http":
+		return strings.TrimSuffix(host, ":80")
+	case "https":
+		return strings.TrimSuffix(host, ":443")
+	}
+	return host
 }
 
 // ParseOrigins reads a comma-separated list of web sites, such as https://chat.example.com.
 func ParseOrigins(list string) ([]string, error) {
 	var origins []string
-	for origin := range strings.SplitSeq(list, ",") {
-		origin = strings.TrimSuffix(strings.TrimSpace(origin), "/")
-		if origin != "*" {
-			u, err := url.Parse(origin)
-			if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" {
-				return nil, fmt.Errorf("%q is not a web site: valid are https://host, http://host:port and *", origin)
-			}
+	for entry := range strings.SplitSeq(list, ",") {
+		entry = strings.TrimSpace(entry)
+		if entry == "*" {
+			origins = append(origins, entry)
+			continue
 		}
-		origins = append(origins, origin)
+		u, err := url.Parse(strings.TrimSuffix(entry, "/"))
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
+			return nil, fmt.Errorf("%q is not a web site: valid are https://host, http://host:port and *", entry)
+		}
+		origins = append(origins, u.Scheme+"://"+withoutPort(u.Scheme, u.Host))
 	}
 	return origins, nil
 }
@@ -164,12 +224,12 @@ func ParseProxies(list string) ([]netip.Prefix, error) {
 	for entry := range strings.SplitSeq(list, ",") {
 		entry = strings.TrimSpace(entry)
 		prefix, err := netip.ParsePrefix(entry)
-		if err != nil {
-			addr, err := netip.ParseAddr(entry)
-			if err != nil {
-				return nil, fmt.Errorf("%q is not an address: valid are 10.0.0.1, 10.0.0.0/8 and fd00::/8", entry)
-			}
-			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		if addr, notAddr := netip.ParseAddr(entry); notAddr == nil {
+			addr = addr.Unmap()
+			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil || prefix.Addr().Is4In6() || prefix.Addr().Zone() != "" {
+			return nil, fmt.Errorf("%q is not an address: valid are 10.0.0.1, 10.0.0.0/8 and fd00::/8", entry)
 		}
 		proxies = append(proxies, prefix.Masked())
 	}
