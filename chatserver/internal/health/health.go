@@ -8,13 +8,16 @@ import "sync"
 type Health struct {
 	onChange func(up bool)
 
-	mu   sync.Mutex // guards the following
+	telling sync.Mutex // held while onChange runs, so that what it is told last is how things are
+	told    bool       // guarded by telling
+
+	mu   sync.Mutex // guards the following; not held while onChange runs
 	well map[string]bool
 	up   bool
 }
 
 // New returns the health of the named parts, none of which is well yet. onChange is called when
-// Kafka goes up or down, without a lock held.
+// Kafka goes up or down, by one goroutine at a time, and may call Up.
 func New(onChange func(up bool), parts ...string) *Health {
 	h := &Health{onChange: onChange, well: make(map[string]bool)}
 	for _, part := range parts {
@@ -32,9 +35,19 @@ func (h *Health) Set(part string, well bool) {
 	for _, well := range h.well {
 		h.up = h.up && well
 	}
-	up := h.up
+	changed := h.up != was
 	h.mu.Unlock()
-	if up != was {
+	if changed {
+		h.tell()
+	}
+}
+
+// tell asks again how things are: another part may have changed that since.
+func (h *Health) tell() {
+	h.telling.Lock()
+	defer h.telling.Unlock()
+	if up := h.Up(); up != h.told {
+		h.told = up
 		h.onChange(up)
 	}
 }
