@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"kafkachat/chatserver/internal/door"
 	"kafkachat/chatserver/internal/record"
@@ -143,6 +145,9 @@ func Load(getenv func(string) string) (*Config, error) {
 			return nil, fmt.Errorf("POD_NAME is not set and this machine does not say its name: %w", err)
 		}
 	}
+	if err := checkPod(c.Pod); err != nil {
+		return nil, fmt.Errorf("POD_NAME (or podname, or the host name) is %q: %w", c.Pod, err)
+	}
 	if c.DataDir != "" && !c.Embedded {
 		return nil, fmt.Errorf("DATA_DIR=%q is for the embedded broker, which KAFKA_BROKER=%q turns off: unset one of them",
 			c.DataDir, getenv("KAFKA_BROKER"))
@@ -160,6 +165,15 @@ func checkTopic(name string) error {
 	}
 	if len(name) > longest || name == "." || name == ".." {
 		return fmt.Errorf("valid are 1 to %d letters, digits, dots, underscores and hyphens", longest)
+	}
+	return nil
+}
+
+// checkPod allows what a record's header carries and a page can show.
+func checkPod(name string) error {
+	const longest = 253 // of a name in Kubernetes
+	if len(name) > longest || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", longest)
 	}
 	return nil
 }
