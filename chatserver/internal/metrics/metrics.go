@@ -13,8 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/health"
 	"kafkachat/chatserver/internal/probe"
+	"kafkachat/chatserver/internal/record"
 	"kafkachat/chatserver/internal/tail"
 	"kafkachat/chatserver/internal/wsconn"
 )
@@ -57,10 +59,10 @@ func New(parts Parts) *Metrics {
 		Namespace: namespace, Name: "fanout_delay_seconds", Buckets: buckets,
 		Help: "Time from a record's timestamp, by the clock of the pod that sent it, to its being ready for this pod's clients.",
 	})
-	m.Resumes = m.vector("resumes_total", "Clients that named a position, by what followed: resumed, gap or reset.", "outcome")
-	m.Rejects = m.vector("rejects_total", "Messages that will not appear, by reason: malformed or kafka.", "reason")
-	m.Refused = m.vector("connections_refused_total", "Clients that were not let in, by reason.", "reason")
-	m.MessagesIn = m.vector("messages_in_total", "Messages from clients, by protocol: raw or chat.v1.", "protocol")
+	m.Resumes = m.vector("resumes_total", "Clients that named a position, by what followed.", "outcome", "resumed", "gap", "reset")
+	m.Rejects = m.vector("rejects_total", "Messages that will not appear, by reason: the client's event made no sense, or Kafka refused it.", "reason", "malformed", "kafka")
+	m.Refused = m.vector("connections_refused_total", "Clients that were not let in, by reason.", "reason", "full", "per_address", "origin", "handshake", "stopping")
+	m.MessagesIn = m.vector("messages_in_total", "Messages from clients, by protocol.", "protocol", "raw", record.Protocol)
 	m.Reopened = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: namespace, Name: "consumer_reopened_total", Help: "Times that the consumer was closed and opened again after a fault.",
 	})
@@ -70,9 +72,14 @@ func New(parts Parts) *Metrics {
 	return m
 }
 
-func (m *Metrics) vector(name, help, label string) *prometheus.CounterVec {
+// vector makes a counter that is there with 0 for the known values of its label, so that an increase
+// from nothing is seen.
+func (m *Metrics) vector(name, help, label string, values ...string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, []string{label})
 	m.registry.MustRegister(v)
+	for _, value := range values {
+		v.WithLabelValues(value)
+	}
 	return v
 }
 
@@ -88,10 +95,10 @@ func (m *Metrics) read(parts Parts) {
 	records := func(of func(tail.Counters) int64) func() float64 {
 		return func() float64 { return float64(of(parts.Tail.Counters())) }
 	}
-	log := func(of func(bytes, entries int) int) func() float64 {
+	log := func(of func(*framelog.Log) int64) func() float64 {
 		return func() float64 {
 			frames, _ := parts.Tail.Log()
-			return float64(of(frames.Size()))
+			return float64(of(frames))
 		}
 	}
 	for _, g := range []source{
@@ -100,8 +107,10 @@ func (m *Metrics) read(parts Parts) {
 		{"consumer_lag_records", "Records between what this pod has read and the topic's end.", func() float64 {
 			return float64(max(0, parts.Probe.Last().End-parts.Tail.Next()))
 		}},
-		{"log_bytes", "Memory of the frame log.", log(func(bytes, _ int) int { return bytes })},
-		{"log_messages", "Messages in the frame log.", log(func(_, entries int) int { return entries })},
+		{"log_bytes", "Memory of the frame log.", log(func(l *framelog.Log) int64 { b, _ := l.Size(); return int64(b) })},
+		{"log_messages", "Messages in the frame log.", log(func(l *framelog.Log) int64 { _, n := l.Size(); return int64(n) })},
+		{"log_start_offset", "Offset of the oldest record that the frame log can show.", log(func(l *framelog.Log) int64 { start, _ := l.Bounds(); return start })},
+		{"log_end_offset", "Offset after the newest record in the frame log.", log(func(l *framelog.Log) int64 { _, end := l.Bounds(); return end })},
 		{"kafka_up", "1 while Kafka can be reached.", func() float64 {
 			if parts.Health.Up() {
 				return 1
