@@ -22,7 +22,7 @@ func clientRows() []row {
 		{name: "a tenth of the clients stop reading", slow: fullPeople / 10, filler: 1500, fault: func(w *world) { w.stopReading(w.during(15 * time.Second)) }},
 		{
 			name: "a tenth of the clients stop reading, and the pods remember little", slow: fullPeople / 10,
-			filler: 1500, env: []string{"LOG_BYTES=262144"}, gaps: true,
+			filler: 1500, env: []string{"LOG_BYTES=2097152"}, gaps: true,
 			fault: func(w *world) { w.stopReading(6 * time.Second) }, check: (*world).checkGaps,
 		},
 	}
