@@ -33,8 +33,10 @@ const (
 	// backoff is the pause between two attempts at something that failed.
 	backoff = 100 * time.Millisecond
 	// metadataRetries times backoff is how long sarama looks for a leader before it reports an error: "for ever", because
-	// three such errors within ten seconds close its circuit breaker for ten seconds.
+	// three such errors within ten seconds open its circuit breaker, and then it sends nothing for ten seconds.
 	metadataRetries = 1000
+	// metadataTimeout is never reached by these. It is there so that a pause beyond it calls off the rest of them.
+	metadataTimeout = 100 * time.Hour
 	// metadataRefresh finds dead connections to bootstrap brokers and keeps live ones from idling out.
 	metadataRefresh = time.Second
 )
@@ -103,6 +105,7 @@ func (c *Cluster) config(ctx context.Context, clientID string, warn func(error))
 	config.Metadata.AllowAutoTopicCreation = false
 	config.Metadata.RefreshFrequency = metadataRefresh
 	config.Metadata.Retry.Max = metadataRetries
+	config.Metadata.Timeout = metadataTimeout
 	config.Metadata.Retry.BackoffFunc = func(int, int) time.Duration {
 		// It waits here and returns 0, because after a pause of its own sarama gives up if another goroutine has asked for
 		// metadata meanwhile; that error counts for the circuit breaker.
@@ -110,9 +113,12 @@ func (c *Cluster) config(ctx context.Context, clientID string, warn func(error))
 		defer pause.Stop()
 		select {
 		case <-pause.C:
+			return 0
 		case <-ctx.Done():
+			// No pause, but the end: sarama does not begin one that goes beyond the timeout. (It would in look-ups for
+			// consumer groups and transactions, which nobody here has.)
+			return 2 * metadataTimeout
 		}
-		return 0
 	}
 
 	// The producer does not retry: its retries were measured to double and to reorder records, or, idempotent and with
