@@ -531,6 +531,7 @@ class View {
 		this.#rows.addEventListener("keydown", (key) => this.#walk(key));
 	}
 
+	/** To be rendered at once: a scroll event that is on its way must not undo it. */
 	toEnd() {
 		this.pinned = true;
 	}
@@ -967,14 +968,13 @@ class Page {
 		});
 		byID("latest").addEventListener("click", () => {
 			this.#view.toEnd();
-			this.#askFrame();
+			this.#frame();
 			this.#composer.focus();
 		});
 		this.#followLifecycle();
 		this.#connection.open();
 	}
 
-	/** What the pod says. The document changes in the next frame. */
 	#hear(/** @type {ChatEvent} */ event) {
 		switch (event.type) {
 			case "welcome": this.#welcomed(event); break;
@@ -1109,7 +1109,7 @@ class Page {
 		this.#view.firstUnread = undefined;
 		this.#view.toEnd();
 		this.#sendWaiting();
-		this.#askFrame();
+		this.#frame();
 	}
 
 	#decide(id = "", action = "again") {
