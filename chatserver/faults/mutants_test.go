@@ -92,6 +92,15 @@ func mutants() []mutant {
 			}},
 			row: "resets_its_connection.*after_messages", wrong: "too many copies",
 		},
+		{
+			name: "draining: a pod that stops closes all connections at once",
+			patches: []patch{{
+				"chatserver/internal/wsconn/drain.go",
+				"message := farewell(comeBack)",
+				"window = 0\n\tmessage := farewell(comeBack)",
+			}},
+			row: "2,000_clients", wrong: "clients away within",
+		},
 	}
 }
 

@@ -92,10 +92,11 @@ func or(n, otherwise int) int {
 // rows are all faults, in the order of the table.
 func rows() []row {
 	var all []row
-	for _, where := range []way{unstored, unanswered} {
-		all = append(all, podRows(where)...)
-		all = append(all, brokerRows(where)...)
-		all = append(all, networkRows(where)...)
+	for _, both := range []func(way) []row{podRows, brokerRows, networkRows} {
+		before, after := both(unstored), both(unanswered)
+		for i := range before {
+			all = append(all, before[i], after[i])
+		}
 	}
 	all = append(all, steadyRows()...)
 	all = append(all, readerRows()...)
