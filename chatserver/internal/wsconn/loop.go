@@ -39,6 +39,9 @@ const (
 	// burst is how many times in a row a connection is written to before the others have their
 	// turn and it goes on alone: it is behind, or may be.
 	burst = 4
+
+	// unplaced is the next offset of a connection that has no place yet: it needs nothing of the log.
+	unplaced = math.MaxInt64
 )
 
 // Notice names a frame of which only the newest matters, the same for all connections.
@@ -116,7 +119,6 @@ func (l *Loop) Run(ctx context.Context) {
 	defer ticker.Stop()
 	stop := ctx.Done()
 	for !l.ending || len(l.conns) > 0 {
-		swept := false
 		select {
 		case <-l.wake:
 		case request := <-l.requests:
@@ -124,7 +126,6 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-ticker.C:
 			l.now.Store(int64(time.Since(begun) / time.Second))
 			l.sweep()
-			swept = true
 		case <-stop:
 			l.ending, stop = true, nil
 			for _, c := range l.conns {
@@ -132,7 +133,7 @@ func (l *Loop) Run(ctx context.Context) {
 			}
 		}
 		l.lookAround()
-		l.pass(swept)
+		l.pass()
 	}
 	l.solos.Wait()
 }
@@ -287,7 +288,7 @@ func (l *Loop) look(c *Conn) {
 
 func (l *Loop) add(c *Conn) {
 	c.log = l.log
-	c.next = math.MaxInt64 // it needs nothing of the log before it is placed
+	c.next = unplaced
 	c.index = len(l.conns)
 	l.conns = append(l.conns, c)
 	l.parked = append(l.parked, c)
@@ -311,7 +312,7 @@ func (l *Loop) remove(c *Conn) {
 }
 
 // pass writes what is new in the log to all connections.
-func (l *Loop) pass(all bool) {
+func (l *Loop) pass() {
 	start, end := l.log.Bounds()
 	version := l.noticeVersion.Load()
 	l.parked = slices.DeleteFunc(l.parked, func(c *Conn) bool {
@@ -321,7 +322,7 @@ func (l *Loop) pass(all bool) {
 		l.flush(c, end)
 		return c.place == nil
 	})
-	if end == l.end && version == l.noticed && !all {
+	if end == l.end && version == l.noticed {
 		return
 	}
 	evicted := start > l.start
@@ -396,10 +397,14 @@ func (l *Loop) goAlone(c *Conn, rest []byte, last bool) {
 	go c.writeAlone(rest, last)
 }
 
-// sweep asks silent peers for a sign of life, and closes those that gave none.
+// sweep asks silent peers for a sign of life, and closes those that gave none. And it has those
+// that are alone and not placed yet ask for their place.
 func (l *Loop) sweep() {
 	now := l.now.Load()
 	for _, c := range l.conns {
+		if c.solo && c.reached.Load() == unplaced {
+			c.signal()
+		}
 		if c.waiting.Load() {
 			c.heard.Store(now)
 			continue

@@ -1,9 +1,7 @@
 package wsconn_test
 
 import (
-	"context"
 	"net"
-
 	"net/http/httptest"
 	"strconv"
 	"strings"
@@ -83,10 +81,13 @@ func TestTLS(t *testing.T) {
 	if opcode, payload, err := c.frame(); opcode != opPong || string(payload) != "are you there" {
 		t.Error(opcode, payload, err)
 	}
-	s.loop.Drain(context.Background(), 0, []byte("farewell"), 1012, "restart")
+	drained := s.drain()
 	c.wantClose(1012)
-	n.want("farewell")
+	c.conn.Close()
+	n.want(farewell)
 	n.wantClose(1012)
+	n.conn.Close()
+	drained()
 	until(t, "they are gone", func() bool { return s.stats().Conns == 0 && s.stats().Solos == 0 })
 }
 
