@@ -145,7 +145,7 @@ func (d *Door) Address(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	addr := peer.Addr().Unmap()
+	addr := peer.Addr().Unmap().WithZone("")
 	// Each proxy appends whom it has seen, so the list is believed from its end, as long as the one
 	// who said it is trusted.
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
@@ -228,7 +228,7 @@ func ParseProxies(list string) ([]netip.Prefix, error) {
 			addr = addr.Unmap()
 			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
-		if err != nil || prefix.Addr().Is4In6() || prefix.Addr().Zone() != "" {
+		if err != nil || prefix.Addr().Is4In6() {
 			return nil, fmt.Errorf("%q is not an address: valid are 10.0.0.1, 10.0.0.0/8 and fd00::/8", entry)
 		}
 		proxies = append(proxies, prefix.Masked())
