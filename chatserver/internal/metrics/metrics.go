@@ -136,8 +136,9 @@ func (m *Metrics) read(parts Parts) {
 	}
 }
 
-// Since observes the time since begun, in seconds.
-func Since(h prometheus.Histogram, begun time.Time) { h.Observe(time.Since(begun).Seconds()) }
+// Since observes the time since begun, in seconds; none if another machine's clock, by which it was
+// taken, is ahead.
+func Since(h prometheus.Histogram, begun time.Time) { h.Observe(max(0, time.Since(begun).Seconds())) }
 
 // Handler serves /metrics and /debug/pprof/.
 func (m *Metrics) Handler() http.Handler {
