@@ -75,6 +75,9 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		return err
 	}
 	log := cfg.Logger(stderr)
+	if cfg.Limits.AnyOrigin() {
+		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
+	}
 	cfg.Cluster.Warn = func(err error) { log.Warn("cannot use a Kafka broker", "err", err) }
 
 	ln, err := net.Listen("tcp", ":"+strconv.Itoa(cfg.Port))
@@ -121,8 +124,9 @@ type pod struct {
 	health    *health.Health     // knows whether Kafka can be reached
 	metrics   *metrics.Metrics
 
-	partitions atomic.Int32 // of the topic; 0 until it is known
-	stalledAt  int64        // owned by handleMessages: the topic's end when the consumer was last found stalled
+	suspected  chan struct{} // capacity 1: the topic may be another one
+	partitions atomic.Int32  // of the topic; 0 until it is known
+	stalledAt  int64         // owned by handleMessages: the topic's end when the consumer was last found stalled
 }
 
 // Notices are what all chat.v1 clients are told, the newest of each kind.
@@ -132,7 +136,7 @@ const (
 )
 
 func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
-	p := &pod{cfg: cfg, log: log, door: door.New(cfg.Limits), tail: tail.New(cfg.LogBytes)}
+	p := &pod{cfg: cfg, log: log, door: door.New(cfg.Limits), tail: tail.New(cfg.LogBytes), suspected: make(chan struct{}, 1)}
 	var err error
 	if p.page, err = page.New(cfg.Pod); err != nil {
 		return nil, err
@@ -140,7 +144,7 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 	frames, _ := p.tail.Log()
 	p.conns = wsconn.NewLoop(frames)
 	p.health = health.New(func(up bool) {
-		log.Info("Kafka is " + upOrDown(up))
+		log.Info("Kafka has gone up or down", "kafka", upOrDown(up))
 		p.conns.SetNotice(statusNotice, record.Status(upOrDown(up)))
 	}, "consumer", "probe")
 	p.probe = probe.New(cfg.Cluster, cfg.ClientID("probe"), cfg.Topic, func(up bool) {
@@ -148,7 +152,7 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 		p.conns.Wake() // for those whose place depends on the answer
 	})
 	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, p.probe.End,
-		func(up bool) { p.health.Set("producer", up) }, log)
+		p.suspect, func(up bool) { p.health.Set("producer", up) }, log)
 	if !cfg.Embedded {
 		p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
 			func() int { return int(p.conns.Stats().Conns) },
@@ -164,6 +168,7 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 		WriteBufferPool:  &sync.Pool{}, // only for the handshake's answer
 		HandshakeTimeout: 10 * time.Second,
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			p.metrics.Refused.WithLabelValues("handshake").Inc()
 			http.Error(w, reason.Error()+" (this address is the chat's websocket; the page is at /)", status)
 		},
 	}
@@ -186,15 +191,18 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener) error {
 	}
 
 	failed := make(chan error, 2)
-	quiet := slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
+	// What net/http says is for the operator: no more sockets, a handler that panics.
+	errorLog := slog.NewLogLogger(p.log.Handler(), slog.LevelError)
 	server := &http.Server{
-		Handler:           p.routes(),
-		ReadHeaderTimeout: 10 * time.Second,
-		MaxHeaderBytes:    32 << 10,
-		IdleTimeout:       650 * time.Second, // longer than a load balancer keeps its connections, 600 s
-		ErrorLog:          quiet,
+		Handler: door.Harden(p.routes()),
+		// Of one request and its answer; a websocket has no more to do with them.
+		ReadTimeout:    10 * time.Second,
+		WriteTimeout:   30 * time.Second,
+		MaxHeaderBytes: 32 << 10,
+		IdleTimeout:    650 * time.Second, // longer than a load balancer keeps its connections, 600 s
+		ErrorLog:       errorLog,
 	}
-	adminServer := &http.Server{Handler: p.metrics.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet}
+	adminServer := &http.Server{Handler: door.Harden(p.metrics.Handler()), ReadTimeout: 10 * time.Second, ErrorLog: errorLog}
 	parts.Go(func() { failed <- server.Serve(ln) })
 	parts.Go(func() { failed <- adminServer.Serve(admin) })
 
@@ -245,9 +253,7 @@ func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
 	}
 	leave, err := p.door.Enter(r)
 	if err != nil {
-		p.metrics.Refused.WithLabelValues(err.Error()).Inc()
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		p.metrics.Refused.WithLabelValues(door.Refuse(w, err)).Inc()
 		return
 	}
 	place := p.arrivals().Arrive(request)
@@ -411,9 +417,10 @@ const (
 )
 
 var (
-	errEnded   = errors.New("the partition consumer has ended")
-	errBroken  = errors.New("the partition's leader is lost")
-	errStalled = errors.New("the topic goes on, but nothing arrives")
+	errEnded     = errors.New("the partition consumer has ended")
+	errBroken    = errors.New("the partition's leader is lost")
+	errStalled   = errors.New("the topic goes on, but nothing arrives")
+	errSuspected = errors.New("the topic may be another one than was read")
 )
 
 // consume opens a consumer where the tail ends, and feeds the tail until something is wrong.
@@ -459,6 +466,8 @@ func (p *pod) consume(ctx context.Context) error {
 			return err
 		case <-session.Broken:
 			return errBroken
+		case <-p.suspected:
+			return errSuspected
 		case <-idle.C:
 			if p.stalled(p.tail.Idle(partition.HighWaterMarkOffset())) {
 				return errStalled
@@ -476,7 +485,9 @@ func (p *pod) take(message *sarama.ConsumerMessage) error {
 	if err != nil {
 		return err
 	}
-	metrics.Since(p.metrics.FanOutSeconds, message.Timestamp)
+	if added.Live { // what was there before this pod says nothing about its speed
+		metrics.Since(p.metrics.FanOutSeconds, message.Timestamp)
+	}
 	p.publisher.Read(added.ID, added.Offset, added.Shown)
 	p.conns.Wake()
 	return nil
@@ -487,6 +498,14 @@ func (p *pod) startAnew() {
 	frames, _ := p.tail.Log()
 	p.publisher.Reset()
 	p.conns.Reset(frames, record.Event(record.Reset, nil), wsconn.CloseTryAgainLater, "the chat starts anew: its topic is another one")
+}
+
+// suspect has handleMessages look whether the topic is still the one that it has read.
+func (p *pod) suspect() {
+	select {
+	case p.suspected <- struct{}{}:
+	default:
+	}
 }
 
 // stalled says whether the topic has gone on while nothing has arrived. Behind the last record

@@ -47,6 +47,7 @@ type Publisher struct {
 	clientID string
 	tail     Log
 	end      End
+	suspect  func()
 	onChange func(up bool)
 	log      *slog.Logger
 
@@ -73,11 +74,12 @@ type waiter struct {
 	settled chan struct{} // capacity 1: everything that was in the topic has been read
 }
 
-// New returns a publisher; it works while Run runs. onChange is called when sending begins to
-// fail, and when it works again.
-func New(cluster *kafka.Cluster, clientID string, tail Log, end End, onChange func(up bool), log *slog.Logger) *Publisher {
+// New returns a publisher; it works while Run runs. Suspect is called when the topic cannot be the
+// one that has been read: whoever reads it should look, and call Reset. onChange is called when
+// sending begins to fail, and when it works again.
+func New(cluster *kafka.Cluster, clientID string, tail Log, end End, suspect func(), onChange func(up bool), log *slog.Logger) *Publisher {
 	return &Publisher{
-		cluster: cluster, clientID: clientID, tail: tail, end: end, onChange: onChange, log: log,
+		cluster: cluster, clientID: clientID, tail: tail, end: end, suspect: suspect, onChange: onChange, log: log,
 		unsettled: make(chan *waiter, 1024),
 		waiters:   make(map[string][]*waiter),
 		expected:  make(map[int64]*waiter),
@@ -99,6 +101,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, send func(sarama.Syn
 		return shown, nil
 	}
 	for {
+		read := p.tail.Next()
 		epoch, offset, err := p.send(ctx, send)
 		switch {
 		case permanent(err):
@@ -107,12 +110,19 @@ func (p *Publisher) Publish(ctx context.Context, id string, send func(sarama.Syn
 			return 0, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
 		case err != nil:
 			p.log.Debug("message not acknowledged", "err", err)
-		case p.expect(w, epoch, offset):
+		case p.expect(w, epoch, offset, read):
+			var doubt <-chan time.Time
+			if offset < read {
+				// A record that came after what has been read cannot stand before its end.
+				p.suspect()
+				doubt = time.After(doubtFor)
+			}
 			select {
 			case shown := <-w.seen:
 				return shown, nil
 			case <-w.lost:
-				p.log.Warn("acknowledged message is not in the topic", "offset", offset)
+				p.log.Debug("acknowledged message is not in the topic", "offset", offset)
+			case <-doubt: // the topic is the same: the producer was wrong
 			case <-ctx.Done():
 				return 0, fmt.Errorf("waiting for the message to come back: %w", ctx.Err())
 			}
@@ -182,9 +192,9 @@ func (p *Publisher) unregister(w *waiter) {
 	}
 }
 
-// expect notes where the producer says that the record is. It is false if the log is not the one
-// that the record was sent to.
-func (p *Publisher) expect(w *waiter, epoch int, offset int64) bool {
+// expect notes where the producer says that the record is, which was sent when the log had been
+// read up to read. It is false if the log is not the one that the record was sent to.
+func (p *Publisher) expect(w *waiter, epoch int, offset, read int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if epoch != p.epoch {
@@ -196,7 +206,7 @@ func (p *Publisher) expect(w *waiter, epoch int, offset int64) bool {
 	if p.tail.Next() > offset {
 		if shown, ok := p.tail.Find(w.id); ok {
 			tell(w.seen, shown)
-		} else {
+		} else if offset >= read {
 			tell(w.lost, struct{}{})
 		}
 	}
@@ -279,15 +289,8 @@ func (p *Publisher) settle(ctx context.Context) {
 		if !pause(ctx, settlePause) {
 			return
 		}
-		epoch := p.epochNow()
-		end, err := p.end(ctx)
-		if err != nil {
-			return // ctx has ended
-		}
-		for !p.tail.Reached(end) && epoch == p.epochNow() {
-			if !pause(ctx, settlePoll) {
-				return
-			}
+		if !p.catchUp(ctx) {
+			return
 		}
 		for _, w := range batch {
 			tell(w.settled, struct{}{})
@@ -295,9 +298,39 @@ func (p *Publisher) settle(ctx context.Context) {
 	}
 }
 
+// catchUp returns when everything that is in the topic when it is called has been read, or false
+// when ctx has ended.
+func (p *Publisher) catchUp(ctx context.Context) bool {
+	for {
+		epoch, read := p.epochNow(), p.tail.Next()
+		end, err := p.end(ctx)
+		if err != nil {
+			return false
+		}
+		if end < read {
+			// The topic is not the one that has been read. Whoever reads it has not noticed yet.
+			p.suspect()
+			if !pause(ctx, settlePause) {
+				return false
+			}
+			continue
+		}
+		for !p.tail.Reached(end) && epoch == p.epochNow() {
+			if !pause(ctx, settlePoll) {
+				return false
+			}
+		}
+		if epoch == p.epochNow() {
+			return true
+		}
+	}
+}
+
 const (
 	settlePause = 50 * time.Millisecond
 	settlePoll  = 10 * time.Millisecond // only after a fault, and one poll for all that wait
+	// doubtFor is the time for the topic to be looked at again.
+	doubtFor = 3 * time.Second
 )
 
 func (p *Publisher) epochNow() int {

@@ -98,7 +98,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.publisher = publish.New(through, "publisher", w, end, w.up.Store, slog.New(slog.DiscardHandler))
+	w.publisher = publish.New(through, "publisher", w, end, func() {}, w.up.Store, slog.New(slog.DiscardHandler))
 	var running sync.WaitGroup
 	running.Go(func() { w.publisher.Run(ctx) })
 	running.Go(func() {

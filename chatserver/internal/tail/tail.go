@@ -141,6 +141,7 @@ type Added struct {
 	ID     string // "" if it has none
 	Offset int64
 	Shown  int64 // the offset of the record that is shown: another than Offset if this one is a copy
+	Live   bool  // it was not there when the topic was opened first
 }
 
 // Add takes the next record of the topic. The error is ErrOtherLog, or nil.
@@ -151,7 +152,7 @@ func (t *Tail) Add(r *sarama.ConsumerMessage) (Added, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.isQuiet = false
-	added := Added{ID: m.ID, Offset: m.Offset, Shown: m.Offset}
+	added := Added{ID: m.ID, Offset: m.Offset, Shown: m.Offset, Live: t.loaded}
 	if t.verify {
 		t.verify = false
 		if position != t.last {
