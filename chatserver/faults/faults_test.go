@@ -43,7 +43,7 @@ func TestFaults(t *testing.T) {
 		}
 	})
 	for _, brokers := range []int{1, 3} {
-		t.Run(fmt.Sprint(brokers, " brokers"), func(t *testing.T) {
+		t.Run(fmt.Sprintf("brokers=%d", brokers), func(t *testing.T) {
 			group := t
 			var kafka *realkafka.Cluster
 			for _, row := range rows() {
