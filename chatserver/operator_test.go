@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/Shopify/sarama"
+	"github.com/gorilla/websocket"
+
+	"kafkachat/chatserver/internal/record"
+)
+
+// A logBuffer keeps what a server logs.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+var metricsAt = regexp.MustCompile(`(http://\S+)/metrics`)
+
+// startLogged runs a server whose log, at the level of env, the test can read, and returns where its
+// metrics are.
+func startLogged(t *testing.T, env map[string]string) (pod *testPod, log *logBuffer, admin string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	log = &logBuffer{}
+	out, stdout := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, func(name string) string {
+			if v, ok := env[name]; ok {
+				return v
+			}
+			return map[string]string{"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0"}[name]
+		}, stdout, log)
+		stdout.Close()
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		go io.Copy(io.Discard, out)
+		if err := <-ended; err != nil {
+			t.Errorf("the server ended with: %v", err)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the server said nothing: %v\n%s", err, log)
+	}
+	pod = &testPod{t: t, url: openAt.FindStringSubmatch(line)[1]}
+	if m := metricsAt.FindStringSubmatch(log.String()); m != nil {
+		admin = m[1]
+	}
+	return pod.waitReady(), log, admin
+}
+
+// metric reads one value, 0 if it is not there.
+func metric(t *testing.T, admin, name string) float64 {
+	t.Helper()
+	response, err := http.Get(admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			v, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return v
+		}
+	}
+	return 0
+}
+
+func TestOperatorsView(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)("a")
+	a, _, admin := startLogged(t, env)
+	if !strings.HasPrefix(admin, "http://127.0.0.1:") {
+		t.Fatalf("the metrics are at %q", admin)
+	}
+	raw, chat := a.raw(""), a.chat("?after=0.00000000")
+	chat.arrive()
+	raw.send("one")
+	raw.want("one")
+	chat.until("message")
+	chat.say(longID("two"), "two")
+	for chat.until("ack", "message").ID != longID("two") {
+	}
+	raw.want("two")
+	chat.send("{}")
+	chat.until("reject", "message")
+	produceRecords(t, env["KAFKA_BROKER"], env["TOPIC"],
+		&sarama.ProducerMessage{Value: sarama.StringEncoder("\xff")},
+		&sarama.ProducerMessage{Value: sarama.StringEncoder("two"), Headers: []sarama.RecordHeader{{Key: []byte("id"), Value: []byte(longID("two"))}}},
+		&sarama.ProducerMessage{Value: sarama.StringEncoder("last")})
+	raw.want("(1 bytes that are not text)")
+	raw.want("last")
+	for name, want := range map[string]float64{
+		"chat_connections": 2, "chat_kafka_up": 1, "chat_consumer_lag_records": 0,
+		`chat_messages_in_total{protocol="raw"}`: 1, `chat_messages_in_total{protocol="chat.v1"}`: 1,
+		"chat_records_total": 5, "chat_placeholders_total": 1, "chat_copies_dropped_total": 1,
+		"chat_log_messages": 4, "chat_log_end_offset": 5, "chat_log_start_offset": 0,
+		"chat_deliveries_total": 8, "chat_publish_seconds_count": 2, "chat_fanout_delay_seconds_count": 5,
+		`chat_rejects_total{reason="malformed"}`: 1, `chat_resumes_total{outcome="reset"}`: 1,
+	} {
+		waitFor(t, fmt.Sprintf("%s to be %v, not %v", name, want, metric(t, admin, name)), func() bool { return metric(t, admin, name) == want })
+	}
+	if bytes := metric(t, admin, "chat_delivered_bytes_total"); bytes < 500 {
+		t.Errorf("%v bytes", bytes)
+	}
+
+	// What there was before this pod says nothing about its speed.
+	_, _, second := startLogged(t, env)
+	if n := metric(t, second, "chat_fanout_delay_seconds_count"); n != 0 {
+		t.Errorf("a pod that has just started has measured %v delays", n)
+	}
+}
+
+// Nobody finds in a log what people have said, at whatever level.
+func TestLogsHaveNoMessages(t *testing.T) {
+	t.Parallel()
+	const secret = "Tatzelwurm"
+	a, log, _ := startLogged(t, map[string]string{"LOG_LEVEL": "debug", "MESSAGE_BYTES": "100"})
+	raw := a.raw("")
+	raw.send(secret)
+	raw.want(secret)
+	raw.send(strings.Repeat(secret, 20))
+	raw.closed()
+	binary := a.raw("")
+	if err := binary.ws.WriteMessage(websocket.BinaryMessage, []byte(secret)); err != nil {
+		t.Fatal(err)
+	}
+	binary.closed()
+	chat := a.chat("?last=10")
+	chat.arrive()
+	chat.say(longID("a"), secret)
+	chat.until("ack", "message")
+	for _, nonsense := range []string{
+		`{"type":"message","text":"` + secret + `"}`,
+		`{"type":"message","id":"` + secret + `","text":"x"}`,
+		`{"type":"message","id":7,"text":"` + secret + `"}`,
+		`{"type":"message","id":"` + longID("b") + `","text":["` + secret + `"]}`,
+		`{"type":"message","id":"` + longID("c") + `","name":"` + strings.Repeat(secret, 9) + `","text":"x"}`,
+		`{"type":"message","id":"` + longID("d") + `","text":"` + strings.Repeat(secret, 20) + `"}`,
+		`"` + secret + `"`, secret, `{"` + secret, `{"text":"` + secret,
+	} {
+		chat.send(nonsense)
+	}
+	chat.closed()
+	a.dial("/ws?last=1", record.Protocol).arrive()
+	waitFor(t, "the clients to be gone", func() bool { return strings.Count(log.String(), "client gone") >= 3 })
+	if text := log.String(); strings.Contains(text, secret) {
+		t.Errorf("the log has what was said:\n%s", text)
+	}
+	for line := range strings.Lines(log.String()) {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if level := fields["level"]; level != "INFO" && level != "DEBUG" {
+			t.Errorf("a client's fault is the operator's business: %s", line)
+		}
+		if msg := fields["msg"].(string); strings.ContainsAny(msg, "0123456789%") {
+			t.Errorf("not a constant message: %q", msg)
+		}
+	}
+}
+
+// Log messages are constant, and so are the keys, so that they can be searched for.
+func TestLogMessagesAreConstant(t *testing.T) {
+	t.Parallel()
+	files := token.NewFileSet()
+	calls := 0
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(files, path, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			method, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || !strings.HasSuffix(strings.ToLower(name(method.X)), "log") {
+				return true
+			}
+			first := slices.Index([]string{"Debug", "Info", "Warn", "Error", "", "Log"}, method.Sel.Name)
+			if first < 0 {
+				return true
+			}
+			calls++
+			if first = first / 5 * 2; len(call.Args) <= first { // Log has the context and the level before the message
+				return true
+			}
+			for i := first; i < len(call.Args); i++ {
+				if isValue := i > first && (i-first)%2 == 0; isValue {
+					continue
+				}
+				if _, constant := call.Args[i].(*ast.BasicLit); !constant {
+					t.Errorf("%s: a message or key that is not constant", files.Position(call.Args[i].Pos()))
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if calls < 10 {
+		t.Errorf("only %d calls were found", calls)
+	}
+}
+
+// name returns the last name of x or a.x.
+func name(x ast.Expr) string {
+	switch x := x.(type) {
+	case *ast.Ident:
+		return x.Name
+	case *ast.SelectorExpr:
+		return x.Sel.Name
+	}
+	return ""
+}
