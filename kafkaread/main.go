@@ -2,12 +2,13 @@
 //
 //	TOPIC=testtopic KAFKA_BROKER=kafka:9092 go run kafkaread/main.go
 //
-// Its manual is what -h prints. Read it from run down: NewConsumer, ConsumePartition and Messages are the three things that
-// it takes to read from Kafka; the rest is about where to start, when to stop, and what may go wrong.
+// Read it from read down: NewConsumer, ConsumePartition and Messages are the three things that it takes to read from Kafka;
+// the rest is about where to start, when to stop, and what may go wrong.
 package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -27,24 +28,10 @@ import (
 	"kafkachat/internal/tool"
 )
 
-const manual = `kafkaread prints the records of a Kafka topic: those that are written from now
-on, the value and a newline for each, until Ctrl-C.
-
-    kafkaread [flags]
-
-It waits for a topic that does not exist yet, and for brokers that went away, and
-goes on where it was. Everything that is not a record goes to standard error.
-
-Exit status: 0 stopped by Ctrl-C, -n, -exit or the end of a pipe, 1 an error,
-2 wrong usage, 3 no connection.
-
-Examples
-    kafkaread                                   follow the chat
-    kafkaread -offset oldest -exit              all that there is
-    kafkaread -offset -10 -n 10                 the newest ten
-    kafkaread -offset 30m -format '%T %k %s\n'  from half an hour ago on, with time and key
-    kafkaread -json | jq .headers               everything about a record, as JSON
-`
+// manual is what -h prints before the flags.
+//
+//go:embed manual.txt
+var manual string
 
 const (
 	pause = 100 * time.Millisecond // between two attempts, and before silence is looked into
@@ -71,21 +58,31 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return code
 	}
 
+	err = read(ctx, cluster, topic, opt, stdout, say)
+	switch {
+	case err == nil, ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
+		return tool.OK
+	case errors.Is(err, tool.ErrUsage):
+		return tool.WrongUsage(say, err)
+	}
+	say("%v", err)
+	return tool.Failed
+}
+
+func read(ctx context.Context, cluster *kafka.Cluster, topic string, opt options, stdout io.Writer, say tool.Say) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	config := cluster.Config(ctx, "kafkaread")
 	config.Consumer.Fetch.Default = 256 << 10 // bytes; short records take ten times as much memory
 	consumer, err := sarama.NewConsumer(cluster.Brokers, config)
 	if err != nil {
-		say("%v", err)
-		return tool.Failed
+		return err
 	}
 	defer consumer.Close()
 	// Questions about offsets go by connections of their own: the consumer's are busy waiting for records.
 	client, err := sarama.NewClient(cluster.Brokers, cluster.Config(ctx, "kafkaread"))
 	if err != nil {
-		say("%v", err)
-		return tool.Failed
+		return err
 	}
 	defer client.Close()
 
@@ -93,20 +90,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	defer r.following.Wait()
 	defer cancel() // runs first, so that nothing above waits for a broker
 	partitions, err := r.awaitTopic(ctx, cluster, &opt)
-	if err == nil {
-		err = r.start(ctx, opt, partitions)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = show.Print(stdout, r.records, opt.show, opt.count)
+	if err = r.start(ctx, opt, partitions); err != nil {
+		return err
 	}
-	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
-		return tool.OK
-	case errors.Is(err, errUsage):
-		return tool.WrongUsage(say, err)
-	}
-	say("%v", err)
-	return tool.Failed
+	return show.Print(stdout, r.records, opt.show, opt.count)
 }
 
 // A reader follows partitions of a topic.
@@ -148,7 +138,7 @@ func (r *reader) awaitTopic(ctx context.Context, cluster *kafka.Cluster, opt *op
 func (r *reader) start(ctx context.Context, opt options, partitions int32) error {
 	first, last := int32(0), partitions-1
 	if opt.partition > last {
-		return fmt.Errorf("%w: -partition %d: topic %q has partitions 0 to %d", errUsage, opt.partition, r.topic, last)
+		return fmt.Errorf("%w: -partition %d: topic %q has partitions 0 to %d", tool.ErrUsage, opt.partition, r.topic, last)
 	}
 	if opt.partition >= 0 {
 		first, last = opt.partition, opt.partition
@@ -199,8 +189,9 @@ func (r *reader) follow(ctx context.Context, partition int32, offset, end int64)
 				r.say("partition %d: %s; going on at offset %d", partition, lost, next)
 				offset = next
 			}
+		default:
+			sleep(ctx, pause)
 		}
-		sleep(ctx, pause)
 	}
 }
 
@@ -213,7 +204,7 @@ func (r *reader) consume(ctx context.Context, from sarama.PartitionConsumer, par
 		defer ticker.Stop()
 		tick = ticker.C
 	}
-	silent := false       // since the last tick
+	silent := 0           // ticks without a record
 	var trouble time.Time // when the last error came
 	errs := from.Errors()
 	for offset < end {
@@ -230,11 +221,11 @@ func (r *reader) consume(ctx context.Context, from sarama.PartitionConsumer, par
 			for len(records) > 0 && records[len(records)-1].Offset >= end {
 				records = records[:len(records)-1]
 			}
+			silent = 0
 			select {
 			case r.records <- records:
 			case <-ctx.Done():
 			}
-			silent = false
 		case err := <-errs:
 			if err == nil {
 				errs = nil // closed
@@ -243,14 +234,18 @@ func (r *reader) consume(ctx context.Context, from sarama.PartitionConsumer, par
 			}
 			trouble = time.Now()
 		case <-tick:
-			if silent {
-				// Nobody may ever see the record before end: it may be a hole.
-				_, found, err := tail.Next(r.client, r.topic, partition, offset, end)
-				if err == nil && !found {
-					return end
-				}
+			if silent++; silent == 1 {
+				continue
 			}
-			silent = true
+			// Nobody may ever see the record before end: it may be a hole.
+			_, found, err := tail.Next(r.client, r.topic, partition, offset, end)
+			switch {
+			case err == nil && !found:
+				return end
+			case errors.Is(err, tail.ErrShort) && silent > 100:
+				r.say("partition %d: it does not reach offset %d any more; stopping at %d", partition, end, offset)
+				return end
+			}
 		case <-ctx.Done():
 			return offset
 		}
@@ -265,8 +260,6 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
-
-var errUsage = errors.New("wrong usage")
 
 // options are what the flags say.
 type options struct {

@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -26,27 +27,10 @@ import (
 	"kafkachat/internal/tool"
 )
 
-const manual = `kafkawrite writes lines of text to a Kafka topic, one record per line, until a
-blank line or the end of input.
-
-    kafkawrite [flags] < lines
-
-A line ends with LF or CRLF, which is not part of the record, and has up to
-1000000 bytes. What is typed is sent at once; what comes faster is sent in
-batches. Ctrl-C stops reading and sends what was read; again, it stops at once.
-
-At the end it says how many lines are in Kafka. If that is not all, it names the
-first line that may not be, K, and why; "tail -n +K | kafkawrite" goes on there.
-
-Exit status: 0 all lines are in Kafka, 1 some may not be, 2 wrong usage,
-3 no connection.
-
-Examples
-    kafkawrite                                  write to the chat, a line at a time
-    TOPIC=log kafkawrite -blank < server.log    a whole file, blank lines too
-    kafkawrite -key-sep : < pairs               ann:hello has the key ann, the value hello
-    kafkawrite -header lang=en -key ann         the same headers and key for all lines
-`
+// manual is what -h prints before the flags.
+//
+//go:embed manual.txt
+var manual string
 
 const (
 	slow     = 2 * time.Second // after this long without an acknowledgement the person is told what is waited for

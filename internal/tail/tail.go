@@ -110,6 +110,10 @@ func bounds(client sarama.Client, topic string, partition int32) (oldest, end in
 	return oldest, end, err
 }
 
+// ErrShort means that a partition ends before it should: for a moment, while another broker takes over, or because Kafka has
+// lost records or the topic is another one.
+var ErrShort = errors.New("the partition is shorter than it was")
+
 // Next returns the offset of the first record from offset on and before end; found is false if there is none. Offsets have
 // holes: those of records that were compacted away, and of the markers that end transactions, which no consumer sees. So a
 // reader that wants to stop at the end cannot just wait for the record before it.
@@ -118,6 +122,9 @@ func Next(client sarama.Client, topic string, partition int32, offset, end int64
 		block, err := fetch(client, topic, partition, offset)
 		if err != nil {
 			return 0, false, err
+		}
+		if block.HighWaterMarkOffset < end {
+			return 0, false, ErrShort
 		}
 		if block.LastRecordsBatchOffset == nil {
 			return 0, false, nil // a fetch returns at least the first batch that has not ended before its offset

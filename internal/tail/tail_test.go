@@ -73,6 +73,9 @@ func TestFind(t *testing.T) {
 			t.Errorf("the first record in [%d, %d): %d, %v, %v", c.offset, c.end, next, found, err)
 		}
 	}
+	if _, found, err := tail.Next(client, topic, 0, 4, 5); found || err != tail.ErrShort {
+		t.Errorf("an end beyond the partition's: %v, %v", found, err)
+	}
 
 	for _, c := range []struct {
 		offset, want int64

@@ -20,6 +20,9 @@ const (
 	Unconnected
 )
 
+// ErrUsage is wrapped by an error in the flags that shows only when Kafka has been asked.
+var ErrUsage = errors.New("wrong usage")
+
 // Say writes a line to standard error, begun with the program's name. Any goroutine may use it.
 type Say func(format string, args ...any)
 
