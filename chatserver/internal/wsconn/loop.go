@@ -170,6 +170,10 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string)
 			c.pending.reset = r
 			c.mu.Unlock()
 			l.attend(c)
+			if c.solo {
+				// It may be blocked in a write, and would keep the old log for as long.
+				c.sock.Conn.SetWriteDeadline(time.Now().Add(closeWait))
+			}
 		}
 	})
 }

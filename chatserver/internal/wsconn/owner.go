@@ -229,10 +229,14 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// A memo remembers the last read: the connections that are caught up all read the same.
+// A memo remembers the last read of each track: the connections that are caught up all read the
+// same.
 type memo struct {
-	log      *framelog.Log
-	track    int
+	log   *framelog.Log
+	reads []read // by track
+}
+
+type read struct {
 	from, to int64
 
 	frames []byte
@@ -242,12 +246,21 @@ type memo struct {
 }
 
 func (m *memo) Read(track int, from, to int64) ([]byte, int, int64, error) {
-	if m.track != track || m.from != from || m.to != to {
-		m.track, m.from, m.to = track, from, to
-		m.frames, m.n, m.next, m.err = m.log.Read(track, from, to)
+	for track >= len(m.reads) {
+		m.reads = append(m.reads, read{from: -1})
 	}
-	return m.frames, m.n, m.next, m.err
+	r := &m.reads[track]
+	if r.from != from || r.to != to {
+		r.from, r.to = from, to
+		r.frames, r.n, r.next, r.err = m.log.Read(track, from, to)
+	}
+	return r.frames, r.n, r.next, r.err
 }
 
 // forget starts anew: what was remembered may have been evicted, and should not be pinned.
-func (m *memo) forget(log *framelog.Log) { *m = memo{log: log, from: -1, to: -1} }
+func (m *memo) forget(log *framelog.Log) {
+	m.log = log
+	for track := range m.reads {
+		m.reads[track] = read{from: -1}
+	}
+}
