@@ -120,7 +120,7 @@ type pod struct {
 	conns     *wsconn.Loop       // writes the tail to the clients
 	publisher *publish.Publisher // brings their messages into the topic
 	probe     *probe.Probe       // knows where the topic ends
-	presence  *presence.Presence // knows the other pods; nil if there cannot be any
+	presence  *presence.Presence // knows the other pods
 	health    *health.Health     // knows whether Kafka can be reached
 	metrics   *metrics.Metrics
 
@@ -153,13 +153,11 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 	})
 	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, p.probe.End,
 		p.suspect, func(up bool) { p.health.Set("producer", up) }, log)
-	if !cfg.Embedded {
-		p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
-			func() int { return int(p.conns.Stats().Conns) },
-			func(pods []presence.Pod) {
-				p.conns.SetNotice(podsNotice, record.Event("pods", map[string]any{"pods": pods}))
-			}, log)
-	}
+	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
+		func() int { return int(p.conns.Stats().Conns) },
+		func(pods []presence.Pod) {
+			p.conns.SetNotice(podsNotice, record.Event("pods", map[string]any{"pods": pods}))
+		}, log)
 	p.upgrader = websocket.Upgrader{
 		Subprotocols: []string{record.Protocol},
 		CheckOrigin:  p.door.CheckOrigin,
@@ -186,9 +184,7 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener) error {
 	parts.Go(func() { p.probe.Run(life) })
 	parts.Go(func() { p.publisher.Run(life) })
 	parts.Go(func() { p.handleMessages(life) })
-	if p.presence != nil {
-		parts.Go(func() { p.presence.Run(ctx) }) // it says goodbye as soon as the pod begins to stop
-	}
+	parts.Go(func() { p.presence.Run(ctx) }) // it says goodbye as soon as the pod begins to stop
 
 	failed := make(chan error, 2)
 	// What net/http says is for the operator: no more sockets, a handler that panics.

@@ -850,7 +850,8 @@ function showPods(pods, here, standalone) {
 		return chip;
 	});
 	if (pods.length > MOST_PODS) chips.push(element("li", {}, texts.morePods(pods.length - MOST_PODS)));
-	if (standalone) chips.push(element("li", { className: "standalone" }, texts.standalone));
+	// A pod with a broker of its own is alone until another one joins that broker.
+	if (standalone && pods.length < 2) chips.push(element("li", { className: "standalone" }, texts.standalone));
 	byID("pods").replaceChildren(...chips);
 }
 
