@@ -72,13 +72,13 @@ func TestAbuse(t *testing.T) {
 	}
 	v.settle(t)
 	var after usage
+	defer func() { t.Logf("after: %v", after) }()
 	waitFor(t, "the server to be as it was", func() bool {
 		after = v.usage(t)
 		// Memory moves a little by itself; a tenth and this much are not a leak.
 		const noise = 512 << 10
 		return after.goroutines <= before.goroutines+2 && after.descriptors <= before.descriptors+2 && after.memory <= before.memory*1.1+noise
 	})
-	t.Logf("after: %v", after)
 }
 
 // A victim is a process of the real server.
