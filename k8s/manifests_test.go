@@ -100,8 +100,8 @@ func TestPods(t *testing.T) {
 			if s.AutomountToken == nil || *s.AutomountToken {
 				t.Errorf("%s: automountServiceAccountToken is not false", name)
 			}
-			if c := s.SecurityContext; !c.RunAsNonRoot || c.RunAsUser == 0 || s.HostNetwork {
-				t.Errorf("%s: runAsNonRoot, a number for runAsUser, and no hostNetwork: got %+v", name, c)
+			if c := s.SecurityContext; !c.RunAsNonRoot || c.RunAsUser == 0 || c.SeccompProfile.Type != "RuntimeDefault" || s.HostNetwork {
+				t.Errorf("%s: runAsNonRoot, a number for runAsUser, seccomp, and no hostNetwork: got %+v", name, c)
 			}
 			for _, c := range s.Containers {
 				if c.SecurityContext.AllowPrivilegeEscalation == nil || *c.SecurityContext.AllowPrivilegeEscalation ||

@@ -62,7 +62,7 @@ type pod struct {
 		SecurityContext    struct {
 			RunAsNonRoot   bool `yaml:"runAsNonRoot"`
 			RunAsUser      int  `yaml:"runAsUser"`
-			SeccompProfile struct{ Type string }
+			SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
 		} `yaml:"securityContext"`
 		Containers []container
 	}
