@@ -60,8 +60,8 @@ type pod struct {
 		Grace              int   `yaml:"terminationGracePeriodSeconds"`
 		HostNetwork        bool  `yaml:"hostNetwork"`
 		SecurityContext    struct {
-			RunAsNonRoot   bool `yaml:"runAsNonRoot"`
-			RunAsUser      int  `yaml:"runAsUser"`
+			RunAsNonRoot   bool                  `yaml:"runAsNonRoot"`
+			RunAsUser      int                   `yaml:"runAsUser"`
 			SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
 		} `yaml:"securityContext"`
 		Containers []container
