@@ -230,7 +230,8 @@ func TestReconnect(t *testing.T) {
 	socket.waitClosed()
 	socket = pod.accept()
 	socket.open()
-	socket.expect("written while the pod stops") // so the page is live, which the screen alone does not tell: it was live before
+	say(tab, "ready")
+	socket.expect("ready") // the screen alone does not tell that it is live again: it was live before
 
 	// Another network: the old socket may be dead without knowing.
 	tab.Do(`window.dispatchEvent(new Event("online"))`)
