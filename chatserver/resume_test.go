@@ -265,3 +265,26 @@ func TestKafkaGoesAwayAndComesBack(t *testing.T) {
 		t.Errorf("message %+v: the one before came twice", m)
 	}
 }
+
+// Kafka does not go away but falls silent: its connections stay open, and nothing comes.
+func TestKafkaFallsSilent(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	proxy := kafkatest.NewProxy(t, brokers)
+	a := startPod(t, map[string]string{"KAFKA_BROKER": proxy.Addr(), "TOPIC": kafkatest.Topic(t, brokers)}).waitReady()
+	c := a.chat("")
+	c.arrive()
+	proxy.Pause(kafkatest.Both)
+	c.say(longID("patient"), "patient")
+	if s := c.until("status"); s.Kafka != "down" {
+		t.Fatalf("status %+v", s)
+	}
+	proxy.Resume()
+	if m := c.until("message", "ack"); m.Text != "patient" {
+		t.Errorf("message %+v", m)
+	}
+	c.say(longID("after"), "after")
+	if m := c.until("message", "ack"); m.Text != "after" {
+		t.Errorf("message %+v: the one before came twice", m)
+	}
+}
