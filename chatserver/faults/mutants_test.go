@@ -65,8 +65,8 @@ func mutants() []mutant {
 			name: "read-back: a message is acknowledged on the producer's word, with acks=1",
 			patches: []patch{{
 				"chatserver/internal/publish/publish.go",
-				"case p.expect(w, epoch, offset):",
-				"case epoch >= 0:\n\t\t\treturn offset, nil\n\t\tcase p.expect(w, epoch, offset):",
+				"case p.expect(w, epoch, offset",
+				"case epoch >= 0:\n\t\t\treturn offset, nil\n\t\tcase p.expect(w, epoch, offset",
 			}, {
 				"internal/kafka/kafka.go",
 				"config.Producer.RequiredAcks = sarama.WaitForAll",

@@ -19,6 +19,13 @@ type saying struct {
 	givenUp        bool // the person did not want it to be sent again
 }
 
+func (s *saying) String() string {
+	if s == nil {
+		return "none of the clients wrote it"
+	}
+	return fmt.Sprintf("client %d wrote it at %s and sent it %d times", s.sender, s.at.UTC().Format("15:04:05.000"), s.sends)
+}
+
 // judge finds the verdict.
 func judge(e evidence) *verdict {
 	j := &judgement{evidence: e, verdict: &verdict{clients: len(e.journals)}, said: make(map[string]*saying), before: make(map[int64]string)}
@@ -100,7 +107,7 @@ func (j *judgement) readLog() {
 		}
 		if !j.podsDied && j.inLog[id] > max(2, s.sends) {
 			j.surplus++
-			j.complain("message %s of client %d has %d copies, and was sent %d times", id, s.sender, j.inLog[id], s.sends)
+			j.complain("message %s has %d copies; %s", id, j.inLog[id], s)
 		}
 		if s.rejected && j.inLog[id] > 0 {
 			j.rejectedShown++
@@ -114,12 +121,12 @@ type stretch struct {
 	next      int  // index in shown of what comes next
 	mayMiss   bool // a gap was told, or the pod chose where to begin
 	offset    int64
-	seen      map[string]bool
-	ofSenders map[int]int // the number of the last message of each
+	seen      map[string]int64 // the offsets of messages
+	ofSenders map[int]int      // the number of the last message of each
 }
 
 func newStretch(old, mayMiss bool) *stretch {
-	return &stretch{old: old, mayMiss: mayMiss, offset: -1, seen: make(map[string]bool), ofSenders: make(map[int]int)}
+	return &stretch{old: old, mayMiss: mayMiss, offset: -1, seen: make(map[string]int64), ofSenders: make(map[int]int)}
 }
 
 // follow goes through what one client was shown.
@@ -181,13 +188,14 @@ func (j *judgement) follow(client journal) {
 // message judges one message that a client was shown.
 func (j *judgement) message(client string, s *stretch, e chatclient.Event) {
 	if e.ID != "" {
-		if s.seen[e.ID] {
+		said := j.said[e.ID]
+		if first, ok := s.seen[e.ID]; ok {
 			j.doubled++
-			j.complain("%s was shown message %s again at offset %d", client, e.ID, e.Offset)
+			j.complain("%s was shown message %s of offset %d again at offset %d; %s", client, e.ID, first, e.Offset, said)
 			return
 		}
-		s.seen[e.ID] = true
-		if said := j.said[e.ID]; said != nil {
+		s.seen[e.ID] = e.Offset
+		if said != nil {
 			if said.rejected {
 				j.rejectedShown++
 			}
@@ -248,7 +256,7 @@ func (j *judgement) answers() {
 			j.rejected++
 		case !s.acked && !s.givenUp:
 			j.unanswered++
-			j.complain("client %d never heard of its message %s, which it sent %d times", s.sender, id, s.sends)
+			j.complain("nothing was heard of message %s; %s", id, s)
 		}
 	}
 }
