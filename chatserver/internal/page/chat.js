@@ -185,7 +185,7 @@ const local = storage("localStorage");
  * @typedef {{ id: string, name: string, text: string, state: State, reason?: string, offset?: number }} Entry
  */
 class Outbox {
-	/** More would be a script, not a person; and the screen shows them all. */
+	/** More would be a script, not a person. */
 	static MOST = 20;
 
 	/** @type {Map<string, Entry>} In the order of writing. */
@@ -676,7 +676,7 @@ class View {
 	}
 }
 
-/** The DOM nodes of an item's row, details and marker included. Counted once: it is asked in every frame. */
+/** The DOM nodes of an item's row, details and marker included. Counted once. */
 function weight(/** @type {Item} */ item) {
 	return (item.nodes ??= item.kind === "message" ? 12 + 2 * parts(item.text).length : 3);
 }
@@ -839,7 +839,7 @@ function showStatus({ phase, retryAt }, pod, unread) {
 	if (title) setText(byID("title"), unread > 0 ? texts.unread(unread, title) : title);
 }
 
-/** More pods than a screen has room for would only say "many". */
+/** More would only say "many". */
 const MOST_PODS = 16;
 
 /** @param {Pod[]} pods @param {string} here @param {boolean} standalone */
@@ -850,12 +850,12 @@ function showPods(pods, here, standalone) {
 		return chip;
 	});
 	if (pods.length > MOST_PODS) chips.push(element("li", {}, texts.morePods(pods.length - MOST_PODS)));
-	// A pod with a broker of its own is alone until another one joins that broker.
+	// Another pod may have joined this one's own broker.
 	if (standalone && pods.length < 2) chips.push(element("li", { className: "standalone" }, texts.standalone));
 	byID("pods").replaceChildren(...chips);
 }
 
-/** A person cannot read a panel that changes more often. */
+/** Nobody can read faster. */
 const PANEL_MS = 250;
 
 /** Opens and closes "How it works", and keeps it fresh while it is open. */
@@ -1153,7 +1153,7 @@ class Page {
 		document.addEventListener("visibilitychange", () => {
 			if (document.hidden) this.#save();
 			else this.#connection.hurry();
-			this.#frame(); // the clock that was asked for the next frame may never tick in the other state
+			this.#frame(); // the next frame that was asked for may never come in the other state
 		});
 		// A frozen page cannot answer, and one that the back button may show again must not hold a socket.
 		const rest = () => {
