@@ -151,8 +151,9 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 		p.health.Set("probe", up)
 		p.conns.Wake() // for those whose place depends on the answer
 	})
-	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, p.probe.End,
-		p.suspect, func(up bool) { p.health.Set("producer", up) }, log)
+	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, publish.Outside{
+		End: p.probe.End, Behind: p.behind, Suspect: p.suspect, OnChange: func(up bool) { p.health.Set("producer", up) },
+	}, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
 		func() int { return int(p.conns.Stats().Conns) },
 		func(pods []presence.Pod) {
@@ -410,6 +411,8 @@ const (
 	// stallAfter is the silence after which a consumer is opened again, if the broker says that
 	// there is more.
 	stallAfter = 5 * time.Second
+	// probeIsOld is the age of the probe's last answer from which on it says nothing; it asks each second.
+	probeIsOld = 3 * time.Second
 )
 
 var (
@@ -494,6 +497,13 @@ func (p *pod) startAnew() {
 	frames, _ := p.tail.Log()
 	p.publisher.Reset()
 	p.conns.Reset(frames, record.Event(record.Reset, nil), wsconn.CloseTryAgainLater, "the chat starts anew: its topic is another one")
+}
+
+// behind says whether this pod may lack so much of the topic that a message which a client sends
+// again could be taken for a new one: it is cut off from Kafka, or has much to read.
+func (p *pod) behind() bool {
+	last := p.probe.Last()
+	return !p.health.Up() || time.Since(last.Asked) > probeIsOld || last.End-p.tail.Next() > record.WindowSize/2
 }
 
 // suspect has handleMessages look whether the topic is still the one that it has read.

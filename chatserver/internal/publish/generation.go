@@ -89,14 +89,14 @@ func (p *Publisher) retire(g *generation) {
 	}
 }
 
-// note tells onChange when sending begins to fail, or works again.
+// note tells when sending begins to fail, or works again.
 func (p *Publisher) note(up bool) {
 	p.mu.Lock()
 	changed := p.up != up
 	p.up = up
 	p.mu.Unlock()
 	if changed {
-		p.onChange(up)
+		p.out.OnChange(up)
 	}
 }
 

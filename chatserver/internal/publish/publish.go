@@ -32,9 +32,6 @@ type Log interface {
 	Reached(end int64) bool
 }
 
-// An End asks the broker where the topic ends, after the call.
-type End func(ctx context.Context) (int64, error)
-
 // Rejected is the error for a message that Kafka refused for good: it is not in the topic.
 type Rejected struct{ cause error }
 
@@ -46,9 +43,7 @@ type Publisher struct {
 	cluster  *kafka.Cluster
 	clientID string
 	tail     Log
-	end      End
-	suspect  func()
-	onChange func(up bool)
+	out      Outside
 	log      *slog.Logger
 
 	count     atomic.Int64 // of waiters, so that Read costs nothing while nobody waits
@@ -74,12 +69,24 @@ type waiter struct {
 	settled chan struct{} // capacity 1: everything that was in the topic has been read
 }
 
-// New returns a publisher; it works while Run runs. Suspect is called when the topic cannot be the
-// one that has been read: whoever reads it should look, and call Reset. onChange is called when
-// sending begins to fail, and when it works again.
-func New(cluster *kafka.Cluster, clientID string, tail Log, end End, suspect func(), onChange func(up bool), log *slog.Logger) *Publisher {
+// Outside is what a publisher asks of others and tells them. All are called by any goroutine.
+type Outside struct {
+	// End asks the broker where the topic ends, after the call.
+	End func(ctx context.Context) (int64, error)
+	// Behind says that the log may lack so much of the topic that a first copy of a message can be
+	// out of reach of the dedupe window when a second one is sent.
+	Behind func() bool
+	// Suspect says that the topic cannot be the one that has been read: whoever reads it should
+	// look, and call Reset.
+	Suspect func()
+	// OnChange says that sending begins to fail, or works again.
+	OnChange func(up bool)
+}
+
+// New returns a publisher; it works while Run runs.
+func New(cluster *kafka.Cluster, clientID string, tail Log, out Outside, log *slog.Logger) *Publisher {
 	return &Publisher{
-		cluster: cluster, clientID: clientID, tail: tail, end: end, suspect: suspect, onChange: onChange, log: log,
+		cluster: cluster, clientID: clientID, tail: tail, out: out, log: log,
 		unsettled: make(chan *waiter, 1024),
 		waiters:   make(map[string][]*waiter),
 		expected:  make(map[int64]*waiter),
@@ -100,7 +107,13 @@ func (p *Publisher) Publish(ctx context.Context, id string, send func(sarama.Syn
 	if shown, ok := p.tail.Find(id); ok {
 		return shown, nil
 	}
-	for {
+	for known := !p.out.Behind(); ; known = false {
+		if !known {
+			// It may be in the topic, from an earlier try or through another pod. Only the topic can tell.
+			if shown, found, err := p.search(ctx, w); found || err != nil {
+				return shown, err
+			}
+		}
 		read := p.tail.Next()
 		epoch, offset, err := p.send(ctx, send)
 		switch {
@@ -114,7 +127,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, send func(sarama.Syn
 			var doubt <-chan time.Time
 			if offset < read {
 				// A record that came after what has been read cannot stand before its end.
-				p.suspect()
+				p.out.Suspect()
 				doubt = time.After(doubtFor)
 			}
 			select {
@@ -127,22 +140,30 @@ func (p *Publisher) Publish(ctx context.Context, id string, send func(sarama.Syn
 				return 0, fmt.Errorf("waiting for the message to come back: %w", ctx.Err())
 			}
 		}
-		// It may be in the topic all the same. Only the topic can tell.
-		select {
-		case p.unsettled <- w:
-		case <-ctx.Done():
-		}
-		select {
-		case shown := <-w.seen:
-			return shown, nil
-		case <-w.settled:
-			if shown, ok := p.tail.Find(id); ok {
-				return shown, nil
-			}
-		case <-ctx.Done():
-			return 0, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
-		}
 	}
+}
+
+// search waits until everything that is in the topic now has been read, and says whether w's
+// message is in it.
+func (p *Publisher) search(ctx context.Context, w *waiter) (shown int64, found bool, err error) {
+	select {
+	case p.unsettled <- w:
+	case <-ctx.Done():
+	}
+	select {
+	case shown := <-w.seen:
+		return shown, true, nil
+	case <-w.settled:
+	case <-ctx.Done():
+		return 0, false, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
+	}
+	select {
+	case shown := <-w.seen: // perhaps so long ago that the window has forgotten it
+		return shown, true, nil
+	default:
+	}
+	shown, found = p.tail.Find(w.id)
+	return shown, found, nil
 }
 
 // permanent says whether trying again cannot help.
@@ -303,13 +324,13 @@ func (p *Publisher) settle(ctx context.Context) {
 func (p *Publisher) catchUp(ctx context.Context) bool {
 	for {
 		epoch, read := p.epochNow(), p.tail.Next()
-		end, err := p.end(ctx)
+		end, err := p.out.End(ctx)
 		if err != nil {
 			return false
 		}
 		if end < read {
 			// The topic is not the one that has been read. Whoever reads it has not noticed yet.
-			p.suspect()
+			p.out.Suspect()
 			if !pause(ctx, settlePause) {
 				return false
 			}

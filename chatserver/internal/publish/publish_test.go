@@ -60,6 +60,7 @@ type world struct {
 	proxy     *kafkatest.Proxy
 	publisher *publish.Publisher
 	up        atomic.Bool
+	behind    atomic.Bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -98,7 +99,9 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.publisher = publish.New(through, "publisher", w, end, func() {}, w.up.Store, slog.New(slog.DiscardHandler))
+	w.publisher = publish.New(through, "publisher", w, publish.Outside{
+		End: end, Behind: w.behind.Load, Suspect: func() {}, OnChange: w.up.Store,
+	}, slog.New(slog.DiscardHandler))
 	var running sync.WaitGroup
 	running.Go(func() { w.publisher.Run(ctx) })
 	running.Go(func() {
@@ -236,6 +239,22 @@ func TestSameIDIsSentOnce(t *testing.T) {
 	defer w.mu.Unlock()
 	if w.copies["same"] != 1 {
 		t.Errorf("%d copies", w.copies["same"])
+	}
+}
+
+// A pod that has not read the topic for long does not send before it has: the message may be there.
+func TestBehind(t *testing.T) {
+	w := newWorld(t)
+	w.behind.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	kafkatest.Produce(t, w.proxy.Addr(), w.topic, "other", "message")
+	offset, err := w.publish(ctx, "message")
+	if err != nil || offset != 1 {
+		t.Errorf("published at %d, %v; it was there at 1", offset, err)
+	}
+	if offset, err := w.publish(ctx, "new"); err != nil || offset != 2 {
+		t.Errorf("published at %d, %v; want 2", offset, err)
 	}
 }
 
