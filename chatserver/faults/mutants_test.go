@@ -55,7 +55,7 @@ func mutants() []mutant {
 		{
 			name: "resend: a client does not send again what was not acknowledged",
 			patches: []patch{{
-				"chatserver/internal/chatclient/client.go",
+				"chatserver/internal/chatclient/events.go",
 				"c.sendAll(sent, waiting)",
 				"c.sendAll(waiting)",
 			}},
@@ -90,7 +90,7 @@ func mutants() []mutant {
 				"for !p.tail.Reached(end) && epoch == p.epochNow() {",
 				"for false && !p.tail.Reached(end) && epoch == p.epochNow() {",
 			}},
-			row: "resets_its_connection.*after_messages", wrong: "too many copies",
+			row: "(resets_its_connection|is_cut_after|are_delayed).*after_messages", wrong: "too many copies",
 		},
 		{
 			name: "draining: a pod that stops closes all connections at once",
