@@ -66,7 +66,9 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	ignore := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
+	// sarama's circuit breaker sleeps for ten seconds, whatever has ended.
+	breaker := goleak.IgnoreTopFunction("time.Sleep")
+	t.Cleanup(func() { goleak.VerifyNone(t, ignore, breaker) })
 	brokers := kafkatest.Broker(t)
 	w := &world{
 		t: t, topic: kafkatest.Topic(t, brokers), proxy: kafkatest.NewProxy(t, brokers),
