@@ -295,3 +295,24 @@ func TestStopLeavesNothingBehind(t *testing.T) {
 		t.Errorf("stopping took %v", took)
 	}
 }
+
+// A pod has a handful of connections to Kafka, however many clients it has.
+func TestConnectionsToKafkaAreConstant(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	proxy := kafkatest.NewProxy(t, brokers)
+	a := startPod(t, map[string]string{"KAFKA_BROKER": proxy.Addr(), "TOPIC": kafkatest.Topic(t, brokers)}).waitReady()
+	first := a.raw("")
+	first.send("warm up")
+	first.want("warm up")
+	before := proxy.Conns()
+	for i := range 100 {
+		c := a.raw("")
+		text := fmt.Sprint("client ", i)
+		c.send(text)
+		c.want(text)
+	}
+	if after := proxy.Conns(); after > before+8 { // some parts of the pod may connect a little later
+		t.Errorf("%d connections with one client, %d with 101", before, after)
+	}
+}

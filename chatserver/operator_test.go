@@ -257,3 +257,25 @@ func name(x ast.Expr) string {
 	}
 	return ""
 }
+
+// The students' most common fault: no line for kafka in the hosts file. The pod stays up and says what
+// is to be done.
+func TestBrokerWhoseNameNobodyKnows(t *testing.T) {
+	t.Parallel()
+	broker := sarama.NewMockBroker(t, 1)
+	t.Cleanup(broker.Close)
+	broker.SetHandlerByMap(map[string]sarama.MockResponse{
+		"MetadataRequest": sarama.NewMockMetadataResponse(t).SetBroker("kafka.invalid:9092", 1).SetLeader("chat", 0, 1).SetController(1),
+	})
+	env := map[string]string{"KAFKA_BROKER": broker.Addr(), "PORT": "0", "ADMIN_ADDR": "127.0.0.1:0"}
+	ctx, cancel := context.WithCancel(context.Background())
+	log, ended := &logBuffer{}, make(chan error, 1)
+	go func() { ended <- run(ctx, func(name string) string { return env[name] }, io.Discard, log) }()
+	waitFor(t, "the line for the hosts file", func() bool {
+		return strings.Contains(log.String(), "advertises itself as kafka.invalid:9092") && strings.Contains(log.String(), "127.0.0.1 kafka.invalid")
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
