@@ -4,12 +4,21 @@ import (
 	"testing"
 
 	"kafkachat/chatserver/internal/browsertest"
+	"kafkachat/internal/kafkatest"
 )
 
 const (
 	connected = `document.querySelector("#connection-text").textContent === "Connected"`
+	all       = `[...document.querySelectorAll("#rows .text")].map(text => text.textContent).join(", ")`
 	lastText  = `[...document.querySelectorAll("#rows .text")].at(-1)?.textContent`
 )
+
+// say types a message and sends it.
+func say(tab *browsertest.Tab, text string) {
+	tab.Do(`document.querySelector("#text").focus()`)
+	tab.Write(text)
+	tab.Press(browsertest.Enter)
+}
 
 // Two people at two pods see each other, and the one whose pod goes away goes on at the other.
 func TestPageOnTwoPods(t *testing.T) {
@@ -20,13 +29,6 @@ func TestPageOnTwoPods(t *testing.T) {
 	ann.Wait("connected to pod-a", connected+` && document.title === "Connected to Pod pod-a" &&
 		document.querySelector("h1").textContent === "Chatting on pod-a"`)
 	bob.Wait("connected to pod-b", connected+` && document.title.endsWith("Connected to Pod pod-b")`)
-
-	say := func(tab *browsertest.Tab, text string) {
-		t.Helper()
-		tab.Do(`document.querySelector("#text").focus()`)
-		tab.Write(text)
-		tab.Press(browsertest.Enter)
-	}
 	say(ann, "hello from ann")
 	bob.Wait("ann's message", lastText+` === "hello from ann"`)
 	say(bob, "hello from bob")
@@ -44,8 +46,28 @@ func TestPageOnTwoPods(t *testing.T) {
 	env2["PORT"] = portOf(a.url)
 	startPod(t, env2).waitReady()
 	ann.Wait("connected to pod-c", connected+` && document.querySelector("h1").textContent === "Chatting on pod-c"`)
-	all := `[...document.querySelectorAll("#rows .text")].map(text => text.textContent).join(", ")`
 	const want = `"hello from ann, hello from bob, ann is away, typed while away"`
 	ann.Wait("everything once, in order", all+" === "+want)
 	bob.Wait("the same", all+" === "+want)
+}
+
+// Kafka goes away and comes back: the page says so, and what is typed meanwhile waits and appears once.
+func TestPageWhileKafkaIsAway(t *testing.T) {
+	brokers := kafkatest.Broker(t)
+	proxy := kafkatest.NewProxy(t, brokers)
+	a := startPod(t, map[string]string{"KAFKA_BROKER": proxy.Addr(), "TOPIC": kafkatest.Topic(t, brokers)}).waitReady()
+	tab := browsertest.Start(t).Open(a.url)
+	tab.Wait("connected", connected)
+	say(tab, "before")
+	tab.Wait("my message", lastText+` === "before"`)
+
+	const banner = `document.querySelector("#banners").textContent.includes("Kafka")`
+	proxy.Refuse(true)
+	proxy.Cut()
+	tab.Wait("the banner", banner)
+	say(tab, "meanwhile")
+	proxy.Refuse(false)
+	tab.Wait("no banner", `!(`+banner+`)`)
+	say(tab, "after")
+	tab.Wait("everything once, in order", all+` === "before, meanwhile, after"`)
 }
