@@ -79,7 +79,7 @@ func (g *guard) add(conn net.Conn) (*guardedConn, bool) {
 	var victim *guardedConn
 	defer func() {
 		if victim != nil {
-			g.log.Debug("embedded broker has too many connections, closing one", "remote", victim.RemoteAddr())
+			g.log.Debug("embedded broker has too many connections, closing one", "remote", victim.RemoteAddr().String())
 			victim.Close()
 		}
 	}()
@@ -147,7 +147,7 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	if len(c.ready) == 0 {
 		if err := c.next(); err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-				c.guard.log.Debug("embedded broker closes a connection", "remote", c.RemoteAddr(), "err", err)
+				c.guard.log.Debug("embedded broker closes a connection", "remote", c.RemoteAddr().String(), "err", err)
 			}
 			c.Close()
 			return 0, io.EOF
