@@ -90,7 +90,7 @@ func mutants() []mutant {
 				"for !p.tail.Reached(end) && epoch == p.epochNow() {",
 				"for false && !p.tail.Reached(end) && epoch == p.epochNow() {",
 			}},
-			row: "(resets_its_connection|is_cut_after|are_delayed).*after_messages", wrong: "too many copies",
+			row: "one_answer_in_three", wrong: "too many copies",
 		},
 		{
 			name: "draining: a pod that stops closes all connections at once",

@@ -122,6 +122,23 @@ func readerRows() []row {
 					return kafkatest.Action{}
 				})
 			}
+			sleep(w.ctx, gathering) // what was under way arrives; then nothing does
+		}},
+		{name: "one answer in three to a write is lost, while all pods read 0.5–1 s late", fault: func(w *world) {
+			setFault(w.pods, func() func(kafkatest.Request) kafkatest.Action {
+				lose := w.sometimes(1.0/3, func(*rand.Rand) kafkatest.Action { return kafkatest.Action{CutAfter: true} }, kmsg.Produce)
+				late := w.sometimes(1, func(dice *rand.Rand) kafkatest.Action {
+					return kafkatest.Action{DelayAnswer: time.Second/2 + time.Duration(dice.Int64N(int64(time.Second/2)))}
+				}, kmsg.Fetch)
+				return func(r kafkatest.Request) kafkatest.Action {
+					if r.Key == kmsg.Produce {
+						return lose(r)
+					}
+					return late(r)
+				}
+			})
+			sleep(w.ctx, w.during(15*time.Second))
+			setFault(w.pods, healthy)
 		}},
 	}
 }
