@@ -29,13 +29,6 @@ import (
 )
 
 const (
-	// pingAfter is the silence after which a peer is asked for a sign of life, and deadAfter
-	// the silence after which it is taken for dead. Between them it has the time to answer.
-	// Load balancers cut idle connections after 60 s and more.
-	pingAfter = 25 * time.Second
-	deadAfter = 60 * time.Second
-	tick      = time.Second // between two looks at who is silent
-
 	// burst is how many times in a row a connection is written to before the others have their
 	// turn and it goes on alone: it is behind, or may be.
 	burst = 4
@@ -43,9 +36,6 @@ const (
 	// unplaced is the next offset of a connection that has no place yet: it needs nothing of the log.
 	unplaced = math.MaxInt64
 )
-
-// Notice names a frame of which only the newest matters, the same for all connections.
-type Notice int
 
 // Loop owns the connections. Its methods may be called by anybody.
 type Loop struct {
@@ -74,11 +64,6 @@ type Loop struct {
 	attention []*Conn    // to be looked at, each once
 	spare     []*Conn    // the other buffer of attention
 	notices   []notice   // by Notice
-}
-
-type notice struct {
-	version uint64
-	frame   []byte
 }
 
 type stats struct {
@@ -176,35 +161,6 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string)
 			}
 		}
 	})
-}
-
-// SetNotice sends payload to all connections that get notices, now and when they come.
-func (l *Loop) SetNotice(which Notice, payload []byte) {
-	frame := AppendText(nil, payload)
-	l.mu.Lock()
-	for int(which) >= len(l.notices) {
-		l.notices = append(l.notices, notice{})
-	}
-	version := l.noticeVersion.Load() + 1
-	l.notices[which] = notice{version, frame}
-	l.noticeVersion.Store(version)
-	l.mu.Unlock()
-	l.Wake()
-}
-
-func (l *Loop) noticesSince(version uint64) (frames []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, n := range l.notices {
-		switch {
-		case n.version <= version:
-		case frames == nil:
-			frames = slices.Clip(n.frame) // shared by all that miss only this one
-		default:
-			frames = append(frames, n.frame...)
-		}
-	}
-	return frames
 }
 
 // Stats returns the loop's counts.
@@ -399,33 +355,6 @@ func (l *Loop) goAlone(c *Conn, rest []byte, last bool) {
 	l.stats.moved.Add(1)
 	l.solos.Add(1)
 	go c.writeAlone(rest, last)
-}
-
-// sweep asks silent peers for a sign of life, and closes those that gave none. And it has those
-// that are alone and not placed yet ask for their place.
-func (l *Loop) sweep() {
-	now := l.now.Load()
-	for _, c := range l.conns {
-		if c.solo && c.reached.Load() == unplaced {
-			c.signal()
-		}
-		if c.waiting.Load() {
-			c.heard.Store(now)
-			continue
-		}
-		heard := c.heard.Load()
-		switch silence := time.Duration(now-heard) * time.Second; {
-		case silence >= deadAfter:
-			l.stats.dead.Add(1)
-			c.sock.Conn.Close()
-		case silence >= pingAfter && c.pinged.Load() <= heard:
-			c.pinged.Store(now)
-			c.mu.Lock()
-			c.pending.ping = true
-			c.mu.Unlock()
-			l.attend(c)
-		}
-	}
 }
 
 func (l *Loop) count(messages, bytes int) {
