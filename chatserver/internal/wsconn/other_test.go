@@ -105,6 +105,7 @@ func TestOthersAreNotBehind(t *testing.T) {
 		s.append(m)
 		c.want(m)
 		c.conn.Close()
+		until(t, "it is gone", func() bool { return s.stats().Conns == 0 }) // else it is behind the next one
 	}
 	if n := s.stats().FellBehind; n != 0 {
 		t.Errorf("%d connections fell behind", n)
