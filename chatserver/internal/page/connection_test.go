@@ -210,6 +210,8 @@ func TestReconnect(t *testing.T) {
 	tab.Do(`Math.random = () => 0.5`)
 	asked := time.Now()
 	socket.send(event{"type": "reconnect", "within_ms": 2000})
+	socket.send(record(1000, "after-reconnect-01", "Ann", "the pod stops"))
+	tab.Wait("the page has read that", lastShown+` === "the pod stops"`)
 	say(tab, "written while the pod stops")
 	tab.Wait("it waits", state("written while the pod stops", "Waits for the connection"))
 	socket.notYet()
@@ -223,7 +225,7 @@ func TestReconnect(t *testing.T) {
 		t.Errorf("came back after %v, want half of the 2 s that the pod gave", waited)
 	}
 	socket.open()
-	socket.expect("written while the pod stops")
+	socket.send(socket.expect("written while the pod stops")[0].echo(1001))
 
 	// A pod that only asks, and does not close, is left all the same.
 	socket.send(event{"type": "reconnect", "within_ms": 10})
