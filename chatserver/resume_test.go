@@ -236,14 +236,24 @@ func (c *testClient) untilDown() {
 	}
 }
 
+// arriveUp is a chat.v1 client that has been told that Kafka is up.
+func (p *testPod) arriveUp() (c *testClient) {
+	p.t.Helper()
+	waitFor(p.t, "Kafka to be up", func() bool {
+		c = p.chat("")
+		welcome, _ := c.arrive()
+		return welcome.Kafka == "up"
+	})
+	return c
+}
+
 // Kafka goes away and comes back: clients are told, and what was sent meanwhile arrives once.
 func TestKafkaGoesAwayAndComesBack(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
 	proxy := kafkatest.NewProxy(t, brokers)
 	a := startPod(t, map[string]string{"KAFKA_BROKER": proxy.Addr(), "TOPIC": kafkatest.Topic(t, brokers)}).waitReady()
-	c := a.chat("")
-	c.arrive()
+	c := a.arriveUp()
 	proxy.Refuse(true)
 	proxy.Cut()
 	c.untilDown()
@@ -272,8 +282,7 @@ func TestKafkaFallsSilent(t *testing.T) {
 	brokers := kafkatest.Broker(t)
 	proxy := kafkatest.NewProxy(t, brokers)
 	a := startPod(t, map[string]string{"KAFKA_BROKER": proxy.Addr(), "TOPIC": kafkatest.Topic(t, brokers)}).waitReady()
-	c := a.chat("")
-	c.arrive()
+	c := a.arriveUp()
 	proxy.Pause(kafkatest.Both)
 	c.say(longID("patient"), "patient")
 	c.untilDown()
