@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -190,8 +191,7 @@ func (c *testClient) closed() int {
 	for {
 		if _, _, err := c.ws.ReadMessage(); err != nil {
 			var closed *websocket.CloseError
-			if e, ok := err.(*websocket.CloseError); ok {
-				closed = e
+			if errors.As(err, &closed) {
 				return closed.Code
 			}
 			c.t.Logf("closed with: %v", err)
