@@ -38,14 +38,27 @@ func Topic(getenv func(string) string) (string, error) {
 	if topic == "" {
 		return DefaultTopic, nil
 	}
-	outside := strings.Trim(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-	if outside != "" || len(topic) > 249 || topic == "." || topic == ".." {
-		return "", fmt.Errorf("TOPIC=%q: valid are 1 to 249 letters, digits, dots, underscores and hyphens", topic)
+	if err := CheckTopic(topic, MaxTopic); err != nil {
+		return "", fmt.Errorf("TOPIC=%q: %w", topic, err)
 	}
 	return topic, nil
 }
 
-// FromEnv returns the cluster that the environment describes, DefaultBroker in plain text if it says nothing. Its errors
+// CheckTopic returns an error that says what is valid if Kafka would not take a topic of this name, or if it has more than
+// longest characters. Longest is less than MaxTopic for whoever adds to the name.
+func CheckTopic(name string, longest int) error {
+	outside := strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+	if outside != "" || name == "" || len(name) > longest || name == "." || name == ".." {
+		return errors.New(validTopic(longest))
+	}
+	return nil
+}
+
+func validTopic(longest int) string {
+	return fmt.Sprintf("valid are 1 to %d letters, digits, dots, underscores and hyphens", longest)
+}
+
+// FromEnv returns the cluster that the environment describes, localhost in plain text if it says nothing. Its errors
 // name the variable, its value and what would be valid.
 func FromEnv(getenv func(string) string) (*Cluster, error) {
 	brokers, err := parseBrokers(getenv("KAFKA_BROKER"))
@@ -65,7 +78,7 @@ func FromEnv(getenv func(string) string) (*Cluster, error) {
 
 func parseBrokers(list string) ([]string, error) {
 	if list == "" {
-		return []string{DefaultBroker}, nil
+		return []string{defaultBroker}, nil
 	}
 	var brokers []string
 	for entry := range strings.SplitSeq(list, ",") {

@@ -13,10 +13,13 @@ import (
 )
 
 const (
-	// DefaultBroker is where `go run ./chatserver` has its embedded broker.
-	DefaultBroker = "localhost:9092"
 	// DefaultTopic is the topic of the chat.
 	DefaultTopic = "chat"
+	// MaxTopic is the most characters that Kafka takes in a topic's name.
+	MaxTopic = 249
+
+	// defaultBroker is where `go run ./chatserver` has its embedded broker.
+	defaultBroker = "localhost:9092"
 )
 
 const (

@@ -99,7 +99,7 @@ func partitions(metadata *sarama.MetadataResponse, topic string) (n int32, led b
 }
 
 func invalidTopic(topic string) error {
-	return newFault(sarama.ErrInvalidTopic, "TOPIC=%q: valid are 1 to 249 letters, digits, dots, underscores and hyphens", topic)
+	return newFault(sarama.ErrInvalidTopic, "TOPIC=%q: %s", topic, validTopic(MaxTopic))
 }
 
 // createTopic asks the controller once. It says false without an error if somebody else was faster, or if the cluster has

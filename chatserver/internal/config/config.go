@@ -38,6 +38,9 @@ type Config struct {
 	Limits         door.Limits
 }
 
+// longestTopic leaves room for what the pods' own topic has behind the name of the chat's.
+const longestTopic = kafka.MaxTopic - 9
+
 // A Variable is an environment variable that Load reads.
 type Variable struct {
 	Name, Default, Meaning string
@@ -53,7 +56,7 @@ func Variables() []Variable {
 		}},
 		{"TOPIC", kafka.DefaultTopic, "topic of the chat", func(c *Config, v string) error {
 			c.Topic = v
-			return checkTopic(v)
+			return kafka.CheckTopic(v, longestTopic)
 		}},
 		{"POD_NAME", "podname, then the host name", "this server's name, shown in the page", func(c *Config, v string) error {
 			c.Pod = v
@@ -155,20 +158,6 @@ func Load(getenv func(string) string) (*Config, error) {
 	return c, nil
 }
 
-// checkTopic allows what Kafka allows, and leaves room for the suffix of the pods' topic.
-func checkTopic(name string) error {
-	const longest = 240
-	for _, c := range name {
-		if !validInName(c) {
-			return fmt.Errorf("valid are letters, digits, dots, underscores and hyphens")
-		}
-	}
-	if len(name) > longest || name == "." || name == ".." {
-		return fmt.Errorf("valid are 1 to %d letters, digits, dots, underscores and hyphens", longest)
-	}
-	return nil
-}
-
 // checkPod allows what a record's header carries and a page can show.
 func checkPod(name string) error {
 	const longest = 253 // of a name in Kubernetes
@@ -176,11 +165,6 @@ func checkPod(name string) error {
 		return fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", longest)
 	}
 	return nil
-}
-
-// validInName says whether Kafka allows c in the name of a topic or a client.
-func validInName(c rune) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
 }
 
 func integer(v string, low, high int) (int, error) {
@@ -216,9 +200,13 @@ func (c *Config) Logger(w io.Writer) *slog.Logger {
 func (c *Config) ClientID(part string) string {
 	id := []byte("chatserver-" + part + "-" + c.Pod)
 	for i, b := range id {
-		if !validInName(rune(b)) {
+		if !validInID(b) {
 			id[i] = '-'
 		}
 	}
 	return string(id[:min(len(id), 200)])
+}
+
+func validInID(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
 }
