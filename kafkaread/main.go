@@ -23,8 +23,8 @@ import (
 	"github.com/rcrowley/go-metrics"
 
 	"kafkachat/internal/kafka"
+	"kafkachat/internal/offsets"
 	"kafkachat/internal/show"
-	"kafkachat/internal/tail"
 	"kafkachat/internal/tool"
 )
 
@@ -127,7 +127,7 @@ func (r *reader) awaitTopic(ctx context.Context, cluster *kafka.Cluster, opt *op
 			r.say("%v", err)
 			r.say("waiting for it")
 			if opt.start.Newest() {
-				opt.start = tail.Oldest() // all that it will hold is new
+				opt.start = offsets.Oldest() // all that it will hold is new
 			}
 		}
 		sleep(ctx, 5*pause)
@@ -145,10 +145,10 @@ func (r *reader) start(ctx context.Context, opt options, partitions int32) error
 	}
 	var follow []func()
 	for p := first; p <= last; p++ {
-		offset, end, skipped, err := tail.Find(r.client, r.topic, p, opt.start)
+		offset, end, skipped, err := offsets.Find(r.client, r.topic, p, opt.start)
 		for err != nil && ctx.Err() == nil { // its leader may have left at this moment
 			sleep(ctx, pause)
-			offset, end, skipped, err = tail.Find(r.client, r.topic, p, opt.start)
+			offset, end, skipped, err = offsets.Find(r.client, r.topic, p, opt.start)
 		}
 		if err != nil {
 			return err
@@ -184,7 +184,7 @@ func (r *reader) follow(ctx context.Context, partition int32, offset, end int64)
 			offset = r.consume(ctx, partitionConsumer, partition, offset, end)
 			partitionConsumer.Close()
 		case errors.Is(err, sarama.ErrOffsetOutOfRange):
-			next, lost, err := tail.Resume(r.client, r.topic, partition, offset)
+			next, lost, err := offsets.Resume(r.client, r.topic, partition, offset)
 			if err == nil && lost != "" {
 				r.say("partition %d: %s; going on at offset %d", partition, lost, next)
 				offset = next
@@ -238,11 +238,11 @@ func (r *reader) consume(ctx context.Context, from sarama.PartitionConsumer, par
 				continue
 			}
 			// Nobody may ever see the record before end: it may be a hole.
-			_, found, err := tail.Next(r.client, r.topic, partition, offset, end)
+			_, found, err := offsets.Next(r.client, r.topic, partition, offset, end)
 			switch {
 			case err == nil && !found:
 				return end
-			case errors.Is(err, tail.ErrShort) && silent > 100:
+			case errors.Is(err, offsets.ErrShort) && silent > 100:
 				r.say("partition %d: it does not reach offset %d any more; stopping at %d", partition, end, offset)
 				return end
 			}
@@ -263,7 +263,7 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // options are what the flags say.
 type options struct {
-	start     tail.Start
+	start     offsets.Start
 	partition int32 // -1: all
 	count     int   // 0: no limit
 	exit      bool
@@ -286,7 +286,7 @@ func parse(args []string, stderr io.Writer) (opt options, err error) {
 		return opt, fmt.Errorf("%q is no flag", flags.Arg(0))
 	}
 	opt.partition = int32(min(max(*partition, -1), math.MaxInt32))
-	if opt.start, err = tail.ParseStart(*start, time.Now()); err != nil {
+	if opt.start, err = offsets.ParseStart(*start, time.Now()); err != nil {
 		return opt, fmt.Errorf("-offset %s: %w", *start, err)
 	}
 	if opt.show, err = show.ParseFormat(*format); err != nil {

@@ -1,5 +1,5 @@
-// Package tail finds places in a partition of a topic: where to start to read, and whether anything is left before an end.
-package tail
+// Package offsets finds places in a partition of a topic: where to start to read, and whether anything is left before an end.
+package offsets
 
 import (
 	"errors"
