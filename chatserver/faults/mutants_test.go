@@ -86,7 +86,7 @@ func mutants() []mutant {
 		{
 			name: "settling: what was not acknowledged is sent again though the topic has not been read to its end",
 			patches: []patch{{
-				"chatserver/internal/publish/publish.go",
+				"chatserver/internal/publish/settle.go",
 				"for !p.tail.Reached(end) && epoch == p.epochNow() {",
 				"for false && !p.tail.Reached(end) && epoch == p.epochNow() {",
 			}},

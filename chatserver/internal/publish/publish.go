@@ -60,15 +60,6 @@ type Publisher struct {
 	retired  sync.WaitGroup    // generations that are being closed
 }
 
-// A waiter is one call of Publish.
-type waiter struct {
-	id      string
-	offset  int64         // key in expected; -1: none
-	seen    chan int64    // capacity 1: the offset of the record that is shown
-	lost    chan struct{} // capacity 1: the record is not where the producer said
-	settled chan struct{} // capacity 1: everything that was in the topic has been read
-}
-
 // Outside is what a publisher asks of others and tells them. All are called by any goroutine.
 type Outside struct {
 	// End asks the broker where the topic ends, after the call.
@@ -82,6 +73,9 @@ type Outside struct {
 	// OnChange says that sending begins to fail, or works again.
 	OnChange func(up bool)
 }
+
+// doubtFor is the time for the topic to be looked at again, once it is suspected.
+const doubtFor = 3 * time.Second
 
 // New returns a publisher; it works while Run runs.
 func New(cluster *kafka.Cluster, clientID string, tail Log, out Outside, log *slog.Logger) *Publisher {
@@ -181,192 +175,4 @@ func permanent(err error) bool {
 		}
 	}
 	return false
-}
-
-func (p *Publisher) register(id string) *waiter {
-	w := &waiter{
-		id: id, offset: -1,
-		seen: make(chan int64, 1), lost: make(chan struct{}, 1), settled: make(chan struct{}, 1),
-	}
-	p.count.Add(1)
-	p.mu.Lock()
-	p.waiters[id] = append(p.waiters[id], w)
-	p.mu.Unlock()
-	return w
-}
-
-func (p *Publisher) unregister(w *waiter) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.count.Add(-1)
-	p.unexpect(w)
-	others := p.waiters[w.id][:0]
-	for _, o := range p.waiters[w.id] {
-		if o != w {
-			others = append(others, o)
-		}
-	}
-	if len(others) == 0 {
-		delete(p.waiters, w.id)
-	} else {
-		p.waiters[w.id] = others
-	}
-}
-
-// expect notes where the producer says that the record is, which was sent when the log had been
-// read up to read. It is false if the log is not the one that the record was sent to.
-func (p *Publisher) expect(w *waiter, epoch int, offset, read int64) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if epoch != p.epoch {
-		return false
-	}
-	w.offset = offset
-	p.expected[offset] = w
-	// Noted first, compared second, like the id.
-	if p.tail.Next() > offset {
-		if shown, ok := p.tail.Find(w.id); ok {
-			tell(w.seen, shown)
-		} else if offset >= read {
-			tell(w.lost, struct{}{})
-		}
-	}
-	return true
-}
-
-func (p *Publisher) unexpect(w *waiter) {
-	if p.expected[w.offset] == w {
-		delete(p.expected, w.offset)
-	}
-	w.offset = -1
-}
-
-// Read says that the record at offset has been read, and that the one that is shown for its id
-// ("" for none) is at offset shown. It is called by one goroutine, in the order of the log,
-// after the log has the record.
-func (p *Publisher) Read(id string, offset, shown int64) {
-	if p.count.Load() == 0 {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, w := range p.waiters[id] {
-		tell(w.seen, shown)
-	}
-	if w := p.expected[offset]; w != nil {
-		p.unexpect(w)
-		if w.id != id {
-			tell(w.lost, struct{}{})
-		}
-	}
-	if offset != p.next && len(p.expected) > 0 { // a hole, or nobody waited for a while
-		for o, w := range p.expected {
-			if o < offset {
-				p.unexpect(w)
-				tell(w.lost, struct{}{})
-			}
-		}
-	}
-	p.next = offset + 1
-}
-
-// Reset says that the topic is another log now: what was sent may be in neither.
-func (p *Publisher) Reset() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.epoch++
-	clear(p.expected)
-	for _, same := range p.waiters {
-		for _, w := range same {
-			w.offset = -1
-			tell(w.lost, struct{}{})
-		}
-	}
-}
-
-// tell sends v unless there is a value already, which says the same.
-func tell[T any](c chan T, v T) {
-	select {
-	case c <- v:
-	default:
-	}
-}
-
-// settle answers those whose send failed when everything that was in the topic after that has
-// been read, so that they know whether to send again. It runs until ctx ends.
-func (p *Publisher) settle(ctx context.Context) {
-	for {
-		var batch []*waiter
-		select {
-		case w := <-p.unsettled:
-			batch = append(batch, w)
-		case <-ctx.Done():
-			return
-		}
-		for range len(p.unsettled) {
-			batch = append(batch, <-p.unsettled)
-		}
-		// A pause also keeps a topic that cannot be written to from being hammered.
-		if !pause(ctx, settlePause) {
-			return
-		}
-		if !p.catchUp(ctx) {
-			return
-		}
-		for _, w := range batch {
-			tell(w.settled, struct{}{})
-		}
-	}
-}
-
-// catchUp returns when everything that is in the topic when it is called has been read, or false
-// when ctx has ended.
-func (p *Publisher) catchUp(ctx context.Context) bool {
-	for {
-		epoch, read := p.epochNow(), p.tail.Next()
-		end, err := p.out.End(ctx)
-		if err != nil {
-			return false
-		}
-		if end < read {
-			// The topic is not the one that has been read. Whoever reads it has not noticed yet.
-			p.out.Suspect()
-			if !pause(ctx, settlePause) {
-				return false
-			}
-			continue
-		}
-		for !p.tail.Reached(end) && epoch == p.epochNow() {
-			if !pause(ctx, settlePoll) {
-				return false
-			}
-		}
-		if epoch == p.epochNow() {
-			return true
-		}
-	}
-}
-
-const (
-	settlePause = 50 * time.Millisecond
-	settlePoll  = 10 * time.Millisecond // only after a fault, and one poll for all that wait
-	// doubtFor is the time for the topic to be looked at again.
-	doubtFor = 3 * time.Second
-)
-
-func (p *Publisher) epochNow() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.epoch
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
