@@ -160,9 +160,8 @@ func Load(getenv func(string) string) (*Config, error) {
 
 // checkPod allows what a record's header carries and a page can show.
 func checkPod(name string) error {
-	const longest = 253 // of a name in Kubernetes
-	if len(name) > longest || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		return fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", longest)
+	if len(name) > record.MaxPod || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", record.MaxPod)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"kafkachat/chatserver/internal/record"
 	"kafkachat/internal/kafka"
 )
 
@@ -38,8 +39,6 @@ const (
 	look     = 100 * time.Millisecond // between two looks at the clock and at the number of people
 	showing  = 500 * time.Millisecond // onChange is called at most this often
 	farewell = 700 * time.Millisecond // for the goodbye to come back
-
-	maxName = 253 // bytes of a pod's name, as of a host's
 )
 
 // A Pod is a running chat server, and the number of people who are connected to it.
@@ -142,7 +141,7 @@ func (p *Presence) hear(value []byte) {
 		p.hearMyself(s)
 		return
 	}
-	if s.Instance == "" || s.Pod == "" || len(s.Pod) > maxName || s.People < 0 || s.Seq <= p.others[s.Instance].Seq {
+	if s.Instance == "" || s.Pod == "" || len(s.Pod) > record.MaxPod || s.People < 0 || s.Seq <= p.others[s.Instance].Seq {
 		return
 	}
 	p.others[s.Instance] = other{s, time.Now()}

@@ -33,7 +33,7 @@ const (
 	MaxName    = 64
 	MaxText    = 8 << 10 // of a text, unless the environment says otherwise
 	MaxForeign = 1 << 20
-	maxPod     = 253 // of a Kubernetes name
+	MaxPod     = 253 // as of a name in Kubernetes
 )
 
 // A Message is a chat message as it stands in the topic. ID, Name and Pod are empty for records
@@ -76,7 +76,7 @@ func Decode(r *sarama.ConsumerMessage) Message {
 				m.Name = name
 			}
 		case headerPod:
-			if len(value) <= maxPod && utf8.Valid(value) {
+			if len(value) <= MaxPod && utf8.Valid(value) {
 				m.Pod = string(value)
 			}
 		}

@@ -44,7 +44,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		{Text: "hello", ID: someID, Pod: "pod-1", Name: "Ada"},
 		{Text: "hello", ID: someID, Pod: "pod-1"},
 		{Text: "grüß dich \U0001F44B\n", ID: strings.Repeat("~", record.MaxID), Pod: "p", Name: strings.Repeat("é", record.MaxName/2)},
-		{Text: strings.Repeat("x", record.MaxText), ID: strings.Repeat("!", record.MinID), Pod: strings.Repeat("p", 253)},
+		{Text: strings.Repeat("x", record.MaxText), ID: strings.Repeat("!", record.MinID), Pod: strings.Repeat("p", record.MaxPod)},
 	} {
 		m.Offset, m.Time = 42, time.UnixMilli(1)
 		if got := record.Decode(consumed(m)); got != m {
