@@ -2,7 +2,6 @@ package batch_test
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
@@ -192,7 +191,7 @@ func TestTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	topic, limit := "test-too-large-"+rand.Text()[:8], "1000"
+	topic, limit := kafkatest.TopicName(t, brokers), "1000"
 	if err := admin.CreateTopic(topic, &sarama.TopicDetail{
 		NumPartitions:     1,
 		ReplicationFactor: 1,
@@ -200,7 +199,6 @@ func TestTooLarge(t *testing.T) {
 	}, false); err != nil {
 		t.Fatal(err)
 	}
-	defer admin.DeleteTopic(topic)
 
 	producer := newProducer(t, t.Context(), brokers, topic)
 	if err := producer.SendMessages(messages(topic, 0, 1000)); err != nil {

@@ -42,11 +42,19 @@ func Broker(t testing.TB) string {
 // and deletes it when the test ends.
 func Topic(t testing.TB, brokers string) string {
 	t.Helper()
+	topic := TopicName(t, brokers)
+	create(t, brokers, topic)
+	return topic
+}
+
+// TopicName returns a name that no other test has, for a topic that is yet to be
+// made; it is deleted when the test ends.
+func TopicName(t testing.TB, brokers string) string {
+	t.Helper()
 	topic := "test-" + strings.Map(topicRune, t.Name()) + "-" + rand.Text()[:8]
 	if len(topic) > 200 { // Kafka allows 249
 		topic = topic[:100] + topic[len(topic)-100:]
 	}
-	create(t, brokers, topic)
 	t.Cleanup(func() {
 		admin, err := newAdmin(brokers)
 		if err == nil {

@@ -1,14 +1,11 @@
 package tool_test
 
 import (
-	"crypto/rand"
 	"os"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/Shopify/sarama"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"kafkachat/internal/kafkatest"
@@ -24,9 +21,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			topic := "test-script-" + rand.Text()[:10]
-			env.Vars = append(env.Vars, "KAFKA_BROKER="+brokers, "TOPIC="+topic)
-			env.Defer(func() { deleteTopic(t, brokers, topic) })
+			env.Vars = append(env.Vars, "KAFKA_BROKER="+brokers, "TOPIC="+kafkatest.TopicName(t, brokers))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"waitfor": waitFor},
@@ -47,18 +42,4 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s has no match for %s:\n%s", args[0], args[1], text)
-}
-
-func deleteTopic(t *testing.T, brokers, topic string) {
-	config := sarama.NewConfig()
-	config.Version = sarama.V2_8_0_0
-	admin, err := sarama.NewClusterAdmin(strings.Split(brokers, ","), config)
-	if err != nil {
-		t.Logf("topic %s stays: %v", topic, err)
-		return
-	}
-	defer admin.Close()
-	if err := admin.DeleteTopic(topic); err != nil && err != sarama.ErrUnknownTopicOrPartition {
-		t.Logf("topic %s stays: %v", topic, err)
-	}
 }
