@@ -61,7 +61,11 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string) (created bool, 
 			return created, n, nil
 		}
 		if n == 0 && !created {
-			created, err = c.createTopic(ctx, config, metadata, topic)
+			settings := make(map[string]string)
+			if copies(metadata) == 3 {
+				settings["min.insync.replicas"] = "2" // one broker may be away, and still no acknowledged record is on one disk only
+			}
+			created, err = c.createTopic(ctx, config, metadata, topic, settings)
 			if err != nil {
 				return created, 0, err
 			}
@@ -72,6 +76,22 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string) (created bool, 
 			return created, 0, fmt.Errorf("waiting for topic %q to become ready: %w", topic, ctx.Err())
 		}
 	}
+}
+
+// EnsureTopicWith makes topic if it does not exist, like EnsureTopic, but with settings of its own (Kafka's names and
+// values), and it does not wait for a leader. A topic that exists keeps the settings that it has.
+func (c *Cluster) EnsureTopicWith(ctx context.Context, topic string, settings map[string]string) (created bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	config := c.adminConfig(ctx)
+	metadata, err := c.metadata(ctx, config, topic)
+	if err != nil {
+		return false, err
+	}
+	if n, _, err := partitions(metadata, topic); n > 0 || err != nil {
+		return false, err
+	}
+	return c.createTopic(ctx, config, metadata, topic, settings)
 }
 
 // partitions says how many partitions the topic has (0: there is no such topic), and whether each has a leader.
@@ -102,13 +122,15 @@ func invalidTopic(topic string) error {
 	return newFault(sarama.ErrInvalidTopic, "TOPIC=%q: %s", topic, validTopic(MaxTopic))
 }
 
+// copies is how many copies a new topic gets.
+func copies(metadata *sarama.MetadataResponse) int16 { return int16(min(3, len(metadata.Brokers))) }
+
 // createTopic asks the controller once. It says false without an error if somebody else was faster, or if the cluster has
 // to settle first.
-func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string) (bool, error) {
-	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: int16(min(3, len(metadata.Brokers)))}
-	if detail.ReplicationFactor == 3 {
-		two := "2" // one broker may be away, and still no acknowledged record is on one disk only
-		detail.ConfigEntries = map[string]*string{"min.insync.replicas": &two}
+func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string, settings map[string]string) (bool, error) {
+	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: copies(metadata), ConfigEntries: make(map[string]*string)}
+	for name, value := range settings {
+		detail.ConfigEntries[name] = &value
 	}
 	// With a ZooKeeper only the controller does this; later brokers pass it on, and name any of them.
 	for _, broker := range metadata.Brokers {
