@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kafkachat/chatserver/internal/record"
+	"kafkachat/internal/kafkatest"
 )
 
 func TestMain(m *testing.M) {
@@ -100,6 +101,15 @@ func (l testLog) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// onKafka returns the environment of pods that share one Kafka topic.
+func onKafka(t *testing.T) func(pod string) map[string]string {
+	brokers := kafkatest.Broker(t)
+	topic := kafkatest.Topic(t, brokers)
+	return func(pod string) map[string]string {
+		return map[string]string{"KAFKA_BROKER": brokers, "TOPIC": topic, "POD_NAME": pod}
+	}
+}
+
 func (p *testPod) get(path string) (status int, body string) {
 	p.t.Helper()
 	response, err := http.Get(p.url + path)
@@ -153,8 +163,24 @@ func (p *testPod) dial(path string, protocols ...string) *testClient {
 	return &testClient{p.t, ws}
 }
 
-// raw connects without a subprotocol, chat with chat.v1.
+// tryDial is a handshake with these headers, which may be refused.
+func (p *testPod) tryDial(header ...string) (*websocket.Conn, *http.Response, error) {
+	h := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		h.Add(header[i], header[i+1])
+	}
+	dialer := websocket.Dialer{HandshakeTimeout: patience}
+	ws, response, err := dialer.Dial("ws"+strings.TrimPrefix(p.url, "http")+"/ws", h)
+	if ws != nil {
+		p.t.Cleanup(func() { ws.Close() })
+	}
+	return ws, response, err
+}
+
+// raw connects without a subprotocol.
 func (p *testPod) raw(query string) *testClient { p.t.Helper(); return p.dial("/ws" + query) }
+
+// chat connects with chat.v1.
 func (p *testPod) chat(query string) *testClient {
 	p.t.Helper()
 	return p.dial("/ws"+query, record.Protocol)

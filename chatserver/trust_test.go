@@ -26,20 +26,6 @@ func (p *testPod) connect() net.Conn {
 	return c
 }
 
-// tryDial is a handshake with these headers, which may be refused.
-func (p *testPod) tryDial(header ...string) (*websocket.Conn, *http.Response, error) {
-	h := http.Header{}
-	for i := 0; i < len(header); i += 2 {
-		h.Add(header[i], header[i+1])
-	}
-	dialer := websocket.Dialer{HandshakeTimeout: patience}
-	ws, response, err := dialer.Dial("ws"+strings.TrimPrefix(p.url, "http")+"/ws", h)
-	if ws != nil {
-		p.t.Cleanup(func() { ws.Close() })
-	}
-	return ws, response, err
-}
-
 func TestEveryAnswerIsHardened(t *testing.T) {
 	t.Parallel()
 	a := startPod(t, nil).waitReady()
