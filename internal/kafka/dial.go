@@ -22,7 +22,7 @@ type dialer struct {
 	cluster *Cluster
 	warn    func(error) // told of faults, besides whoever dials or reads: sarama swallows most errors of connections
 
-	mu sync.Mutex
+	mu sync.Mutex // guards the following; never held during I/O
 	// open holds every connection from before its first use until it is closed. nil: the context has ended.
 	open map[*conn]struct{}
 	// The bootstrap broker that was reached last, for the sentence about a name that it advertises.

@@ -39,13 +39,13 @@ var (
 	ErrTooLong = fmt.Errorf("longer than %d bytes", Max)
 )
 
-// A Reader reads ahead by at most one batch. Its goroutine ends with the input, at a blank line, or else with the process: a
-// read of a terminal cannot be called off.
+// A Reader reads ahead by at most one batch, for one goroutine that calls Next. Its own goroutine ends with the input, at a
+// blank line, or else with the process: a read of a terminal cannot be called off.
 type Reader struct {
 	more chan struct{} // has a token after pending or err changed
 	room chan struct{} // has a token after pending was taken
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the following
 	pending [][]byte
 	size    int    // of pending, as a Kafka record batch
 	block   []byte // holds the latest lines; full, it is left to those who have slices of it

@@ -12,7 +12,8 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// A Session is a connection to the brokers for one consumer of partition 0 of one topic.
+// A Session is a connection to the brokers for one consumer of partition 0 of one topic. It is
+// used by one goroutine.
 type Session struct {
 	Client         sarama.Client
 	Oldest, Newest int64           // where the partition began and ended when the session began

@@ -115,6 +115,7 @@ func (l *Log) Skip(e Entry) {
 	l.start, l.end, l.before = e.Offset+1, e.Offset+1, &e
 }
 
+// evict forgets the oldest chunk. It needs l.mu.
 func (l *Log) evict() {
 	c := l.chunks[0]
 	l.chunks = slices.Delete(l.chunks, 0, 1)
@@ -229,7 +230,7 @@ func (l *Log) Preceding(offset int64) (Entry, bool) {
 	return Entry{}, false
 }
 
-// chunkAt returns the index of the last chunk that begins at or before offset, or 0.
+// chunkAt returns the index of the last chunk that begins at or before offset, or 0. It needs l.mu.
 func (l *Log) chunkAt(offset int64) int {
 	// Readers are nearly always at the end.
 	if n := len(l.chunks); n > 0 && l.chunks[n-1].entries[0].Offset <= offset {
@@ -244,7 +245,8 @@ func (l *Log) chunkAt(offset int64) int {
 	return at
 }
 
-// newChunk returns an empty chunk with room for about as much as the one before it took.
+// newChunk returns an empty chunk with room for about as much as the one before it took. It needs
+// l.mu.
 func (l *Log) newChunk() *chunk {
 	c := &chunk{frames: make([][]byte, l.tracks), ends: make([][]int, l.tracks)}
 	if n := len(l.chunks); n > 0 {

@@ -21,7 +21,7 @@ const (
 )
 
 // Probe asks for the end of partition 0 of one topic, on connections of its own: an answer
-// must not wait behind a consumer's fetch.
+// must not wait behind a consumer's fetch. Its methods may be called by anybody.
 type Probe struct {
 	cluster  *kafka.Cluster
 	clientID string

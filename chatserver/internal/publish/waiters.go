@@ -1,5 +1,7 @@
 package publish
 
+import "slices"
+
 // A waiter is one call of Publish.
 type waiter struct {
 	id      string
@@ -26,12 +28,7 @@ func (p *Publisher) unregister(w *waiter) {
 	defer p.mu.Unlock()
 	p.count.Add(-1)
 	p.unexpect(w)
-	others := p.waiters[w.id][:0]
-	for _, o := range p.waiters[w.id] {
-		if o != w {
-			others = append(others, o)
-		}
-	}
+	others := slices.DeleteFunc(p.waiters[w.id], func(o *waiter) bool { return o == w })
 	if len(others) == 0 {
 		delete(p.waiters, w.id)
 	} else {
@@ -60,6 +57,7 @@ func (p *Publisher) expect(w *waiter, epoch int, offset, read int64) bool {
 	return true
 }
 
+// unexpect needs p.mu.
 func (p *Publisher) unexpect(w *waiter) {
 	if p.expected[w.offset] == w {
 		delete(p.expected, w.offset)

@@ -103,7 +103,7 @@ func (t *Tail) Open(oldest, newest int64) (from int64, fresh bool) {
 }
 
 // load begins a new log. Its first records are read for their ids only, so that copies of them
-// are known.
+// are known. It needs t.mu.
 func (t *Tail) load(oldest, newest int64) {
 	if t.known {
 		t.counters.Resets++
@@ -116,7 +116,7 @@ func (t *Tail) load(oldest, newest int64) {
 	t.known, t.hasLast, t.loaded = true, false, t.next >= newest
 }
 
-// appendGap shows that records are missing before offset oldest.
+// appendGap shows that records are missing before offset oldest. It needs t.mu.
 func (t *Tail) appendGap(oldest, missing int64) {
 	t.counters.Gaps++
 	event := record.Event("gap", struct {
@@ -181,7 +181,7 @@ func (t *Tail) Add(r *sarama.ConsumerMessage) (Added, error) {
 	return added, nil
 }
 
-// append encodes m once for each track, for all clients.
+// append encodes m once for each track, for all clients. It needs t.mu.
 func (t *Tail) append(m record.Message, position record.Position) {
 	if m.Placeholder {
 		t.counters.Placeholders++
