@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"flag"
@@ -47,7 +48,7 @@ func TestFaults(t *testing.T) {
 			group := t
 			var kafka *realkafka.Cluster
 			for _, row := range rows() {
-				if or(row.brokers, 1) != brokers {
+				if cmp.Or(row.brokers, 1) != brokers {
 					continue
 				}
 				for run := range runs {

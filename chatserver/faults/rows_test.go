@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -35,12 +36,12 @@ const (
 func (r row) happen(w *world) *verdict {
 	w.env = r.env
 	w.present.Go(func() { w.stalls.watch(w.ctx) })
-	w.startPods(or(r.pods, 3))
-	w.invite(or(r.people, fullPeople)-r.slow, 0)
+	w.startPods(cmp.Or(r.pods, 3))
+	w.invite(cmp.Or(r.people, fullPeople)-r.slow, 0)
 	if r.slow > 0 {
 		w.slow = w.invite(r.slow, slowBuffer)
 	}
-	w.talkAll(w.people, or(r.rate, fullRate), r.filler)
+	w.talkAll(w.people, cmp.Or(r.rate, fullRate), r.filler)
 	sleep(w.ctx, w.lead())
 	r.fault(w)
 	if w.ended.IsZero() {
@@ -81,13 +82,6 @@ func (w *world) lead() time.Duration { return w.length / 5 }
 
 // during is how long a fault lasts that takes as long as it is wished: full, if there is time.
 func (w *world) during(full time.Duration) time.Duration { return min(full, w.length/2) }
-
-func or(n, otherwise int) int {
-	if n == 0 {
-		return otherwise
-	}
-	return n
-}
 
 // rows are all faults, in the order of the table.
 func rows() []row {

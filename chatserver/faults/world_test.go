@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -118,12 +119,7 @@ func (w *world) crashed() (wrong string) {
 func (w *world) hide(p *pod) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, s := range w.services {
-		if s == p {
-			w.services = append(w.services[:i:i], w.services[i+1:]...)
-			return
-		}
-	}
+	w.services = slices.DeleteFunc(w.services, func(s *pod) bool { return s == p })
 }
 
 // address is where a client's next attempt goes to: a random pod.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -64,15 +65,10 @@ func atMost(t *kmsg.CreateTopicsRequestTopic, name string, limit int64) {
 
 // setConfig makes value the only one that name has.
 func setConfig(t *kmsg.CreateTopicsRequestTopic, name, value string) {
-	kept := t.Configs[:0]
-	for _, c := range t.Configs {
-		if c.Name != name {
-			kept = append(kept, c)
-		}
-	}
 	c := kmsg.NewCreateTopicsRequestTopicConfig()
 	c.Name, c.Value = name, &value
-	t.Configs = append(kept, c)
+	others := slices.DeleteFunc(t.Configs, func(c kmsg.CreateTopicsRequestTopicConfig) bool { return c.Name == name })
+	t.Configs = append(others, c)
 }
 
 // createTopic asks the broker at addr for topic, like any client: so the bounds

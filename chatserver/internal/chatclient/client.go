@@ -171,7 +171,7 @@ func (c *Client) Say(text string) (ok bool) {
 }
 
 // Cut breaks the connection, as a network does.
-func (c *Client) Cut() { c.do(func() { c.line.break_() }) }
+func (c *Client) Cut() { c.do(func() { c.line.cut() }) }
 
 // Hop connects anew at once, as the page's "Reconnect now" does.
 func (c *Client) Hop() { c.do(c.line.open) }

@@ -2,6 +2,7 @@ package chatclient
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -99,13 +100,7 @@ func (c *Client) caughtUp(position string) {
 	}
 	c.line.caughtUp()
 	// Stored before the connection broke, and not in what was replayed: it stands in a gap.
-	var kept []*entry
-	for _, e := range c.outbox {
-		if e.state != stored {
-			kept = append(kept, e)
-		}
-	}
-	c.outbox = kept
+	c.outbox = slices.DeleteFunc(c.outbox, func(e *entry) bool { return e.state == stored })
 	// What was sent and is still here is not in the replay, so it did not arrive.
 	c.sendAll(sent, waiting)
 }
@@ -122,21 +117,13 @@ func (c *Client) acked(id string, offset int64) {
 }
 
 func (c *Client) remove(id string) {
-	for i, e := range c.outbox {
-		if e.id == id {
-			c.outbox = append(c.outbox[:i], c.outbox[i+1:]...)
-			return
-		}
-	}
+	c.outbox = slices.DeleteFunc(c.outbox, func(e *entry) bool { return e.id == id })
 }
 
 func (c *Client) sendAll(states ...state) {
 	for _, e := range c.outbox {
-		for _, s := range states {
-			if e.state == s {
-				c.send(e)
-				break
-			}
+		if slices.Contains(states, e.state) {
+			c.send(e)
 		}
 	}
 }

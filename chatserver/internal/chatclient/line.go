@@ -113,7 +113,8 @@ func (l *line) closed() {
 	l.timer.set(l.random(limit))
 }
 
-func (l *line) break_() {
+// cut breaks the connection as a network does: nothing that was on its way arrives.
+func (l *line) cut() {
 	if l.socket != nil {
 		l.drop(true)
 		l.closed()
