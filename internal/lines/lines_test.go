@@ -15,6 +15,24 @@ import (
 	"kafkachat/internal/lines"
 )
 
+func ExampleReader() {
+	r := lines.NewReader(strings.NewReader("one\ntwo\n\nnot read"), false, 0)
+	for {
+		batch, err := r.Next(context.Background())
+		if err != nil {
+			fmt.Println("the end:", err)
+			return
+		}
+		for _, line := range batch { // one or both, as they come
+			fmt.Printf("%s\n", line)
+		}
+	}
+	// Output:
+	// one
+	// two
+	// the end: blank line
+}
+
 // all takes lines until there are no more, and returns how they were batched too.
 func all(t *testing.T, r *lines.Reader) (got []string, batches []int, err error) {
 	t.Helper()

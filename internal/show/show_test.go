@@ -3,6 +3,7 @@ package show_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"strings"
@@ -23,6 +24,16 @@ func record() *sarama.ConsumerMessage {
 			{Key: []byte("b"), Value: []byte("2=3")},
 		},
 	}
+}
+
+func ExampleParseFormat() {
+	format, err := show.ParseFormat(`%o %k=%s\n`)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%s", format(nil, &sarama.ConsumerMessage{Offset: 42, Key: []byte("ann"), Value: []byte("hello")}))
+	// Output: 42 ann=hello
 }
 
 func TestFormat(t *testing.T) {
