@@ -23,22 +23,10 @@ type Session struct {
 }
 
 // Open connects. It waits until the brokers answer or ctx ends.
-//
-// After a fault sarama subscribes again by itself, at its own offset, even if the topic is another
-// one by then: measured, without an error. Its back-off is the one thing that it always does
-// before, so that is where it is kept from it: the back-off says Broken and never ends.
 func Open(ctx context.Context, cluster *kafka.Cluster, clientID, topic string) (*Session, error) {
 	ctx, cut := context.WithCancel(ctx)
 	config := cluster.Config(ctx, clientID)
-	broken := make(chan struct{}, 1)
-	config.Consumer.Retry.BackoffFunc = func(int) time.Duration {
-		select {
-		case broken <- struct{}{}:
-		default:
-		}
-		<-ctx.Done()
-		return time.Hour // the consumer is being closed, and does not wait for this
-	}
+	broken := Broken(ctx, config)
 	client, err := sarama.NewClient(cluster.Brokers, config)
 	if err != nil {
 		cut()
@@ -54,6 +42,25 @@ func Open(ctx context.Context, cluster *kafka.Cluster, clientID, topic string) (
 		return nil, fmt.Errorf("asking where topic %q begins and ends: %w", topic, err)
 	}
 	return s, nil
+}
+
+// Broken has the consumers of a client with this config, which lives as long as ctx, stop when a
+// partition's leader is lost; the channel receives a value then.
+//
+// After a fault sarama subscribes again by itself, at its own offset, even if the topic is another
+// one by then: measured, without an error. Its back-off is the one thing that it always does
+// before, so that is where it is kept from it: the back-off says so and never ends.
+func Broken(ctx context.Context, config *sarama.Config) <-chan struct{} {
+	broken := make(chan struct{}, 1)
+	config.Consumer.Retry.BackoffFunc = func(int) time.Duration {
+		select {
+		case broken <- struct{}{}:
+		default:
+		}
+		<-ctx.Done()
+		return time.Hour // the consumer is being closed, and does not wait for this
+	}
+	return broken
 }
 
 // Cut ends whatever the session's consumer is waiting for, so that it can be closed. It may be

@@ -9,6 +9,7 @@ import (
 
 	"github.com/Shopify/sarama"
 
+	"kafkachat/chatserver/internal/consumer"
 	"kafkachat/internal/kafka"
 )
 
@@ -96,15 +97,7 @@ func (b *bus) work(ctx context.Context) error {
 	config.Metadata.Retry.Max = retries
 	config.Consumer.MaxWaitTime = fetchWait
 	// After a fault sarama would go on where it was, and deliver what is old by then.
-	broken := make(chan struct{}, 1)
-	config.Consumer.Retry.BackoffFunc = func(int) time.Duration {
-		select {
-		case broken <- struct{}{}:
-		default:
-		}
-		<-ctx.Done()
-		return time.Hour // the consumer is being closed, and does not wait for this
-	}
+	broken := consumer.Broken(ctx, config)
 	consumer, err := sarama.NewConsumer(b.cluster.Brokers, config)
 	if err != nil {
 		return fmt.Errorf("connecting to Kafka: %w", err)
