@@ -272,6 +272,7 @@ func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
 		defer leave()
 		defer conn.Finish()
 		err := c.readMessages(take)
+		p.metrics.CountEnd(err)
 		p.log.Debug("client gone", "remote", r.RemoteAddr, "err", err)
 	}()
 }

@@ -140,6 +140,18 @@ func TestOperatorsView(t *testing.T) {
 		t.Errorf("%v bytes", bytes)
 	}
 
+	for reason, send := range map[string]func(c *testClient){
+		"binary":   func(c *testClient) { c.ws.WriteMessage(websocket.BinaryMessage, []byte("b")) },
+		"not_utf8": func(c *testClient) { c.ws.WriteMessage(websocket.TextMessage, []byte("\xff")) },
+		"too_long": func(c *testClient) { c.send(strings.Repeat("x", 8<<10+1)) },
+	} {
+		c := a.raw("")
+		send(c)
+		c.closed()
+		name := fmt.Sprintf("chat_rejects_total{reason=%q}", reason)
+		waitFor(t, name+" to be 1", func() bool { return metric(t, admin, name) == 1 })
+	}
+
 	// What there was before this pod says nothing about its speed.
 	_, _, second := startLogged(t, env)
 	if n := metric(t, second, "chat_fanout_delay_seconds_count"); n != 0 {

@@ -3,6 +3,7 @@
 package metrics
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -60,7 +61,8 @@ func New(parts Parts) *Metrics {
 		Help: "Time from a record's timestamp, by the clock of the pod that sent it, to its being ready for this pod's clients.",
 	})
 	m.Resumes = m.vector("resumes_total", "Clients that named a position, by what followed.", "outcome", "resumed", "gap", "reset")
-	m.Rejects = m.vector("rejects_total", "Messages that will not appear, by reason: the client's event made no sense, or Kafka refused it.", "reason", "malformed", "kafka")
+	m.Rejects = m.vector("rejects_total", "Messages that will not appear, by reason: the client's event made no sense, Kafka refused it, or it ended its connection.",
+		"reason", "malformed", "kafka", "binary", "not_utf8", "too_long")
 	m.Refused = m.vector("connections_refused_total", "Clients that were not let in, by reason.", "reason", "full", "per_address", "origin", "handshake", "stopping")
 	m.MessagesIn = m.vector("messages_in_total", "Messages from clients, by protocol.", "protocol", "raw", record.Protocol)
 	m.Reopened = prometheus.NewCounter(prometheus.CounterOpts{
@@ -139,6 +141,18 @@ func (m *Metrics) read(parts Parts) {
 // Since observes the time since begun, in seconds; none if another machine's clock, by which it was
 // taken, is ahead.
 func Since(h prometheus.Histogram, begun time.Time) { h.Observe(max(0, time.Since(begun).Seconds())) }
+
+// CountEnd counts the message that ended a client's connection, if err, why its reading has ended, is about one.
+func (m *Metrics) CountEnd(err error) {
+	switch {
+	case errors.Is(err, wsconn.ErrBinary):
+		m.Rejects.WithLabelValues("binary").Inc()
+	case errors.Is(err, wsconn.ErrNotUTF8):
+		m.Rejects.WithLabelValues("not_utf8").Inc()
+	case errors.Is(err, wsconn.ErrTooLong):
+		m.Rejects.WithLabelValues("too_long").Inc()
+	}
+}
 
 // Handler serves /metrics and /debug/pprof/.
 func (m *Metrics) Handler() http.Handler {

@@ -59,6 +59,7 @@ func TestAllMetricsAreThereFromTheStart(t *testing.T) {
 		`chat_messages_in_total{protocol="raw"} 0`, `chat_messages_in_total{protocol="chat.v1"} 0`,
 		`chat_resumes_total{outcome="resumed"} 0`, `chat_resumes_total{outcome="gap"} 0`, `chat_resumes_total{outcome="reset"} 0`,
 		`chat_rejects_total{reason="malformed"} 0`, `chat_rejects_total{reason="kafka"} 0`,
+		`chat_rejects_total{reason="binary"} 0`, `chat_rejects_total{reason="not_utf8"} 0`, `chat_rejects_total{reason="too_long"} 0`,
 		`chat_connections_refused_total{reason="full"} 0`, `chat_connections_refused_total{reason="origin"} 0`,
 		`chat_connections_refused_total{reason="per_address"} 0`, `chat_connections_refused_total{reason="handshake"} 0`,
 		"chat_publish_seconds_count 0", "chat_fanout_delay_seconds_count 0",

@@ -97,6 +97,17 @@ type reset struct {
 	close []byte // for the others
 }
 
+// What Read returns for a message that ends its connection.
+var (
+	ErrBinary  = errors.New("a binary message")
+	ErrNotUTF8 = errors.New("a text message that is not UTF-8")
+	ErrTooLong = websocket.ErrReadLimit // it is longer than Options.Limit
+)
+
+// sendBuffer is the size in bytes of a socket's send buffer; Linux doubles it for what it keeps
+// beside the data. Left to itself the kernel gives 4 MB to a peer that does not read.
+const sendBuffer = 128 << 10
+
 // closeWait is how long a peer may take to answer a close frame, or to take it.
 const closeWait = time.Second
 
@@ -110,6 +121,9 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	}
 	c.ws, c.opts = ws, opts(ws.Subprotocol())
 	c.raw = rawConn(c.sock.Conn)
+	if tcp, ok := c.sock.Conn.(interface{ SetWriteBuffer(int) error }); ok {
+		tcp.SetWriteBuffer(sendBuffer) // an error is of a socket that is gone, which its reader will see
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	// Connections that come together shall not be pinged together.
 	now := l.now.Load()
@@ -151,7 +165,8 @@ func (c *Conn) Start(place Place) {
 }
 
 // Read returns the text of the next message; it is valid until the next Read. A message that
-// is not text in UTF-8 ends the connection with the close code for it.
+// is not text in UTF-8 within the limit ends the connection with the close code for it, and
+// the error is ErrBinary, ErrNotUTF8 or ErrTooLong.
 func (c *Conn) Read() ([]byte, error) {
 	c.release()
 	c.waiting.Store(false)
@@ -168,10 +183,10 @@ func (c *Conn) Read() ([]byte, error) {
 		return nil, err
 	case kind != websocket.TextMessage:
 		c.Close(CloseUnsupportedData, "only text messages are understood here")
-		return nil, errors.New("binary message")
+		return nil, ErrBinary
 	case !utf8.Valid(text):
 		c.Close(CloseInvalidPayload, "the message is not UTF-8")
-		return nil, errors.New("text message that is not UTF-8")
+		return nil, ErrNotUTF8
 	}
 	return text, nil
 }
