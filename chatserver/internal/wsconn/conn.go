@@ -17,27 +17,6 @@ import (
 	"kafkachat/chatserver/internal/framelog"
 )
 
-// Options say how a connection is served. All fields are required.
-type Options struct {
-	Track   int   // of the log, that is the encoding
-	Notices bool  // whether it gets the loop's notices and survives a reset of the log
-	Limit   int64 // bytes of the longest message that is read
-}
-
-// Place says where a connection starts in the log; it must not block. As long as it returns
-// false it is asked again whenever the log has grown and once a second, and what it returned
-// as Hello is sent all the same.
-type Place func(log *framelog.Log) (Placement, bool)
-
-// A Placement is the answer to where a connection starts in the log.
-type Placement struct {
-	Hello []byte // frames to send first; may be nil
-	From  int64  // then everything from this offset on
-	Mark  int64  // between the frames before and from this offset on, MarkFrames are sent
-	// MarkFrames may be nil.
-	MarkFrames []byte
-}
-
 // Conn is one websocket. Its reader, one goroutine, calls Read, Send and at last Finish; Close
 // may be called by anybody. The writing side has exactly one owner at a time: the loop, or,
 // while the socket is full, the connection's solo goroutine.
@@ -221,8 +200,8 @@ func (c *Conn) send(frame []byte) error {
 // socket is closed once the peer has answered it, or after a second. It does not wait.
 func (c *Conn) Close(code int, reason string) { c.end(appendClose(nil, code, reason)) }
 
-// CloseAfter is Close with a text message before the close frame.
-func (c *Conn) CloseAfter(payload []byte, code int, reason string) {
+// closeAfter is Close with a text message before the close frame.
+func (c *Conn) closeAfter(payload []byte, code int, reason string) {
 	c.end(appendClose(AppendText(nil, payload), code, reason))
 }
 

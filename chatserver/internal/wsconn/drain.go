@@ -43,11 +43,12 @@ func (l *Loop) Drain(limit time.Duration, farewell func(comeBack time.Duration) 
 			at = time.Now()
 		}
 		if c.opts.Notices {
-			c.CloseAfter(message, code, reason)
+			c.closeAfter(message, code, reason)
 		} else {
 			c.Close(code, reason)
 		}
 	}
+	// Nobody is told when the last connection is gone; a stopping pod may look.
 	for end := time.Now().Add(drainGrace); l.stats.conns.Load() > 0 && time.Now().Before(end); {
 		pause(context.Background(), 10*time.Millisecond)
 	}
