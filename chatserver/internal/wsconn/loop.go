@@ -34,6 +34,8 @@ const (
 	burst = 4
 
 	// maxRest is the longest rest after a pass, that is how long a message may have to wait for it.
+	// After passes shorter than minRest there is none: to sleep and wake up would be more work.
+	minRest = 100 * time.Microsecond
 	maxRest = 5 * time.Millisecond
 
 	// unplaced is the next offset of a connection that has no place yet: it needs nothing of the log.
@@ -59,6 +61,7 @@ type Loop struct {
 	start   int64   // the bounds of the log at the last pass
 	end     int64
 	noticed uint64 // the notices' version at the last pass
+	rested  *time.Timer
 	ending  bool
 
 	noticeVersion atomic.Uint64 // written under mu
@@ -91,6 +94,7 @@ func NewLoop(log *framelog.Log) *Loop {
 		requests: make(chan func()),
 		done:     make(chan struct{}),
 		out:      newNonblocking(),
+		rested:   time.NewTimer(0),
 		log:      log,
 	}
 	l.buffers.New = func() any { b := make([]byte, 0, 512); return &b }
@@ -132,7 +136,14 @@ func (l *Loop) Run(ctx context.Context) {
 // read from Kafka and from the clients, and the messages of that time share a write: that is less
 // work, and less waiting, than a pass for each.
 func (l *Loop) rest(ctx context.Context, took time.Duration) {
-	pause(ctx, min(took, maxRest))
+	if took < minRest {
+		return
+	}
+	l.rested.Reset(min(took, maxRest))
+	select {
+	case <-l.rested.C:
+	case <-ctx.Done():
+	}
 }
 
 // finish closes the sockets of connections that came too late to be looked at. Those that come
