@@ -45,6 +45,22 @@ func (c *Cluster) Partitions(ctx context.Context, topic string) (int32, error) {
 // EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and waits until every partition
 // has a leader. Somebody else may be making it at the same time.
 func (c *Cluster) EnsureTopic(ctx context.Context, topic string) (created bool, n int32, err error) {
+	return c.ensureTopic(ctx, topic, func(copies int16) map[string]string {
+		if copies < 3 {
+			return nil
+		}
+		return map[string]string{"min.insync.replicas": "2"} // one broker may be away, and still no acknowledged record is on one disk only
+	})
+}
+
+// EnsureTopicWith is EnsureTopic with settings of its own (Kafka's names and values) for a topic that it makes. One that
+// exists keeps the settings that it has.
+func (c *Cluster) EnsureTopicWith(ctx context.Context, topic string, settings map[string]string) (created bool, err error) {
+	created, _, err = c.ensureTopic(ctx, topic, func(int16) map[string]string { return settings })
+	return created, err
+}
+
+func (c *Cluster) ensureTopic(ctx context.Context, topic string, settings func(copies int16) map[string]string) (created bool, n int32, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	config := c.adminConfig(ctx)
@@ -61,11 +77,8 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string) (created bool, 
 			return created, n, nil
 		}
 		if n == 0 && !created {
-			settings := make(map[string]string)
-			if copies(metadata) == 3 {
-				settings["min.insync.replicas"] = "2" // one broker may be away, and still no acknowledged record is on one disk only
-			}
-			created, err = c.createTopic(ctx, config, metadata, topic, settings)
+			copies := int16(min(3, len(metadata.Brokers)))
+			created, err = c.createTopic(ctx, config, metadata, topic, copies, settings(copies))
 			if err != nil {
 				return created, 0, err
 			}
@@ -76,22 +89,6 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string) (created bool, 
 			return created, 0, fmt.Errorf("waiting for topic %q to become ready: %w", topic, ctx.Err())
 		}
 	}
-}
-
-// EnsureTopicWith makes topic if it does not exist, like EnsureTopic, but with settings of its own (Kafka's names and
-// values), and it does not wait for a leader. A topic that exists keeps the settings that it has.
-func (c *Cluster) EnsureTopicWith(ctx context.Context, topic string, settings map[string]string) (created bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	config := c.adminConfig(ctx)
-	metadata, err := c.metadata(ctx, config, topic)
-	if err != nil {
-		return false, err
-	}
-	if n, _, err := partitions(metadata, topic); n > 0 || err != nil {
-		return false, err
-	}
-	return c.createTopic(ctx, config, metadata, topic, settings)
 }
 
 // partitions says how many partitions the topic has (0: there is no such topic), and whether each has a leader.
@@ -122,13 +119,10 @@ func invalidTopic(topic string) error {
 	return newFault(sarama.ErrInvalidTopic, "TOPIC=%q: %s", topic, validTopic(MaxTopic))
 }
 
-// copies is how many copies a new topic gets.
-func copies(metadata *sarama.MetadataResponse) int16 { return int16(min(3, len(metadata.Brokers))) }
-
 // createTopic asks the controller once. It says false without an error if somebody else was faster, or if the cluster has
 // to settle first.
-func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string, settings map[string]string) (bool, error) {
-	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: copies(metadata), ConfigEntries: make(map[string]*string)}
+func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string, copies int16, settings map[string]string) (bool, error) {
+	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: copies, ConfigEntries: make(map[string]*string)}
 	for name, value := range settings {
 		detail.ConfigEntries[name] = &value
 	}
