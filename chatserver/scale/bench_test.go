@@ -73,6 +73,9 @@ const perLoad = 15000
 func (b *bench) connect(clients int) {
 	b.t.Helper()
 	loads := (clients + perLoad - 1) / perLoad
+	if clients%(loads*len(b.pods)) != 0 {
+		b.t.Fatalf("%d clients cannot be shared alike by %d load processes and %d pods", clients, loads, len(b.pods))
+	}
 	for range loads {
 		b.loads = append(b.loads, startLoad(b.t))
 	}

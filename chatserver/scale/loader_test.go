@@ -160,6 +160,9 @@ func (l *loader) join(addr, source string) error {
 	var buf [1024]byte
 	for !bytes.Contains(got, []byte("\r\n\r\n")) {
 		n, err := unix.Read(fd, buf[:])
+		if err == unix.EINTR {
+			continue
+		}
 		if n <= 0 {
 			return fmt.Errorf("handshake answered with %q: %w", got, errors.Join(err, io.ErrUnexpectedEOF))
 		}
