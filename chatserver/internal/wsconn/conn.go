@@ -151,6 +151,9 @@ func (c *Conn) Read() ([]byte, error) {
 	c.waiting.Store(false)
 	defer c.waiting.Store(true)
 	kind, r, err := c.ws.NextReader()
+	if err == ErrTooLong {
+		c.Close(CloseTooBig, "") // gorilla says so itself, but not of a length beyond 63 bits
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -33,8 +33,8 @@ const (
 	// turn and it goes on alone: it is behind, or may be.
 	burst = 4
 
-	// maxRest is the longest rest after a pass, that is how long a message may have to wait for it.
-	// After passes shorter than minRest there is none: to sleep and wake up would be more work.
+	// maxRest is the longest rest after a pass, that is how long what comes then, messages and acks
+	// alike, may have to wait. After passes shorter than minRest there is none: to sleep and wake up would be more work.
 	minRest = 100 * time.Microsecond
 	maxRest = 5 * time.Millisecond
 
@@ -125,16 +125,16 @@ func (l *Loop) Run(ctx context.Context) {
 			}
 		}
 		l.lookAround()
-		if passed := time.Now(); l.pass() {
-			l.rest(ctx, time.Since(passed))
+		if began := time.Now(); l.pass() {
+			l.rest(ctx, time.Since(began))
 		}
 	}
 	l.solos.Wait()
 }
 
-// rest waits after a pass for as long as it took. So the loop leaves half of a core to those who
-// read from Kafka and from the clients, and the messages of that time share a write: that is less
-// work, and less waiting, than a pass for each.
+// rest waits after a pass for as long as it took, up to maxRest. So the loop leaves room for those
+// who read from Kafka and from the clients, and the messages of that time share a write: under
+// load that is less work, and less waiting, than a pass for each.
 func (l *Loop) rest(ctx context.Context, took time.Duration) {
 	if took < minRest {
 		return
