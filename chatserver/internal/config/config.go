@@ -38,8 +38,8 @@ type Config struct {
 	Limits         door.Limits
 }
 
-// longestTopic leaves room for what the pods' own topic has behind the name of the chat's.
-const longestTopic = kafka.MaxTopic - 9
+// longestTopic is less than kafka.MaxTopic, since the pods' own topic has a suffix behind this name.
+const longestTopic = 240
 
 // A Variable is an environment variable that Load reads.
 type Variable struct {

@@ -26,7 +26,7 @@ type Session struct {
 func Open(ctx context.Context, cluster *kafka.Cluster, clientID, topic string) (*Session, error) {
 	ctx, cut := context.WithCancel(ctx)
 	config := cluster.Config(ctx, clientID)
-	broken := Broken(ctx, config)
+	broken := NoticeBroken(ctx, config)
 	client, err := sarama.NewClient(cluster.Brokers, config)
 	if err != nil {
 		cut()
@@ -44,13 +44,13 @@ func Open(ctx context.Context, cluster *kafka.Cluster, clientID, topic string) (
 	return s, nil
 }
 
-// Broken has the consumers of a client with this config, which lives as long as ctx, stop when a
+// NoticeBroken has the consumers of a client with this config, which lives as long as ctx, stop when a
 // partition's leader is lost; the channel receives a value then.
 //
 // After a fault sarama subscribes again by itself, at its own offset, even if the topic is another
 // one by then: measured, without an error. Its back-off is the one thing that it always does
 // before, so that is where it is kept from it: the back-off says so and never ends.
-func Broken(ctx context.Context, config *sarama.Config) <-chan struct{} {
+func NoticeBroken(ctx context.Context, config *sarama.Config) <-chan struct{} {
 	broken := make(chan struct{}, 1)
 	config.Consumer.Retry.BackoffFunc = func(int) time.Duration {
 		select {

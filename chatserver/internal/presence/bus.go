@@ -97,14 +97,14 @@ func (b *bus) work(ctx context.Context) error {
 	config.Metadata.Retry.Max = retries
 	config.Consumer.MaxWaitTime = fetchWait
 	// After a fault sarama would go on where it was, and deliver what is old by then.
-	broken := consumer.Broken(ctx, config)
-	consumer, err := sarama.NewConsumer(b.cluster.Brokers, config)
+	broken := consumer.NoticeBroken(ctx, config)
+	reader, err := sarama.NewConsumer(b.cluster.Brokers, config)
 	if err != nil {
 		return fmt.Errorf("connecting to Kafka: %w", err)
 	}
-	defer consumer.Close()
+	defer reader.Close()
 	defer cancel() // first of all, here and below: it ends whatever is being waited for
-	partition, err := consumer.ConsumePartition(b.topic, 0, sarama.OffsetNewest)
+	partition, err := reader.ConsumePartition(b.topic, 0, sarama.OffsetNewest)
 	if err != nil {
 		return fmt.Errorf("consuming: %w", err)
 	}
