@@ -60,6 +60,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		config.Usage(os.Stderr)
+		os.Exit(2)
+	}
 	gometrics.UseNilMetrics = true // sarama's own counters: nobody reads them, and each costs a goroutine
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50) // most memory is that of idle clients and stays; little is allocated for a message, so collecting sooner costs little

@@ -275,7 +275,7 @@ func parse(args []string, stderr io.Writer) (opt options, err error) {
 	start := flags.String("offset", "newest", "`where` to start: oldest, newest, an offset, -N for the newest N of each partition,\n"+
 		"a time such as 2026-01-31T12:00:00, or how long ago, such as 10m")
 	partition := flags.Int("partition", -1, "`number` of the only partition to read")
-	flags.IntVar(&opt.count, "n", 0, "stop after `count` records")
+	flags.IntVar(&opt.count, "n", 0, "stop after `count` records; 0 is all")
 	flags.BoolVar(&opt.exit, "exit", false, "stop at the end, as it was at the start")
 	format := flags.String("format", `%s\n`, "what to print of a record: "+show.Formats)
 	asJSON := flags.Bool("json", false, "print a JSON object for each record")
@@ -284,6 +284,9 @@ func parse(args []string, stderr io.Writer) (opt options, err error) {
 	}
 	if flags.NArg() > 0 {
 		return opt, fmt.Errorf("%q is no flag", flags.Arg(0))
+	}
+	if opt.count < 0 {
+		return opt, fmt.Errorf("-n %d: valid is a number of records, 0 for all", opt.count)
 	}
 	opt.partition = int32(min(max(*partition, -1), math.MaxInt32))
 	if opt.start, err = offsets.ParseStart(*start, time.Now()); err != nil {

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,6 +39,8 @@ type Config struct {
 	Limits         door.Limits
 }
 
+const defaultPort = 8000
+
 // longestTopic is less than kafka.MaxTopic, since the pods' own topic has a suffix behind this name.
 const longestTopic = 240
 
@@ -58,13 +61,13 @@ func Variables() []Variable {
 			c.Topic = v
 			return kafka.CheckTopic(v, longestTopic)
 		}},
-		{"POD_NAME", "podname, then the host name", "this server's name, shown in the page", func(c *Config, v string) error {
+		{"POD_NAME", "podname, then the host name, with the port if it is not 8000", "this server's name, shown in the page", func(c *Config, v string) error {
 			c.Pod = v
 			return nil
 		}},
 		{"EMBEDDED_ADDR", "127.0.0.1:9092", "where the embedded broker listens, if KAFKA_BROKER is not set", func(c *Config, v string) error {
 			c.EmbeddedAddr = v
-			return nil // the broker says what is wrong with it
+			return checkAddr(v)
 		}},
 		{"DATA_DIR", "none: records are kept in memory", "folder for the embedded broker's records", func(c *Config, v string) error {
 			c.DataDir = v
@@ -84,10 +87,7 @@ func Variables() []Variable {
 		}},
 		{"ADMIN_ADDR", "127.0.0.1:9090, or a free port", "where /metrics and /debug/pprof/ are served", func(c *Config, v string) error {
 			c.AdminAddr = v
-			if _, _, err := net.SplitHostPort(v); err != nil {
-				return fmt.Errorf("valid are host:port and :port")
-			}
-			return nil
+			return checkAddr(v)
 		}},
 		{"MESSAGE_BYTES", "8192", "longest message that a client may send", func(c *Config, v string) (err error) {
 			c.MessageBytes, err = integer(v, 1, record.MaxForeign)
@@ -122,6 +122,17 @@ func Variables() []Variable {
 	}
 }
 
+// Usage says what Load reads, a line each.
+func Usage(w io.Writer) {
+	fmt.Fprintln(w, "chatserver takes no arguments. It reads these environment variables:")
+	for _, v := range kafka.Variables() {
+		fmt.Fprintf(w, "  %-28s%s\n", v.Name, v.Meaning)
+	}
+	for _, v := range Variables() {
+		fmt.Fprintf(w, "  %-28s%s (%s)\n", v.Name, v.Meaning, v.Default)
+	}
+}
+
 // Load reads the environment.
 func Load(getenv func(string) string) (*Config, error) {
 	cluster, err := kafka.FromEnv(getenv)
@@ -129,7 +140,7 @@ func Load(getenv func(string) string) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{
-		Port: 8000, Topic: kafka.DefaultTopic, Pod: getenv("podname"), // as the lab spells it
+		Port: defaultPort, Topic: kafka.DefaultTopic, Pod: getenv("podname"), // as the lab spells it
 		Cluster: cluster, Embedded: getenv("KAFKA_BROKER") == "", EmbeddedAddr: "127.0.0.1:9092",
 		MessageBytes: record.MaxText, MessageRate: 500, Limits: door.Limits{Connections: 20000},
 		LogBytes: 16 << 20, PublishTimeout: 10 * time.Second, DrainTimeout: 30 * time.Second,
@@ -147,6 +158,9 @@ func Load(getenv func(string) string) (*Config, error) {
 		if c.Pod, err = os.Hostname(); err != nil {
 			return nil, fmt.Errorf("POD_NAME is not set and this machine does not say its name: %w", err)
 		}
+		if c.Port != defaultPort && c.Port != 0 {
+			c.Pod += ":" + strconv.Itoa(c.Port) // several servers on one laptop
+		}
 	}
 	if err := checkPod(c.Pod); err != nil {
 		return nil, fmt.Errorf("POD_NAME (or podname, or the host name) is %q: %w", c.Pod, err)
@@ -156,6 +170,13 @@ func Load(getenv func(string) string) (*Config, error) {
 			c.DataDir, getenv("KAFKA_BROKER"))
 	}
 	return c, nil
+}
+
+func checkAddr(addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return errors.New("valid are host:port and :port")
+	}
+	return nil
 }
 
 // checkPod allows what a record's header carries and a page can show.

@@ -119,7 +119,14 @@ func TestValues(t *testing.T) {
 			t.Errorf("%s=%q: %+v", c.name, c.value, got)
 		}
 	}
-	if c := load(t, "POD_NAME", "first", "podname", "second"); c.Pod != "first" {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := load(t, "PORT", "8001"); c.Pod != host+":8001" {
+		t.Errorf("a second server on this machine is %q", c.Pod)
+	}
+	if c := load(t, "POD_NAME", "first", "podname", "second", "PORT", "8001"); c.Pod != "first" {
 		t.Errorf("the pod is %q", c.Pod)
 	}
 }
@@ -242,4 +249,17 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("%s=%q: client id %q", v.Name, value, id)
 		}
 	})
+}
+
+func TestUsage(t *testing.T) {
+	var b bytes.Buffer
+	config.Usage(&b)
+	for _, v := range config.Variables() {
+		if !strings.Contains(b.String(), "\n  "+v.Name+" ") {
+			t.Errorf("%s is not there:\n%s", v.Name, &b)
+		}
+	}
+	if !strings.Contains(b.String(), "\n  KAFKA_BROKER ") {
+		t.Errorf("KAFKA_BROKER is not there:\n%s", &b)
+	}
 }
