@@ -339,7 +339,7 @@ func (c *client) takeText(text []byte) error {
 	c.pod.metrics.MessagesIn.WithLabelValues("raw").Inc()
 	ctx, cancel := context.WithTimeout(c.Context(), c.pod.cfg.PublishTimeout)
 	defer cancel()
-	_, err := c.pod.publish(ctx, record.Message{ID: rand.Text(), Pod: c.pod.cfg.Pod, Text: string(text)})
+	_, err := c.pod.publish(ctx, record.Message{ID: rand.Text(), Pod: c.pod.cfg.Pod, Text: string(text)}, false)
 	var rejected *publish.Rejected
 	switch {
 	case errors.As(err, &rejected):
@@ -366,7 +366,7 @@ func (c *client) takeEvent(event []byte) error {
 	}
 	c.strikes = 0
 	c.pod.metrics.MessagesIn.WithLabelValues(record.Protocol).Inc()
-	offset, err := c.pod.publish(c.Context(), record.Message{ID: r.ID, Name: r.Name, Pod: c.pod.cfg.Pod, Text: r.Text})
+	offset, err := c.pod.publish(c.Context(), record.Message{ID: r.ID, Name: r.Name, Pod: c.pod.cfg.Pod, Text: r.Text}, r.Again)
 	var rejected *publish.Rejected
 	switch {
 	case errors.As(err, &rejected):
@@ -378,10 +378,11 @@ func (c *client) takeEvent(event []byte) error {
 	return c.Send(record.Ack(r.ID, offset, time.Since(begun)))
 }
 
-// publish writes m to the topic, and returns its offset when this pod has read it back.
-func (p *pod) publish(ctx context.Context, m record.Message) (offset int64, err error) {
+// publish writes m to the topic, unless it was sent before and is there, and returns its offset when
+// this pod has read it back.
+func (p *pod) publish(ctx context.Context, m record.Message, again bool) (offset int64, err error) {
 	defer metrics.Since(p.metrics.PublishSeconds, time.Now())
-	return p.publisher.Publish(ctx, m.ID, func(producer sarama.SyncProducer) (int32, int64, error) {
+	return p.publisher.Publish(ctx, m.ID, again, func(producer sarama.SyncProducer) (int32, int64, error) {
 		return producer.SendMessage(&sarama.ProducerMessage{
 			Topic:     p.cfg.Topic,
 			Partition: 0, // the chat has one order, so it lives in one partition

@@ -105,7 +105,7 @@ func (j *judgement) readLog() {
 		if j.inLog[id] > 1 {
 			j.repeated++
 		}
-		if !j.podsDied && j.inLog[id] > max(2, s.sends) {
+		if !j.podsDied && j.inLog[id] > 2 {
 			j.surplus++
 			j.complain("message %s has %d copies; %s", id, j.inLog[id], s)
 		}

@@ -96,7 +96,7 @@ func TestVerdict(t *testing.T) {
 		"backwards":                  {log: "bac", first: "fresh +a >a +b >b b@0 a@1 +c >c c@2", second: "fresh b@0 a@1 c@2", wrong: "2 out of order"},
 		"rejected but in the log":    {log: "abc", first: "fresh +a >a no:a a@0 +b >b b@1 +c >c c@2", second: "fresh a@0 b@1 c@2", wrong: "rejected but shown"},
 		"three copies, sent once":    {log: "aaac", first: "fresh +a >a a@0 +b no:b +c >c c@3", second: "fresh a@0 c@3", wrong: "1 with too many copies"},
-		"three copies, sent thrice":  {log: "aaac", first: "fresh +a >a back >a back >a a@0 +c >c c@3", second: "fresh a@0 c@3"},
+		"three copies, sent thrice":  {log: "aaac", first: "fresh +a >a back >a back >a a@0 +c >c c@3", second: "fresh a@0 c@3", wrong: "1 with too many copies"},
 		"another log, told":          {log: "-c", first: "fresh +a >a a@0 RESET -@0 +b no:b +d no:d +c >c c@1", second: "fresh a@0 reset -@0 c@1", remade: true},
 		"another log, not told":      {log: "-c", first: "fresh +a >a a@0 RESET -@0 +b no:b +d no:d +c >c c@1", second: "fresh a@0 c@1", remade: true, wrong: "not told"},
 		"another log, acked, lost":   {log: "-c", first: "fresh +a >a a@0 RESET -@0 +b >b ack:b@1 +d no:d +c >c c@1", second: "fresh a@0 reset -@0 c@1", remade: true, wrong: "1 lost"},

@@ -108,6 +108,7 @@ const (
 type entry struct {
 	id, text string
 	state    state
+	again    bool // it was sent before
 }
 
 // New returns a client that does nothing until Run runs.

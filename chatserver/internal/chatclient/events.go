@@ -132,10 +132,11 @@ func (c *Client) send(e *entry) {
 	e.state = sent
 	c.lastSent = time.Now()
 	c.observe(Event{Kind: Sent, ID: e.id})
-	message, err := json.Marshal(map[string]string{"type": "message", "id": e.id, "name": c.opt.Name, "text": e.text})
+	message, err := json.Marshal(map[string]any{"type": "message", "id": e.id, "name": c.opt.Name, "text": e.text, "again": e.again})
 	if err != nil {
-		panic("chatclient: a map of strings that is no JSON: " + err.Error())
+		panic("chatclient: strings and a bool that are no JSON: " + err.Error())
 	}
+	e.again = true
 	c.line.write(message)
 }
 

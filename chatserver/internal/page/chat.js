@@ -182,7 +182,7 @@ const local = storage("localStorage");
  * - refused: will never appear
  *
  * @typedef {"waiting" | "sent" | "unsure" | "stored" | "refused"} State
- * @typedef {{ id: string, name: string, text: string, state: State, reason?: string, offset?: number }} Entry
+ * @typedef {{ id: string, name: string, text: string, state: State, reason?: string, offset?: number, again?: true }} Entry
  */
 class Outbox {
 	/** More would be a script, not a person. */
@@ -1129,9 +1129,10 @@ class Page {
 
 	#send(/** @type {Entry} */ entry) {
 		// Kept as sent before it is: a page that dies in between must not take it for one that never left.
-		this.#outbox.change(entry, { state: "sent" });
-		this.#journey = { id: entry.id, sentAt: now() };
-		this.#connection.send({ type: "message", id: entry.id, name: entry.name, text: entry.text });
+		const { id, name, text, again } = entry;
+		this.#outbox.change(entry, { state: "sent", again: true });
+		this.#journey = { id, sentAt: now() };
+		this.#connection.send({ type: "message", id, name, text, again });
 	}
 
 	#address() {

@@ -91,17 +91,20 @@ func New(cluster *kafka.Cluster, clientID string, tail Log, out Outside, log *sl
 // Publish sends the record with this id and returns its offset when it has been read back. If
 // the log has the id already, it returns the offset of that record and sends nothing.
 //
+// Again says that the message was sent before, perhaps through another pod: then, or if this pod is
+// behind, it is looked for up to the topic's end first.
+//
 // Send is called with a producer, as often as needed, never twice at a time. Publish waits as
 // long as ctx allows; if ctx ends first the record may still appear. A *Rejected error says
 // that it will not.
-func (p *Publisher) Publish(ctx context.Context, id string, send func(sarama.SyncProducer) (partition int32, offset int64, err error)) (int64, error) {
+func (p *Publisher) Publish(ctx context.Context, id string, again bool, send func(sarama.SyncProducer) (partition int32, offset int64, err error)) (int64, error) {
 	w := p.register(id)
 	defer p.unregister(w)
 	// Registered first, looked up second: what is read in between is seen by one or the other.
 	if shown, ok := p.tail.Find(id); ok {
 		return shown, nil
 	}
-	for known := !p.out.Behind(); ; known = false {
+	for known := !again && !p.out.Behind(); ; known = false {
 		if !known {
 			// It may be in the topic, from an earlier try or through another pod. Only the topic can tell.
 			if shown, found, err := p.search(ctx, w); found || err != nil {

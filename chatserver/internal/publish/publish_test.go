@@ -136,7 +136,7 @@ func (w *world) read(m *sarama.ConsumerMessage) {
 }
 
 func (w *world) publish(ctx context.Context, id string) (int64, error) {
-	return w.publisher.Publish(ctx, id, func(p sarama.SyncProducer) (int32, int64, error) {
+	return w.publisher.Publish(ctx, id, false, func(p sarama.SyncProducer) (int32, int64, error) {
 		return p.SendMessage(&sarama.ProducerMessage{Topic: w.topic, Value: sarama.StringEncoder(id)})
 	})
 }

@@ -11,6 +11,7 @@ import (
 // A Request is what a chat.v1 client asks: to publish a message.
 type Request struct {
 	ID, Name, Text string
+	Again          bool // it was sent before, and may be in the topic
 }
 
 // ParseRequest reads a client's event, whose text may have maxText bytes. The error is a sentence
@@ -18,10 +19,11 @@ type Request struct {
 // can be told which message was meant.
 func ParseRequest(data []byte, maxText int) (Request, error) {
 	var event struct {
-		Type *string `json:"type"`
-		ID   *string `json:"id"`
-		Name string  `json:"name"`
-		Text *string `json:"text"`
+		Type  *string `json:"type"`
+		ID    *string `json:"id"`
+		Name  string  `json:"name"`
+		Text  *string `json:"text"`
+		Again bool    `json:"again"`
 	}
 	if !utf8.Valid(data) {
 		return Request{}, errors.New("the event is not UTF-8")
@@ -45,7 +47,7 @@ func ParseRequest(data []byte, maxText int) (Request, error) {
 	case event.Text == nil:
 		return r, errors.New(`the field "text" is missing`)
 	}
-	r.Name, r.Text = strings.TrimSpace(event.Name), *event.Text
+	r.Name, r.Text, r.Again = strings.TrimSpace(event.Name), *event.Text, event.Again
 	switch {
 	case r.Text == "":
 		return r, errors.New("the message is empty")

@@ -74,7 +74,7 @@ func FuzzParseRequest(f *testing.F) {
 		}
 		switch {
 		case r.ID == "", r.Text == "", len(r.Text) > record.MaxText, !utf8.ValidString(r.Text), record.CheckName(r.Name) != nil:
-			t.Errorf("took %q", r)
+			t.Errorf("took %+v", r)
 		}
 		// What is taken comes back as it is, from the topic and to the clients.
 		m := record.Message{ID: r.ID, Name: r.Name, Text: r.Text, Pod: "p", Time: time.UnixMilli(0)}
