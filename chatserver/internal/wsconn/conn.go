@@ -103,6 +103,9 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	if tcp, ok := c.sock.Conn.(interface{ SetWriteBuffer(int) error }); ok {
 		tcp.SetWriteBuffer(sendBuffer) // an error is of a socket that is gone, which its reader will see
 	}
+	if c.raw != nil {
+		resendSoon(c.raw)
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	// Connections that come together shall not be pinged together.
 	now := l.now.Load()
