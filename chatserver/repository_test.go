@@ -39,7 +39,7 @@ func TestWalls(t *testing.T) {
 		{"kafkawrite", "", module + "chatserver", "the tools are programs of their own"},
 		{"kafkaread", "", module + "chatserver", "the same"},
 		{"internal/kafka", "internal/kafkatest", module, "everybody connects through it, so it depends on nobody"},
-		{"", "internal/kafkatest internal/realkafka chatserver/internal/browsertest chatserver/internal/chatclient", "testing", "test support stays out of the programs"},
+		{"", "internal/kafkatest internal/realkafka chatserver/internal/browsertest chatserver/internal/chatclient chatserver/internal/podtest", "testing", "test support stays out of the programs"},
 	}
 	command := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
 	command.Dir = ".."

@@ -3,12 +3,9 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,6 +14,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"kafkachat/chatserver/internal/podtest"
 	"kafkachat/internal/kafkatest"
 )
 
@@ -29,54 +27,21 @@ type victim struct {
 
 func startVictim(t *testing.T) *victim {
 	t.Helper()
-	server := filepath.Join(t.TempDir(), "chatserver")
-	if out, err := exec.Command("go", "build", "-o", server, ".").CombinedOutput(); err != nil {
-		t.Fatalf("building the server: %v\n%s", err, out)
-	}
 	brokers := kafkatest.Broker(t) // in this process, so that it does not count as the server's memory
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(server)
-	cmd.Stderr = log
-	cmd.Env = []string{
-		"PORT=0", "ADMIN_ADDR=127.0.0.1:0", "POD_NAME=victim", "KAFKA_BROKER=" + brokers, "TOPIC=" + kafkatest.Topic(t, brokers),
-		"LOG_BYTES=1048576", "DRAIN_TIMEOUT=1s",
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	text := func() string {
-		b, err := os.ReadFile(log.Name())
-		if err != nil {
-			t.Error(err)
-		}
-		return string(b)
-	}
+	p := podtest.Start(t, podtest.Build(t), filepath.Join(t.TempDir(), "log"), "victim",
+		"KAFKA_BROKER="+brokers, "TOPIC="+kafkatest.Topic(t, brokers), "LOG_BYTES=1048576", "DRAIN_TIMEOUT=1s")
 	t.Cleanup(func() {
-		defer log.Close()
-		cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		p.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(patience, p.Kill)
 		defer kill.Stop()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the server ended with: %v", err)
+		if code := p.ExitCode(); code != 0 {
+			t.Errorf("the server ended with exit code %d", code)
 		}
-		if text := text(); strings.Contains(text, "panic") || strings.Contains(text, `"level":"ERROR"`) || t.Failed() {
+		if text := p.Log(); strings.Contains(text, "panic") || strings.Contains(text, `"level":"ERROR"`) || t.Failed() {
 			t.Errorf("the server's log:\n%s", text)
 		}
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	at := openAt.FindStringSubmatch(line)
-	metrics := metricsAt.FindStringSubmatch(text())
-	if at == nil || metrics == nil {
-		t.Fatalf("the server said %q (%v)", line, err)
-	}
-	v := &victim{testPod: &testPod{t: t, url: at[1]}, admin: metrics[1], addr: strings.TrimPrefix(at[1], "http://")}
+	v := &victim{testPod: &testPod{t: t, url: "http://" + p.Addr}, admin: "http://" + p.Admin, addr: p.Addr}
 	v.waitReady()
 	return v
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"kafkachat/chatserver/internal/podtest"
 	"kafkachat/internal/realkafka"
 )
 
@@ -32,7 +33,7 @@ func option[T any](name string) T { return flag.Lookup("faults." + name).Value.(
 func TestFaults(t *testing.T) {
 	seed, length, runs := option[uint64]("seed"), option[time.Duration]("load"), option[int]("runs")
 	t.Logf("-faults.seed %d -faults.load %s -faults.runs %d", seed, length, runs)
-	server := build(t)
+	server := podtest.Build(t)
 	var table table
 	t.Cleanup(func() {
 		text := table.String()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"kafkachat/chatserver/internal/chatclient"
+	"kafkachat/internal/child"
 )
 
 // podRows are faults of pods that hit messages on their way.
@@ -39,11 +40,11 @@ func podRows(where way) []row {
 		{name: fmt.Sprint("a pod is frozen (SIGSTOP), ", where), fault: func(w *world) {
 			p := w.pods[0]
 			w.hold(where, p)
-			p.freeze()
+			p.signal(w.t, (*child.Process).Pause)
 			release(p)
 			w.hide(p)
 			sleep(w.ctx, w.during(10*time.Second))
-			p.thaw()
+			p.signal(w.t, (*child.Process).Resume)
 		}},
 	}
 }

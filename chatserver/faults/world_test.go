@@ -93,7 +93,7 @@ func (w *world) startPods(n int) []*pod {
 		pods = append(pods, p)
 	}
 	for _, p := range pods {
-		p.awaitReady(w.t)
+		p.AwaitReady(w.t)
 	}
 	w.mu.Lock()
 	w.services = append(w.services, pods...)
@@ -105,7 +105,7 @@ func (w *world) startPods(n int) []*pod {
 func (w *world) crashed() (wrong string) {
 	for _, p := range w.pods {
 		select {
-		case <-p.ended:
+		case <-p.Ended():
 			if !p.asked {
 				wrong += p.name + " has crashed; "
 			}
@@ -129,8 +129,11 @@ func (w *world) address() string {
 	if len(w.services) == 0 {
 		return ""
 	}
-	return "ws://" + w.services[w.dice.IntN(len(w.services))].addr + "/ws"
+	return "ws://" + w.services[w.dice.IntN(len(w.services))].Addr + "/ws"
 }
+
+// arrival is how long people may take to come, on a machine that is busy with other tests.
+const arrival = 60 * time.Second
 
 // invite has people come, and returns when all are there.
 func (w *world) invite(n int, readBuffer int) []*person {
@@ -153,7 +156,7 @@ func (w *world) invite(n int, readBuffer int) []*person {
 		w.people = append(w.people, p)
 		guests = append(guests, p)
 	}
-	w.await(podStart, "clients have come", func() int { return count(guests, func(p *person) bool { return !p.Status().Live }) })
+	w.await(arrival, "clients have come", func() int { return count(guests, func(p *person) bool { return !p.Status().Live }) })
 	return guests
 }
 

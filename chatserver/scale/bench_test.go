@@ -10,6 +10,7 @@ import (
 
 	"github.com/Shopify/sarama"
 
+	"kafkachat/chatserver/internal/podtest"
 	"kafkachat/chatserver/internal/record"
 	"kafkachat/internal/kafka"
 	"kafkachat/internal/realkafka"
@@ -20,7 +21,7 @@ type bench struct {
 	t        *testing.T
 	topic    string
 	producer sarama.SyncProducer // of another program, which writes to the topic past all pods
-	pods     []*pod
+	pods     []*podtest.Pod
 	loads    []*process
 	runs     int
 }
@@ -81,7 +82,7 @@ func (b *bench) connect(clients int) {
 	}
 	c := command{Do: "connect", Clients: clients / loads}
 	for _, p := range b.pods {
-		c.Addrs = append(c.Addrs, p.addr)
+		c.Addrs = append(c.Addrs, p.Addr)
 	}
 	b.all(c)
 }
@@ -97,7 +98,7 @@ func (b *bench) measure(do func()) use {
 	b.t.Helper()
 	used := func() (u use, busy, all float64) {
 		for _, p := range b.pods {
-			u.pods += cpuTime(b.t, p.pid)
+			u.pods += cpuTime(b.t, p.PID())
 		}
 		for _, p := range b.loads {
 			u.load += cpuTime(b.t, p.pid)
@@ -170,7 +171,7 @@ func (b *bench) consume(c command) use {
 	b.t.Helper()
 	before := make([]int, len(b.pods))
 	for i, p := range b.pods {
-		before[i] = p.records(b.t)
+		before[i] = records(b.t, p)
 	}
 	u := b.measure(func() {
 		b.fromOutside(c)
@@ -179,7 +180,7 @@ func (b *bench) consume(c command) use {
 		time.Sleep(enough)
 	})
 	for i, p := range b.pods {
-		await(b.t, "a pod has read all messages", func() bool { return p.records(b.t)-before[i] >= c.Messages })
+		await(b.t, "a pod has read all messages", func() bool { return records(b.t, p)-before[i] >= c.Messages })
 	}
 	return u
 }
@@ -187,7 +188,7 @@ func (b *bench) consume(c command) use {
 // rss is the memory of all pods, in bytes.
 func (b *bench) rss() (sum float64) {
 	for _, p := range b.pods {
-		sum += rss(b.t, p.pid)
+		sum += rss(b.t, p.PID())
 	}
 	return sum
 }

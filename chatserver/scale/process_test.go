@@ -3,7 +3,6 @@
 package scale
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,94 +11,27 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
+
+	"kafkachat/chatserver/internal/podtest"
+	"kafkachat/internal/child"
 )
 
-// build compiles the server.
-func build(t *testing.T) string {
+// startPod starts a process of the real server and returns when it takes clients.
+func startPod(t *testing.T, server, name, brokers, topic string) *podtest.Pod {
 	t.Helper()
-	server := filepath.Join(t.TempDir(), "chatserver")
-	if out, err := exec.Command("go", "build", "-o", server, "kafkachat/chatserver").CombinedOutput(); err != nil {
-		t.Fatalf("building the server: %v\n%s", err, out)
-	}
-	return server
-}
-
-// spawn starts a process that ends with the test, also when the test process is killed.
-func spawn(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	started, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		// The kernel ties the process to the thread that started it.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(ended)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Process.Wait() // not cmd.Wait, which closes pipes that are being read
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatalf("starting %s: %v", cmd.Path, err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
-}
-
-// A pod is one process of the real server.
-type pod struct {
-	pid         int
-	addr, admin string // host:port
-}
-
-// startPod starts a process and returns when it takes clients.
-func startPod(t *testing.T, server, name, brokers, topic string) *pod {
-	t.Helper()
-	cmd := exec.Command(server)
-	cmd.Env = []string{"PORT=0", "ADMIN_ADDR=127.0.0.1:0", "MAX_CONNECTIONS=0", "POD_NAME=" + name, "TOPIC=" + topic, "KAFKA_BROKER=" + brokers}
-	logName := filepath.Join(t.TempDir(), "log")
-	log, err := os.Create(logName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stderr = log
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { out.Close() })
-	spawn(t, cmd)
-	greeting, _ := bufio.NewReader(out).ReadString('\n') // the last thing that it writes there
-	said, err := os.ReadFile(logName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := regexp.MustCompile(`http://localhost:(\d+)`).FindStringSubmatch(greeting)
-	admin := regexp.MustCompile(`http://([^/]+)/metrics`).FindSubmatch(said)
-	if port == nil || admin == nil {
-		t.Fatalf("pod %s said %q, and not where it listens; its log:\n%s", name, greeting, said)
-	}
-	p := &pod{pid: cmd.Process.Pid, addr: "127.0.0.1:" + port[1], admin: string(admin[1])}
-	await(t, "the pod "+name+" takes clients", func() bool {
-		status, _ := get("http://" + p.addr + "/readyz")
-		return status == http.StatusOK
-	})
+	p := podtest.Start(t, server, filepath.Join(t.TempDir(), "log"), name,
+		"MAX_CONNECTIONS=0", "TOPIC="+topic, "KAFKA_BROKER="+brokers)
+	p.AwaitReady(t)
 	return p
 }
 
-// records is how many records the pod has read from the topic.
-func (p *pod) records(t *testing.T) int {
+// records is how many records a pod has read from the topic.
+func records(t *testing.T, p *podtest.Pod) int {
 	t.Helper()
-	_, body := get("http://" + p.admin + "/metrics")
+	_, body := get("http://" + p.Admin + "/metrics")
 	found := regexp.MustCompile(`(?m)^chat_records_total (\S+)$`).FindStringSubmatch(body)
 	if found == nil {
 		t.Fatalf("the pod does not say how many records it has read:\n%s", body)
@@ -162,8 +94,12 @@ func startLoad(t *testing.T) *process {
 		in.Close()
 		out.Close()
 	})
-	spawn(t, cmd)
-	return &process{cmd.Process.Pid, json.NewEncoder(in), json.NewDecoder(out)}
+	p, err := child.Start(cmd)
+	if err != nil {
+		t.Fatalf("starting a load process: %v", err)
+	}
+	t.Cleanup(p.Kill)
+	return &process{p.PID(), json.NewEncoder(in), json.NewDecoder(out)}
 }
 
 func (p *process) ask(c command) (a answer, err error) {

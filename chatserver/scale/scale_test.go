@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"kafkachat/chatserver/internal/podtest"
 	"kafkachat/internal/realkafka"
 )
 
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 func option[T any](name string) T { return flag.Lookup("scale." + name).Value.(flag.Getter).Get().(T) }
 
 func TestScale(t *testing.T) {
-	server := build(t)
+	server := podtest.Build(t)
 	broker := realkafka.Start(t, realkafka.Options{Version: kafkaVersion})
 	text := machine()
 	t.Run("ladder", func(t *testing.T) {

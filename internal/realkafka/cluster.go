@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kafkachat/internal/child"
 )
 
 // Options: the zero value is one broker of the default version with one plain listener.
@@ -124,7 +126,7 @@ func (c *Cluster) ListenerAddrs(name string) string {
 // Kill ends a node as a power cut does (SIGKILL) and returns when it is gone. Its data stays.
 func (c *Cluster) Kill(node int) {
 	if p := c.nodes[node].process; p != nil {
-		p.kill()
+		p.Kill()
 		c.nodes[node].process = nil
 	}
 }
@@ -132,13 +134,13 @@ func (c *Cluster) Kill(node int) {
 // Pause freezes a node (SIGSTOP): its sockets stay open and nothing answers.
 func (c *Cluster) Pause(node int) {
 	c.t.Helper()
-	c.nodes[node].signal(c.t, pause)
+	c.nodes[node].signal(c.t, (*child.Process).Pause)
 }
 
 // Resume lets a paused node go on.
 func (c *Cluster) Resume(node int) {
 	c.t.Helper()
-	c.nodes[node].signal(c.t, resume)
+	c.nodes[node].signal(c.t, (*child.Process).Resume)
 }
 
 // Start starts a node that was killed, on the same ports, with the data that it has. It does not wait for the node to
@@ -183,7 +185,7 @@ func (c *Cluster) Ready(ctx context.Context) error {
 func (c *Cluster) Close() {
 	for _, n := range c.nodes {
 		if n.process != nil {
-			n.process.kill()
+			n.process.Kill()
 			n.process = nil
 		}
 		n.releasePorts()
@@ -214,11 +216,17 @@ func (c *Cluster) start(n *node) error {
 			return fmt.Errorf("format the storage of node %d: %w\n%s", n.id, err, out)
 		}
 	}
-	p, err := startProcess(n.log(), c.script, "java", c.opt.Version, "kafka.Kafka", n.config())
+	log, err := os.OpenFile(n.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("open the log of node %d: %w", n.id, err)
+	}
+	defer log.Close() // the process has it, too
+	cmd := exec.Command(c.script, "java", c.opt.Version, "kafka.Kafka", n.config())
+	cmd.Stdout, cmd.Stderr = log, log
+	n.process, err = child.Start(cmd)
 	if err != nil {
 		return fmt.Errorf("start node %d: %w", n.id, err)
 	}
-	n.process = p
 	return nil
 }
 

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kafkachat/internal/child"
 )
 
 // node is one Kafka process and what outlives it: its directory and its ports.
@@ -25,7 +27,7 @@ type node struct {
 	dir        string
 	ports      map[string]*port // by listener
 	advertised string           // of the plain listener
-	process    *process         // nil while it is down
+	process    *child.Process   // nil while it is down
 }
 
 func newNode(id int, dir string, opt Options) (*node, error) {
@@ -74,11 +76,11 @@ func (n *node) writeProperties(base []byte, own map[string]string) error {
 	return nil
 }
 
-func (n *node) signal(t testing.TB, send func(*os.Process) error) {
+func (n *node) signal(t testing.TB, send func(*child.Process) error) {
 	t.Helper()
 	if n.process == nil {
 		t.Errorf("node %d is not running", n.id)
-	} else if err := send(n.process.cmd.Process); err != nil {
+	} else if err := send(n.process); err != nil {
 		t.Errorf("signal node %d: %v", n.id, err)
 	}
 }
@@ -95,7 +97,7 @@ func (n *node) ready(ctx context.Context, brokers int) error {
 			err = fmt.Errorf("it knows of %d brokers", known)
 		}
 		select {
-		case <-n.process.done:
+		case <-n.process.Ended():
 			return fmt.Errorf("node %d ended by itself; the end of its log:\n%s", n.id, tail(n.log()))
 		case <-ctx.Done():
 			return fmt.Errorf("wait until node %d serves clients: %w (%w); the end of its log:\n%s",

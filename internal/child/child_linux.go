@@ -1,4 +1,4 @@
-package realkafka
+package child
 
 import (
 	"bytes"
@@ -10,13 +10,10 @@ import (
 	"time"
 )
 
-// dieWithParent has the kernel kill the process when the test process ends, even by SIGKILL. Its own process group keeps
-// a Ctrl-C at the terminal from reaching it before the test has cleaned up.
 func dieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// pause returns when every thread has stopped: one that runs on a busy machine for a moment more could still answer.
 func pause(p *os.Process) error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package realkafka
+package child
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"os/exec"
 )
 
-// Only Linux ends a process together with its parent: elsewhere a test that is killed leaves its brokers behind.
+// Only Linux ends a process together with its parent: elsewhere a test that is killed leaves its children behind.
 func dieWithParent(*exec.Cmd) {}
 
 func pause(*os.Process) error  { return errors.ErrUnsupported }

@@ -1,0 +1,106 @@
+// Package podtest is test support: pods as processes of the real server.
+package podtest
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"kafkachat/internal/child"
+)
+
+// patience is how long a pod may take to start, on a machine that is busy with other tests.
+const patience = 60 * time.Second
+
+// Build compiles the server and returns where it is.
+func Build(t testing.TB) (server string) {
+	t.Helper()
+	server = filepath.Join(t.TempDir(), "chatserver")
+	if out, err := exec.Command("go", "build", "-o", server, "kafkachat/chatserver").CombinedOutput(); err != nil {
+		t.Fatalf("building the server: %v\n%s", err, out)
+	}
+	return server
+}
+
+// A Pod is one process.
+type Pod struct {
+	*child.Process
+	Addr  string // host:port of the chat
+	Admin string // host:port of metrics and profiles
+
+	name string
+	log  string // file
+}
+
+// Start starts a pod with an environment of nothing but env and ports that the kernel chooses, and
+// returns when it listens. It writes to the file log. The test's end kills it.
+func Start(t testing.TB, server, log, name string, env ...string) *Pod {
+	t.Helper()
+	out, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close() // the process has it, too
+	cmd := exec.Command(server)
+	cmd.Env = append([]string{"PORT=0", "ADMIN_ADDR=127.0.0.1:0", "POD_NAME=" + name}, env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	process, err := child.Start(cmd)
+	if err != nil {
+		t.Fatalf("starting pod %s: %v", name, err)
+	}
+	t.Cleanup(process.Kill)
+	p := &Pod{Process: process, name: name, log: log}
+	// The admin address is logged before the greeting says where to chat.
+	admin, chat := regexp.MustCompile(`http://(\S+)/metrics`), regexp.MustCompile(`open http://localhost(:\d+)\n`)
+	p.await(t, "listens", func() bool {
+		said := p.Log()
+		a, c := admin.FindStringSubmatch(said), chat.FindStringSubmatch(said)
+		if a == nil || c == nil {
+			return false
+		}
+		p.Admin, p.Addr = a[1], "127.0.0.1"+c[1]
+		return true
+	})
+	return p
+}
+
+// AwaitReady waits until the pod takes clients.
+func (p *Pod) AwaitReady(t testing.TB) {
+	t.Helper()
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	p.await(t, "takes clients", func() bool {
+		answer, err := client.Get("http://" + p.Addr + "/readyz")
+		if err != nil {
+			return false
+		}
+		answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
+	})
+}
+
+func (p *Pod) await(t testing.TB, what string, isSo func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !isSo(); time.Sleep(10 * time.Millisecond) {
+		select {
+		case <-p.Ended():
+			t.Fatalf("pod %s has ended with %d; its log:\n%s", p.name, p.ExitCode(), p.Log())
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %s until pod %s %s; its log:\n%s", patience, p.name, what, p.Log())
+		}
+	}
+}
+
+// Log returns what the pod has written.
+func (p *Pod) Log() string {
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
