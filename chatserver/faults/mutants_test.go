@@ -35,15 +35,6 @@ func mutants() []mutant {
 			row: "while_clients_hop", wrong: "doubled",
 		},
 		{
-			name: "dedupe, and a pod dies",
-			patches: []patch{{
-				"chatserver/internal/tail/tail.go",
-				"case isCopy:",
-				"case isCopy && false:",
-			}},
-			row: "a_pod_is_killed.*after_messages", wrong: "doubled",
-		},
-		{
 			name: "resume: a client that comes back gets only what is new",
 			patches: []patch{{
 				"chatserver/internal/resume/resume.go",
