@@ -40,6 +40,7 @@ func TestWalls(t *testing.T) {
 		{"kafkaread", "", module + "chatserver", "the same"},
 		{"internal/kafka", "internal/kafkatest", module, "everybody connects through it, so it depends on nobody"},
 		{"", "internal/kafkatest internal/realkafka chatserver/internal/browsertest chatserver/internal/chatclient chatserver/internal/podtest", "testing", "test support stays out of the programs"},
+		{"", "internal/realkafka chatserver/internal/podtest", module + "internal/child", "the same"},
 	}
 	command := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
 	command.Dir = ".."

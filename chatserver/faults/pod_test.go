@@ -18,7 +18,6 @@ import (
 // A pod is one process of the real server, with a proxy between it and Kafka.
 type pod struct {
 	*podtest.Pod
-	name  string
 	proxy *kafkatest.Proxy
 	asked bool // to end
 }
@@ -26,7 +25,7 @@ type pod struct {
 // startPod starts a process and returns when it listens.
 func startPod(t *testing.T, server, name, brokers, topic string, env ...string) *pod {
 	t.Helper()
-	p := &pod{name: name, proxy: kafkatest.NewProxy(t, brokers)}
+	p := &pod{proxy: kafkatest.NewProxy(t, brokers)}
 	logs := option[string]("logs")
 	if logs == "" {
 		logs = t.TempDir()
@@ -54,10 +53,10 @@ func (p *pod) awaitEnd(t *testing.T) {
 	select {
 	case <-p.Ended():
 		if code := p.ExitCode(); code != 0 {
-			t.Errorf("pod %s ended with exit code %d; its log:\n%s", p.name, code, p.tail())
+			t.Errorf("pod %s ended with exit code %d; its log:\n%s", p.Name, code, p.tail())
 		}
 	case <-time.After(drainTimeout):
-		t.Errorf("pod %s did not end within %s; its log:\n%s", p.name, drainTimeout, p.tail())
+		t.Errorf("pod %s did not end within %s; its log:\n%s", p.Name, drainTimeout, p.tail())
 	}
 }
 
@@ -65,7 +64,7 @@ func (p *pod) awaitEnd(t *testing.T) {
 func (p *pod) signal(t *testing.T, send func(*child.Process) error) {
 	t.Helper()
 	if err := send(p.Process); err != nil {
-		t.Errorf("signal pod %s: %v", p.name, err)
+		t.Errorf("signal pod %s: %v", p.Name, err)
 	}
 }
 

@@ -71,7 +71,7 @@ func (r row) happen(w *world) *verdict {
 			w.t.Log(c)
 		}
 		for _, p := range w.pods {
-			w.t.Logf("the end of the log of %s:\n%s", p.name, p.tail())
+			w.t.Logf("the end of the log of %s:\n%s", p.Name, p.tail())
 		}
 	}
 	return v

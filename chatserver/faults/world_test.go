@@ -107,7 +107,7 @@ func (w *world) crashed() (wrong string) {
 		select {
 		case <-p.Ended():
 			if !p.asked {
-				wrong += p.name + " has crashed; "
+				wrong += p.Name + " has crashed; "
 			}
 		default:
 		}

@@ -14,10 +14,11 @@ type Process struct {
 	state   *os.ProcessState // set before ended is closed
 }
 
-// Start starts cmd, whose output must go to files or to pipes of the caller's: nobody calls
-// cmd.Wait, which would close pipes that are being read. On Linux the kernel kills the process
-// when the test process ends, even by SIGKILL; and it is in a process group of its own, so that a
-// Ctrl-C at the terminal does not reach it before the test has cleaned up.
+// Start starts cmd, of exec.Command, whose output must go to files or to pipes of the caller's:
+// nobody calls cmd.Wait, which would close pipes that are being read, and would obey a context.
+// On Linux the kernel kills the process when the test process ends, even by SIGKILL, and the
+// process is in a group of its own, so that a Ctrl-C at the terminal does not reach it before the
+// test has cleaned up.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	dieWithParent(cmd)
 	p := &Process{ended: make(chan struct{})}

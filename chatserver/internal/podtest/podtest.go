@@ -29,15 +29,15 @@ func Build(t testing.TB) (server string) {
 // A Pod is one process.
 type Pod struct {
 	*child.Process
+	Name  string // POD_NAME
 	Addr  string // host:port of the chat
 	Admin string // host:port of metrics and profiles
 
-	name string
-	log  string // file
+	log string // file
 }
 
-// Start starts a pod with an environment of nothing but env and ports that the kernel chooses, and
-// returns when it listens. It writes to the file log. The test's end kills it.
+// Start starts a pod whose environment is its name, ports that the kernel chooses, and env, and
+// returns when it listens. Its output goes to the file log. The test's end kills it.
 func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	t.Helper()
 	out, err := os.Create(log)
@@ -53,7 +53,7 @@ func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 		t.Fatalf("starting pod %s: %v", name, err)
 	}
 	t.Cleanup(process.Kill)
-	p := &Pod{Process: process, name: name, log: log}
+	p := &Pod{Process: process, Name: name, log: log}
 	// The admin address is logged before the greeting says where to chat.
 	admin, chat := regexp.MustCompile(`http://(\S+)/metrics`), regexp.MustCompile(`open http://localhost(:\d+)\n`)
 	p.await(t, "listens", func() bool {
@@ -87,11 +87,11 @@ func (p *Pod) await(t testing.TB, what string, isSo func() bool) {
 	for deadline := time.Now().Add(patience); !isSo(); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-p.Ended():
-			t.Fatalf("pod %s has ended with %d; its log:\n%s", p.name, p.ExitCode(), p.Log())
+			t.Fatalf("pod %s has ended with %d; its log:\n%s", p.Name, p.ExitCode(), p.Log())
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited for %s until pod %s %s; its log:\n%s", patience, p.name, what, p.Log())
+			t.Fatalf("waited for %s until pod %s %s; its log:\n%s", patience, p.Name, what, p.Log())
 		}
 	}
 }
