@@ -177,12 +177,17 @@ func (c *Conn) Read() ([]byte, error) {
 }
 
 // Send sends one text message of the reader's own, after its earlier ones. It returns when the
-// message has taken the connection's only slot, so a peer that does not read is not read from.
+// message has taken the connection's only slot, so a peer that does not read is not read from. The
+// error is the context's, which has ended: after Close nothing is sent.
 func (c *Conn) Send(payload []byte) error { return c.send(AppendText(nil, payload)) }
 
 func (c *Conn) send(frame []byte) error {
 	for {
 		c.mu.Lock()
+		if c.pending.close != nil {
+			c.mu.Unlock()
+			return context.Canceled // what is told to have ended gets nothing more
+		}
 		if c.pending.slot == nil {
 			c.pending.slot = frame
 			c.mu.Unlock()
