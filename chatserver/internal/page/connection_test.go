@@ -41,8 +41,8 @@ func TestResend(t *testing.T) {
 	socket.notYet()
 	socket.send(live())
 	again := socket.expect("three", "four")
-	if again[0] != mine[2] {
-		t.Errorf("resent as %+v, want the same as before: %+v", again[0], mine[2])
+	if mine[2].Again || again[0] != mine[2].again() || again[1].Again {
+		t.Errorf("sent %+v, resent %+v, want the same as before, and again; then %+v", mine[2], again[0], again[1])
 	}
 	socket.send(again[0].ack(4), again[0].echo(4), again[1].echo(5), again[1].ack(5))
 	tab.Wait("everything once, in the topic's order", shown("one", "two", "hi", "three", "four")+` && document.querySelector("#pending").children.length === 0`)
@@ -60,8 +60,8 @@ func TestAckedButNotYetShownIsNotSentAgain(t *testing.T) {
 	socket.cut()
 	socket = pod.accept() // this pod lags behind: it has not read offset 3 when it says live
 	socket.open(record(2, "somebody-else-0002", "Ann", "before it"))
-	if again := socket.expect("unknown"); again[0] != mine[1] {
-		t.Errorf("resent as %+v, want %+v", again[0], mine[1])
+	if again := socket.expect("unknown"); again[0] != mine[1].again() {
+		t.Errorf("resent as %+v, want %+v", again[0], mine[1].again())
 	}
 	tab.Wait("what came before it", shown("hello", "before it", "stored", "unknown")+` && document.querySelectorAll("#pending > li").length === 2`)
 	socket.send(mine[0].echo(3), mine[1].echo(4))
@@ -144,8 +144,8 @@ func TestUnsure(t *testing.T) {
 			fresh := socket.expect("never sent")[0]
 			tab.Wait("the questions", noted(c.line)+" && "+state("maybe", "Maybe sent. Send again?")+" && "+state("forget it", "Maybe sent. Send again?"))
 			tab.Click(`#pending > li:nth-child(1) button[value="again"]`)
-			if again := socket.expect("maybe")[0]; again != mine[0] {
-				t.Errorf("sent again as %+v, want the same id as before: %+v", again, mine[0])
+			if again := socket.expect("maybe")[0]; again != mine[0].again() {
+				t.Errorf("sent again as %+v, want the same id as before: %+v", again, mine[0].again())
 			}
 			tab.Wait("the first question is answered", state("maybe", "Sending…")) // and the second one stands still
 			tab.Click(`#pending > li:nth-child(2) button[value="remove"]`)

@@ -78,7 +78,16 @@ func (pod *fakePod) accept() *socket {
 }
 
 // A message is what the page sends.
-type message struct{ Type, ID, Name, Text string }
+type message struct {
+	Type, ID, Name, Text string
+	Again                bool
+}
+
+// again is the message as the page has to send it a second time.
+func (m message) again() message {
+	m.Again = true
+	return m
+}
 
 // An event is what the pod sends.
 type event map[string]any

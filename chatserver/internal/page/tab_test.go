@@ -32,8 +32,8 @@ func TestReload(t *testing.T) {
 	tab.Wait("everything is back before the pod says a word", shown("hello", "mine", "not acked")+
 		` && document.querySelector("#name").value === "Zoë 🎈" && document.querySelector("#text").value === "half a senten"`)
 	socket.open()
-	if again := socket.expect("not acked")[0]; again != mine[1] {
-		t.Errorf("resent as %+v, want %+v", again, mine[1])
+	if again := socket.expect("not acked")[0]; again != mine[1].again() {
+		t.Errorf("resent as %+v, want %+v", again, mine[1].again())
 	}
 	tab.Wait("nothing twice", shown("hello", "mine", "not acked")+` && document.querySelectorAll("#rows .day").length === 1`)
 	tab.Reload()
@@ -60,8 +60,8 @@ func TestFrozenTab(t *testing.T) {
 		t.Errorf("after the thaw the page asked for %v, want after=%s", socket.asked, position(1))
 	}
 	socket.open(record(2, "somebody-else-0002", "Ann", "while you were away"))
-	if again := socket.expect("not acked")[0]; again != mine {
-		t.Errorf("resent as %+v, want %+v", again, mine)
+	if again := socket.expect("not acked")[0]; again != mine.again() {
+		t.Errorf("resent as %+v, want %+v", again, mine.again())
 	}
 	tab.Wait("nothing lost, nothing twice", isLive+" && "+shown("hello", "while you were away", "not acked"))
 }

@@ -61,6 +61,8 @@ type world struct {
 	publisher *publish.Publisher
 	up        atomic.Bool
 	behind    atomic.Bool
+	looked    chan struct{} // capacity 1: the publisher has asked where the topic ends
+	reading   sync.Mutex    // while it is held, nothing is read
 }
 
 func newWorld(t *testing.T) *world {
@@ -73,6 +75,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, topic: kafkatest.Topic(t, brokers), proxy: kafkatest.NewProxy(t, brokers),
 		reader: &reader{ids: make(map[string]int64), copies: make(map[string]int)},
+		looked: make(chan struct{}, 1),
 	}
 	w.up.Store(true)
 	direct, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": brokers}[name] })
@@ -96,7 +99,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := func(context.Context) (int64, error) { return asking.GetOffset(w.topic, 0, sarama.OffsetNewest) }
+	end := func(context.Context) (int64, error) {
+		note(w.looked)
+		return asking.GetOffset(w.topic, 0, sarama.OffsetNewest)
+	}
 	through, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": w.proxy.Addr()}[name] })
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +114,9 @@ func newWorld(t *testing.T) *world {
 	running.Go(func() { w.publisher.Run(ctx) })
 	running.Go(func() {
 		for m := range partition.Messages() {
+			w.reading.Lock()
 			w.read(m)
+			w.reading.Unlock()
 		}
 	})
 	t.Cleanup(func() {
@@ -135,10 +143,20 @@ func (w *world) read(m *sarama.ConsumerMessage) {
 	w.publisher.Read(id, m.Offset, shown)
 }
 
-func (w *world) publish(ctx context.Context, id string) (int64, error) {
-	return w.publisher.Publish(ctx, id, false, func(p sarama.SyncProducer) (int32, int64, error) {
+func (w *world) publish(ctx context.Context, id string) (int64, error) { return w.send(ctx, id, false) }
+
+func (w *world) send(ctx context.Context, id string, again bool) (int64, error) {
+	return w.publisher.Publish(ctx, id, again, func(p sarama.SyncProducer) (int32, int64, error) {
 		return p.SendMessage(&sarama.ProducerMessage{Topic: w.topic, Value: sarama.StringEncoder(id)})
 	})
+}
+
+// note says, without waiting, that something has happened.
+func note(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // fault has the proxy do something to the first n produce requests.
@@ -257,6 +275,43 @@ func TestBehind(t *testing.T) {
 	}
 	if offset, err := w.publish(ctx, "new"); err != nil || offset != 2 {
 		t.Errorf("published at %d, %v; want 2", offset, err)
+	}
+}
+
+// What was sent before, through another pod, is looked for in the topic before it is sent, also if
+// this pod has not read it yet.
+func TestAgainLooksFirst(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	w.reading.Lock()
+	kafkatest.Produce(t, w.proxy.Addr(), w.topic, "message")
+	sent := make(chan struct{}, 1)
+	w.proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
+		if r.Key == kmsg.Produce {
+			note(sent)
+		}
+		return kafkatest.Action{}
+	})
+	var offset int64
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		offset, err = w.send(ctx, "message", true)
+		done <- err
+	}()
+	select {
+	case <-w.looked:
+	case <-sent:
+		t.Error("it was sent, and not looked for")
+	case <-ctx.Done():
+	}
+	w.reading.Unlock()
+	if err := <-done; err != nil || offset != 0 {
+		t.Errorf("published at %d, %v; it was there at 0", offset, err)
+	}
+	if next, err := w.publish(ctx, "next"); err != nil || next != 1 {
+		t.Errorf("what came next is at %d, %v; want 1, after a single copy", next, err)
 	}
 }
 
