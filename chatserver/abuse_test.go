@@ -17,7 +17,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"kafkachat/chatserver/internal/record"
+	"kafkachat/chatserver/internal/chat"
 )
 
 // TestAbuse is rude to one server, a process of its own, in every way, while a client in the same chat
@@ -87,7 +87,7 @@ func (v *victim) floods(t *testing.T, d time.Duration) {
 		t.Fatal(err)
 	}
 	same := append([]byte{0x81, 0x80 | byte(len(event)), 0, 0, 0, 0}, event...)
-	const chat = "Sec-WebSocket-Protocol: " + record.Protocol + "\r\n"
+	const chat = "Sec-WebSocket-Protocol: " + chat.Protocol + "\r\n"
 	page := "GET /chat.js HTTP/1.1\r\nHost: x\r\n\r\n"
 	var all sync.WaitGroup
 	for _, f := range []struct {

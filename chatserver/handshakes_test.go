@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"kafkachat/chatserver/internal/record"
+	"kafkachat/chatserver/internal/chat"
 )
 
 const handshake = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -32,7 +32,7 @@ func (v *victim) storm(t *testing.T, n int) {
 		conns[i] = c
 		text := handshake
 		if i%2 == 0 {
-			text += "Sec-WebSocket-Protocol: " + record.Protocol + "\r\n"
+			text += "Sec-WebSocket-Protocol: " + chat.Protocol + "\r\n"
 		}
 		c.SetDeadline(time.Now().Add(patience))
 		io.WriteString(c, text+"\r\n")

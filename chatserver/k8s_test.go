@@ -11,7 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"kafkachat/chatserver/internal/config"
+	"kafkachat/chatserver/internal/settings"
 	"kafkachat/internal/kafka"
 )
 
@@ -19,7 +19,7 @@ import (
 // gives a pod, and that in turn into the load balancer's.
 func TestManifests(t *testing.T) {
 	known := []string{"GOMEMLIMIT"} // Go's own
-	for _, v := range config.Variables() {
+	for _, v := range settings.Variables() {
 		known = append(known, v.Name)
 	}
 	for _, v := range kafka.Variables() {
@@ -35,7 +35,7 @@ func TestManifests(t *testing.T) {
 					t.Errorf("the server does not read %s", v.Name)
 				}
 			}
-			c, err := config.Load(func(name string) string { return env[name] })
+			c, err := settings.Load(func(name string) string { return env[name] })
 			if err != nil {
 				t.Fatalf("the server would not start: %v", err)
 			}

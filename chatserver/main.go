@@ -3,7 +3,7 @@
 //
 //	browser ──text──▶ handleWSConnections ──SendMessage──▶ Kafka topic, partition 0     the log of the chat
 //	                                                             │  one PartitionConsumer a pod
-//	browser ◀──bytes── wsconn.Loop ◀── position ── frame log ◀── handleMessages         the log of a pod
+//	browser ◀──bytes── sockets.Loop ◀── position ── frame log ◀── handleMessages         the log of a pod
 //
 // Kafka orders the chat. A pod keeps the newest part of it in memory as ready-made websocket
 // frames, the same bytes for all clients. A client is only a position in them: nothing is queued
@@ -43,25 +43,23 @@ import (
 	gometrics "github.com/rcrowley/go-metrics"
 	"golang.org/x/time/rate"
 
-	"kafkachat/chatserver/internal/config"
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/consumer"
-	"kafkachat/chatserver/internal/door"
-	"kafkachat/chatserver/internal/health"
-	"kafkachat/chatserver/internal/metrics"
+	"kafkachat/chatserver/internal/history"
+	"kafkachat/chatserver/internal/ops"
 	"kafkachat/chatserver/internal/page"
 	"kafkachat/chatserver/internal/presence"
 	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/publish"
-	"kafkachat/chatserver/internal/record"
-	"kafkachat/chatserver/internal/resume"
-	"kafkachat/chatserver/internal/tail"
-	"kafkachat/chatserver/internal/wsconn"
+	"kafkachat/chatserver/internal/room"
+	"kafkachat/chatserver/internal/settings"
+	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/broker"
 )
 
 func main() {
 	if len(os.Args) > 1 {
-		config.Usage(os.Stderr)
+		settings.Usage(os.Stderr)
 		os.Exit(2)
 	}
 	gometrics.UseNilMetrics = true // sarama's own counters: nobody reads them, and each costs a goroutine
@@ -78,7 +76,7 @@ func main() {
 
 // run serves until ctx ends, and returns when everything that it started has ended.
 func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writer) error {
-	cfg, err := config.Load(getenv)
+	cfg, err := settings.Load(getenv)
 	if err != nil {
 		return err
 	}
@@ -102,7 +100,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		cfg.Cluster.Brokers = []string{b.Addr()}
 		log.Info("started the embedded broker: good for trying out and for lessons, not for production", "addr", b.Addr())
 	}
-	admin, err := metrics.Listen(cfg.AdminAddr)
+	admin, err := ops.Listen(cfg.AdminAddr)
 	if err != nil {
 		return err
 	}
@@ -119,18 +117,18 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 // A pod is one running chat server.
 type pod struct {
 	// Static after newPod.
-	cfg       *config.Config
+	cfg       *settings.Config
 	log       *slog.Logger
 	page      *page.Page
 	upgrader  websocket.Upgrader
-	door      *door.Door         // lets clients in
-	tail      *tail.Tail         // the topic, as this pod has read it
-	conns     *wsconn.Loop       // writes the tail to the clients
+	door      *room.Door         // lets clients in
+	tail      *history.Tail      // the topic, as this pod has read it
+	conns     *sockets.Loop      // writes the tail to the clients
 	publisher *publish.Publisher // brings their messages into the topic
 	probe     *probe.Probe       // knows where the topic ends
 	presence  *presence.Presence // knows the other pods
-	health    *health.Health     // knows whether Kafka can be reached
-	metrics   *metrics.Metrics
+	health    *ops.Health        // knows whether Kafka can be reached
+	metrics   *ops.Metrics
 
 	suspected  chan struct{} // capacity 1: the topic may be another one
 	partitions atomic.Int32  // of the topic; 0 until it is known
@@ -139,21 +137,21 @@ type pod struct {
 
 // Notices are what all chat.v1 clients are told, the newest of each kind.
 const (
-	statusNotice wsconn.Notice = iota // whether Kafka can be reached
-	podsNotice                        // who else is there
+	statusNotice sockets.Notice = iota // whether Kafka can be reached
+	podsNotice                         // who else is there
 )
 
-func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
-	p := &pod{cfg: cfg, log: log, door: door.New(cfg.Limits), tail: tail.New(cfg.LogBytes), suspected: make(chan struct{}, 1)}
+func newPod(cfg *settings.Config, log *slog.Logger) (*pod, error) {
+	p := &pod{cfg: cfg, log: log, door: room.New(cfg.Limits), tail: history.New(cfg.LogBytes), suspected: make(chan struct{}, 1)}
 	var err error
 	if p.page, err = page.New(cfg.Pod); err != nil {
 		return nil, err
 	}
 	frames, _ := p.tail.Log()
-	p.conns = wsconn.NewLoop(frames)
-	p.health = health.New(func(up bool) {
+	p.conns = sockets.NewLoop(frames)
+	p.health = ops.NewHealth(func(up bool) {
 		log.Info("Kafka has gone up or down", "kafka", upOrDown(up))
-		p.conns.SetNotice(statusNotice, record.Status(upOrDown(up)))
+		p.conns.SetNotice(statusNotice, chat.Status(upOrDown(up)))
 	}, "consumer", "probe")
 	p.probe = probe.New(cfg.Cluster, cfg.ClientID("probe"), cfg.Topic, func(up bool) {
 		p.health.Set("probe", up)
@@ -165,10 +163,10 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
 		func() int { return int(p.conns.Stats().Conns) },
 		func(pods []presence.Pod) {
-			p.conns.SetNotice(podsNotice, record.Event("pods", map[string]any{"pods": pods}))
+			p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 		}, log)
 	p.upgrader = websocket.Upgrader{
-		Subprotocols: []string{record.Protocol},
+		Subprotocols: []string{chat.Protocol},
 		CheckOrigin:  p.door.CheckOrigin,
 		// Small, since most connections are idle; a longer message is read into a shared buffer.
 		ReadBufferSize:   512,
@@ -179,7 +177,7 @@ func newPod(cfg *config.Config, log *slog.Logger) (*pod, error) {
 			http.Error(w, reason.Error()+" (this address is the chat's websocket; the page is at /)", status)
 		},
 	}
-	p.metrics = metrics.New(metrics.Parts{Conns: p.conns, Tail: p.tail, Probe: p.probe, Health: p.health})
+	p.metrics = ops.New(ops.Parts{Conns: p.conns, Tail: p.tail, Probe: p.probe, Health: p.health})
 	return p, nil
 }
 
@@ -199,7 +197,7 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener) error {
 	// What net/http says is for the operator: no more sockets, a handler that panics.
 	errorLog := slog.NewLogLogger(p.log.Handler(), slog.LevelError)
 	server := &http.Server{
-		Handler: door.Harden(p.routes()),
+		Handler: room.Harden(p.routes()),
 		// Of one request and its answer; a websocket has no more to do with them.
 		ReadTimeout:    10 * time.Second,
 		WriteTimeout:   30 * time.Second,
@@ -207,7 +205,7 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener) error {
 		IdleTimeout:    650 * time.Second, // longer than a load balancer keeps its connections, 600 s
 		ErrorLog:       errorLog,
 	}
-	adminServer := &http.Server{Handler: door.Harden(p.metrics.Handler()), ReadTimeout: 10 * time.Second, ErrorLog: errorLog}
+	adminServer := &http.Server{Handler: room.Harden(p.metrics.Handler()), ReadTimeout: 10 * time.Second, ErrorLog: errorLog}
 	parts.Go(func() { failed <- server.Serve(ln) })
 	parts.Go(func() { failed <- adminServer.Serve(admin) })
 
@@ -219,7 +217,7 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener) error {
 		p.log.Info("stopping", "clients", p.conns.Stats().Conns)
 	}
 	p.door.Close()
-	p.conns.Drain(p.cfg.DrainTimeout, reconnect, wsconn.CloseServiceRestart, "the server is restarting, please reconnect")
+	p.conns.Drain(p.cfg.DrainTimeout, reconnect, sockets.CloseServiceRestart, "the server is restarting, please reconnect")
 	server.Close()
 	adminServer.Close()
 	end()
@@ -230,7 +228,7 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener) error {
 
 // reconnect is the event by which a client learns when to come back.
 func reconnect(within time.Duration) []byte {
-	return record.Event("reconnect", map[string]int64{"within_ms": within.Milliseconds()})
+	return chat.Event("reconnect", map[string]int64{"within_ms": within.Milliseconds()})
 }
 
 func (p *pod) routes() http.Handler {
@@ -251,14 +249,14 @@ func (p *pod) routes() http.Handler {
 // handleWSConnections makes a websocket of the request. Its messages are read by readMessages in
 // a goroutine of their own; this one returns, which frees the memory that an HTTP request holds.
 func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
-	request, err := resume.Parse(r.URL.Query())
+	request, err := history.Parse(r.URL.Query())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	leave, err := p.door.Enter(r)
 	if err != nil {
-		p.metrics.Refused.WithLabelValues(door.Refuse(w, err)).Inc()
+		p.metrics.Refused.WithLabelValues(room.Refuse(w, err)).Inc()
 		return
 	}
 	place := p.arrivals().Arrive(request)
@@ -270,7 +268,7 @@ func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
 	}
 	c := &client{pod: p, Conn: conn, pace: rate.NewLimiter(rate.Limit(p.cfg.MessageRate), p.cfg.MessageRate)}
 	take := c.takeText
-	if conn.Subprotocol() == record.Protocol {
+	if conn.Subprotocol() == chat.Protocol {
 		take = c.takeEvent
 		conn.Start(place.Chat)
 	} else {
@@ -287,23 +285,23 @@ func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
 }
 
 // arrivals is what decides where a client starts.
-func (p *pod) arrivals() resume.Source {
-	return resume.Source{Tail: p.tail, Probe: p.probe, Welcome: p.welcome, Outcome: func(outcome string) {
+func (p *pod) arrivals() history.Source {
+	return history.Source{Tail: p.tail, Probe: p.probe, Welcome: p.welcome, Outcome: func(outcome string) {
 		p.metrics.Resumes.WithLabelValues(outcome).Inc()
 	}}
 }
 
-func (p *pod) options(protocol string) wsconn.Options {
-	if protocol == record.Protocol {
+func (p *pod) options(protocol string) sockets.Options {
+	if protocol == chat.Protocol {
 		// Each byte of the text may be escaped with six.
-		return wsconn.Options{Track: tail.ChatV1, Notices: true, Limit: int64(6*p.cfg.MessageBytes + 1024)}
+		return sockets.Options{Track: history.ChatV1, Notices: true, Limit: int64(6*p.cfg.MessageBytes + 1024)}
 	}
-	return wsconn.Options{Track: tail.Raw, Limit: int64(p.cfg.MessageBytes)}
+	return sockets.Options{Track: history.Raw, Limit: int64(p.cfg.MessageBytes)}
 }
 
 // A client is the reading side of a websocket. It belongs to one goroutine.
 type client struct {
-	*wsconn.Conn
+	*sockets.Conn
 	pod     *pod
 	pace    *rate.Limiter
 	strikes int // events in a row that made no sense
@@ -339,14 +337,14 @@ func (c *client) takeText(text []byte) error {
 	c.pod.metrics.MessagesIn.WithLabelValues("raw").Inc()
 	ctx, cancel := context.WithTimeout(c.Context(), c.pod.cfg.PublishTimeout)
 	defer cancel()
-	_, err := c.pod.publish(ctx, record.Message{ID: rand.Text(), Pod: c.pod.cfg.Pod, Text: string(text)}, false)
+	_, err := c.pod.publish(ctx, chat.Message{ID: rand.Text(), Pod: c.pod.cfg.Pod, Text: string(text)}, false)
 	var rejected *publish.Rejected
 	switch {
 	case errors.As(err, &rejected):
 		c.pod.metrics.Rejects.WithLabelValues("kafka").Inc()
-		c.Close(wsconn.ClosePolicyViolation, err.Error())
+		c.Close(sockets.ClosePolicyViolation, err.Error())
 	case err != nil:
-		c.Close(wsconn.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
+		c.Close(sockets.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
 	}
 	return err
 }
@@ -355,39 +353,39 @@ func (c *client) takeText(text []byte) error {
 // Kafka as long as the client does. A client that makes no sense too often is closed.
 func (c *client) takeEvent(event []byte) error {
 	begun := time.Now()
-	r, err := record.ParseRequest(event, c.pod.cfg.MessageBytes)
+	r, err := chat.ParseRequest(event, c.pod.cfg.MessageBytes)
 	if err != nil {
 		c.pod.metrics.Rejects.WithLabelValues("malformed").Inc()
 		if c.strikes++; c.strikes >= maxStrikes {
-			c.Close(wsconn.ClosePolicyViolation, "too many events that make no sense; the last one: "+err.Error())
+			c.Close(sockets.ClosePolicyViolation, "too many events that make no sense; the last one: "+err.Error())
 			return err
 		}
-		return c.Send(record.Reject(r.ID, err.Error()))
+		return c.Send(chat.Reject(r.ID, err.Error()))
 	}
 	c.strikes = 0
-	c.pod.metrics.MessagesIn.WithLabelValues(record.Protocol).Inc()
-	offset, err := c.pod.publish(c.Context(), record.Message{ID: r.ID, Name: r.Name, Pod: c.pod.cfg.Pod, Text: r.Text}, r.Again)
+	c.pod.metrics.MessagesIn.WithLabelValues(chat.Protocol).Inc()
+	offset, err := c.pod.publish(c.Context(), chat.Message{ID: r.ID, Name: r.Name, Pod: c.pod.cfg.Pod, Text: r.Text}, r.Again)
 	var rejected *publish.Rejected
 	switch {
 	case errors.As(err, &rejected):
 		c.pod.metrics.Rejects.WithLabelValues("kafka").Inc()
-		return c.Send(record.Reject(r.ID, err.Error()))
+		return c.Send(chat.Reject(r.ID, err.Error()))
 	case err != nil:
 		return err
 	}
-	return c.Send(record.Ack(r.ID, offset, time.Since(begun)))
+	return c.Send(chat.Ack(r.ID, offset, time.Since(begun)))
 }
 
 // publish writes m to the topic, unless it was sent before and is there, and returns its offset when
 // this pod has read it back.
-func (p *pod) publish(ctx context.Context, m record.Message, again bool) (offset int64, err error) {
-	defer metrics.Since(p.metrics.PublishSeconds, time.Now())
+func (p *pod) publish(ctx context.Context, m chat.Message, again bool) (offset int64, err error) {
+	defer ops.Since(p.metrics.PublishSeconds, time.Now())
 	return p.publisher.Publish(ctx, m.ID, again, func(producer sarama.SyncProducer) (int32, int64, error) {
 		return producer.SendMessage(&sarama.ProducerMessage{
 			Topic:     p.cfg.Topic,
 			Partition: 0, // the chat has one order, so it lives in one partition
 			Value:     sarama.StringEncoder(m.Text),
-			Headers:   record.Headers(m),
+			Headers:   chat.Headers(m),
 		})
 	})
 }
@@ -399,7 +397,7 @@ func (p *pod) handleMessages(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := p.consume(ctx)
 		p.health.Set("consumer", false)
-		if errors.Is(err, tail.ErrOtherLog) {
+		if errors.Is(err, history.ErrOtherLog) {
 			p.tail.Forget()
 		}
 		if ctx.Err() != nil {
@@ -496,7 +494,7 @@ func (p *pod) take(message *sarama.ConsumerMessage) error {
 		return err
 	}
 	if added.Live { // what was there before this pod says nothing about its speed
-		metrics.Since(p.metrics.FanOutSeconds, message.Timestamp)
+		ops.Since(p.metrics.FanOutSeconds, message.Timestamp)
 	}
 	p.publisher.Read(added.ID, added.Offset, added.Shown)
 	p.conns.Wake()
@@ -507,14 +505,14 @@ func (p *pod) take(message *sarama.ConsumerMessage) error {
 func (p *pod) startAnew() {
 	frames, _ := p.tail.Log()
 	p.publisher.Reset()
-	p.conns.Reset(frames, record.Event(record.Reset, nil), wsconn.CloseTryAgainLater, "the chat starts anew: its topic is another one")
+	p.conns.Reset(frames, chat.Event(chat.Reset, nil), sockets.CloseTryAgainLater, "the chat starts anew: its topic is another one")
 }
 
 // behind says whether this pod may lack so much of the topic that a message which a client sends
 // again could be taken for a new one: it is cut off from Kafka, or has much to read.
 func (p *pod) behind() bool {
 	last := p.probe.Last()
-	return !p.health.Up() || time.Since(last.Asked) > probeIsOld || last.End-p.tail.Next() > record.WindowSize/2
+	return !p.health.Up() || time.Since(last.Asked) > probeIsOld || last.End-p.tail.Next() > chat.WindowSize/2
 }
 
 // suspect has handleMessages look whether the topic is still the one that it has read.
@@ -552,8 +550,8 @@ func (p *pod) ensureTopic(ctx context.Context) error {
 	return nil
 }
 
-func (p *pod) welcome() record.Welcome {
-	return record.Welcome{
+func (p *pod) welcome() chat.Welcome {
+	return chat.Welcome{
 		Pod: p.cfg.Pod, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.partitions.Load(),
 		MaxBytes: p.cfg.MessageBytes, Kafka: upOrDown(p.health.Up()), Version: p.page.Version(),
 	}
@@ -561,9 +559,9 @@ func (p *pod) welcome() record.Welcome {
 
 func upOrDown(up bool) string {
 	if up {
-		return record.Up
+		return chat.Up
 	}
-	return record.Down
+	return chat.Down
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -23,7 +23,7 @@ import (
 	"github.com/Shopify/sarama"
 	"github.com/gorilla/websocket"
 
-	"kafkachat/chatserver/internal/record"
+	"kafkachat/chatserver/internal/chat"
 )
 
 // A logBuffer keeps what a server logs.
@@ -174,10 +174,10 @@ func TestLogsHaveNoMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary.closed()
-	chat := a.chat("?last=10")
-	chat.arrive()
-	chat.say(longID("a"), secret)
-	chat.until("ack", "message")
+	client := a.chat("?last=10")
+	client.arrive()
+	client.say(longID("a"), secret)
+	client.until("ack", "message")
 	for _, nonsense := range []string{
 		`{"type":"message","text":"` + secret + `"}`,
 		`{"type":"message","id":"` + secret + `","text":"x"}`,
@@ -187,10 +187,10 @@ func TestLogsHaveNoMessages(t *testing.T) {
 		`{"type":"message","id":"` + longID("d") + `","text":"` + strings.Repeat(secret, 20) + `"}`,
 		`"` + secret + `"`, secret, `{"` + secret, `{"text":"` + secret,
 	} {
-		chat.send(nonsense)
+		client.send(nonsense)
 	}
-	chat.closed()
-	a.dial("/ws?last=1", record.Protocol).arrive()
+	client.closed()
+	a.dial("/ws?last=1", chat.Protocol).arrive()
 	waitFor(t, "the clients to be gone", func() bool { return strings.Count(log.String(), "client gone") >= 3 })
 	if text := log.String(); strings.Contains(text, secret) {
 		t.Errorf("the log has what was said:\n%s", text)

@@ -18,7 +18,7 @@ import (
 	"github.com/rcrowley/go-metrics"
 	"go.uber.org/goleak"
 
-	"kafkachat/chatserver/internal/record"
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafkatest"
 )
 
@@ -183,7 +183,7 @@ func (p *testPod) raw(query string) *testClient { p.t.Helper(); return p.dial("/
 // chat connects with chat.v1.
 func (p *testPod) chat(query string) *testClient {
 	p.t.Helper()
-	return p.dial("/ws"+query, record.Protocol)
+	return p.dial("/ws"+query, chat.Protocol)
 }
 
 func (c *testClient) send(text string) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"kafkachat/chatserver/internal/config"
+	"kafkachat/chatserver/internal/settings"
 	"kafkachat/internal/kafka"
 )
 
@@ -25,15 +25,15 @@ func TestWalls(t *testing.T) {
 	}{
 		{"", "internal/broker", "github.com/twmb/franz-go/pkg/kfake", "only the embedded broker knows what it is made of"},
 		{"", "internal/broker internal/kafkatest", "github.com/twmb/franz-go", "sarama is the project's client"},
-		{"", "chatserver/internal/wsconn chatserver chatserver/internal/chatclient", "github.com/gorilla/websocket", "only wsconn writes to websockets; main configures the handshake"},
+		{"", "chatserver/internal/sockets chatserver chatserver/internal/chatclient", "github.com/gorilla/websocket", "only sockets writes to websockets; main configures the handshake"},
 		{"chatserver/internal/framelog", "", module, "the frame log knows bytes and offsets, and nothing else"},
 		{"chatserver/internal/framelog", "", "github.com/", "the same"},
-		{"chatserver/internal/wsconn", "", "github.com/Shopify/sarama", "wsconn knows nothing of Kafka"},
-		{"chatserver/internal/wsconn", "", module + "internal/", "the same"},
-		{"chatserver/internal/wsconn", "", module + "chatserver/internal/record", "wsconn moves bytes, whatever they mean"},
-		{"chatserver/internal/record", "", "net", "records are pure: no I/O"},
-		{"chatserver/internal/record", "", "os", "the same"},
-		{"chatserver/internal/record", "", module, "the same"},
+		{"chatserver/internal/sockets", "", "github.com/Shopify/sarama", "sockets knows nothing of Kafka"},
+		{"chatserver/internal/sockets", "", module + "internal/", "the same"},
+		{"chatserver/internal/sockets", "", module + "chatserver/internal/chat", "sockets moves bytes, whatever they mean"},
+		{"chatserver/internal/chat", "", "net", "records are pure: no I/O"},
+		{"chatserver/internal/chat", "", "os", "the same"},
+		{"chatserver/internal/chat", "", module, "the same"},
 		{"chatserver/internal/page", "", module, "the page knows nothing of the server"},
 		{"chatserver/internal/publish", "", module + "chatserver", "the publisher meets the log through an interface"},
 		{"kafkawrite", "", module + "chatserver", "the tools are programs of their own"},
@@ -93,7 +93,7 @@ func TestReadmeNamesEveryVariable(t *testing.T) {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, v := range config.Variables() {
+	for _, v := range settings.Variables() {
 		names = append(names, v.Name)
 	}
 	for _, v := range kafka.Variables() {

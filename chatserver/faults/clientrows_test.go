@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/chatclient"
-	"kafkachat/chatserver/internal/record"
 )
 
 // clientRows are faults of the people's side.
@@ -47,7 +47,7 @@ func (w *world) stopReading(d time.Duration) {
 func (w *world) checkGaps() (wrong string) {
 	for _, p := range w.people {
 		for _, e := range p.journal.events {
-			gap := e.Kind == chatclient.Gap || e.Kind == chatclient.Welcomed && e.Reason == record.Gap
+			gap := e.Kind == chatclient.Gap || e.Kind == chatclient.Welcomed && e.Reason == chat.Gap
 			if gap && !slices.Contains(w.slow, p) {
 				wrong += p.journal.name + " was told of a gap because of others; "
 			}

@@ -28,7 +28,7 @@ func mutants() []mutant {
 		{
 			name: "dedupe: copies of a record are shown",
 			patches: []patch{{
-				"chatserver/internal/tail/tail.go",
+				"chatserver/internal/history/tail.go",
 				"case isCopy:",
 				"case isCopy && false:",
 			}},
@@ -37,7 +37,7 @@ func mutants() []mutant {
 		{
 			name: "resume: a client that comes back gets only what is new",
 			patches: []patch{{
-				"chatserver/internal/resume/resume.go",
+				"chatserver/internal/history/resume.go",
 				"case framelog.Here:\n\t\treturn c.start(log, end, max(",
 				"case framelog.Here:\n\t\treturn c.start(log, end, end+0*max(",
 			}},
@@ -68,7 +68,7 @@ func mutants() []mutant {
 		{
 			name: "position: only an offset, without the record's hash",
 			patches: []patch{{
-				"chatserver/internal/record/record.go",
+				"chatserver/internal/chat/record.go",
 				"return Position{Offset: r.Offset, Sum: sum}",
 				"return Position{Offset: r.Offset, Sum: sum & 0}",
 			}},
@@ -86,7 +86,7 @@ func mutants() []mutant {
 		{
 			name: "draining: a pod that stops closes all connections at once",
 			patches: []patch{{
-				"chatserver/internal/wsconn/drain.go",
+				"chatserver/internal/sockets/drain.go",
 				"message := farewell(comeBack)",
 				"window = 0\n\tmessage := farewell(comeBack)",
 			}},

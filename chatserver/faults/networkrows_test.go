@@ -9,7 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kafkachat/chatserver/internal/record"
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafkatest"
 )
 
@@ -65,7 +65,7 @@ func networkRows(where way) []row {
 			w.hold(where, p)
 			p.proxy.Refuse(true)
 			release(p)
-			w.flood(record.WindowSize + 1000)
+			w.flood(chat.WindowSize + 1000)
 			for _, person := range w.people {
 				if w.rng.IntN(3) > 0 { // some of them to the pod that knows nothing of all this
 					person.Hop()

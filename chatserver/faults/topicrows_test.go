@@ -10,7 +10,7 @@ import (
 
 	"github.com/Shopify/sarama"
 
-	"kafkachat/chatserver/internal/record"
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
 )
@@ -123,7 +123,7 @@ func (w *world) flood(n int) {
 			failed++
 		}
 	})
-	headers := record.Headers(record.Message{ID: strings.Repeat("flood", 5)})
+	headers := chat.Headers(chat.Message{ID: strings.Repeat("flood", 5)})
 	for range n {
 		producer.Input() <- &sarama.ProducerMessage{Topic: w.topic, Value: sarama.StringEncoder("x"), Headers: headers}
 	}

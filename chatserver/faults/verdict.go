@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/chatclient"
-	"kafkachat/chatserver/internal/record"
 )
 
 // A saying is a message, as its sender knows it.
@@ -91,7 +91,7 @@ func (j *judgement) readLog() {
 		if r.id != "" {
 			var at int64
 			at, isCopy = last[r.id]
-			isCopy = isCopy && r.offset-at <= record.WindowSize
+			isCopy = isCopy && r.offset-at <= chat.WindowSize
 			last[r.id] = r.offset
 			j.inLog[r.id]++
 		}
@@ -138,13 +138,13 @@ func (j *judgement) follow(client journal) {
 		case chatclient.Welcomed:
 			welcomes++
 			switch {
-			case e.Reason == record.Gap:
+			case e.Reason == chat.Gap:
 				j.gaps++
 				s.mayMiss = true
-			case e.Reason == record.Reset:
+			case e.Reason == chat.Reset:
 				resets++
 				s = newStretch(false, false)
-			case e.Reason == record.Fresh && welcomes > 1:
+			case e.Reason == chat.Fresh && welcomes > 1:
 				resets++
 				s = newStretch(s.old && resets == 1, true)
 			}

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/chatclient"
-	"kafkachat/chatserver/internal/record"
 )
 
 // script is a journal in short: words with the ids of messages, each at the next second.
@@ -37,11 +37,11 @@ func script(name, words string) journal {
 				e.Kind = chatclient.Welcomed
 				switch word {
 				case "fresh":
-					e.Reason = record.Fresh
+					e.Reason = chat.Fresh
 				case "gap":
-					e.Reason = record.Gap
+					e.Reason = chat.Gap
 				case "reset":
-					e.Reason = record.Reset
+					e.Reason = chat.Reset
 				case "GAP":
 					e.Kind = chatclient.Gap
 				case "RESET":

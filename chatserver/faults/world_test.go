@@ -16,8 +16,8 @@ import (
 
 	"github.com/Shopify/sarama"
 
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/chatclient"
-	"kafkachat/chatserver/internal/record"
 	"kafkachat/internal/realkafka"
 )
 
@@ -175,7 +175,7 @@ func (w *world) talkAll(people []*person, perSecond int, filler int) {
 			for n := 1; w.talking.Err() == nil; n++ {
 				text := fmt.Sprintf("%s says %d%s", p.journal.name, n, strings.Repeat(" and so on", filler/10))
 				if i == wordy && n%20 == 0 {
-					text = strings.Repeat("too long ", record.MaxText/8)
+					text = strings.Repeat("too long ", chat.MaxText/8)
 				}
 				if !patient || p.Status().Pending == 0 {
 					p.Say(text)
@@ -255,7 +255,7 @@ func (w *world) readTopic() (log []logged) {
 	for {
 		select {
 		case r := <-partition.Messages():
-			log = append(log, logged{r.Offset, record.Decode(r).ID})
+			log = append(log, logged{r.Offset, chat.Decode(r).ID})
 			if r.Offset+1 >= end {
 				return log
 			}

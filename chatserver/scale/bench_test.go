@@ -10,8 +10,8 @@ import (
 
 	"github.com/Shopify/sarama"
 
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/podtest"
-	"kafkachat/chatserver/internal/record"
 	"kafkachat/internal/kafka"
 	"kafkachat/internal/realkafka"
 )
@@ -156,7 +156,7 @@ func (b *bench) fromOutside(c command) time.Duration {
 		_, _, err := b.producer.SendMessage(&sarama.ProducerMessage{
 			Topic: b.topic, Partition: 0,
 			Value:   sarama.ByteEncoder(appendMessage(nil, c.Run, n, time.Now())),
-			Headers: record.Headers(record.Message{ID: rand.Text(), Pod: "outside"}),
+			Headers: chat.Headers(chat.Message{ID: rand.Text(), Pod: "outside"}),
 		})
 		return err
 	})

@@ -22,7 +22,7 @@ import (
 	"sync"
 	"time"
 
-	"kafkachat/chatserver/internal/record"
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafka"
 )
 
@@ -141,7 +141,7 @@ func (p *Presence) hear(value []byte) {
 		p.hearMyself(s)
 		return
 	}
-	if s.Instance == "" || s.Pod == "" || len(s.Pod) > record.MaxPod || s.People < 0 || s.Seq <= p.others[s.Instance].Seq {
+	if s.Instance == "" || s.Pod == "" || len(s.Pod) > chat.MaxPod || s.People < 0 || s.Seq <= p.others[s.Instance].Seq {
 		return
 	}
 	p.others[s.Instance] = other{s, time.Now()}

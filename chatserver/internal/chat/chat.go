@@ -1,0 +1,168 @@
+// Package chat translates between a chat message, the Kafka record that carries it and the
+// JSON that clients see. It is pure: no I/O, no goroutines, no clocks.
+//
+// The value of a record is the text and nothing else, so that kafkaread prints the chat and a
+// line of kafkawrite is a message. Everything else is a header.
+package chat
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/Shopify/sarama"
+)
+
+// The headers of a record.
+const (
+	headerID   = "id"
+	headerName = "name"
+	headerPod  = "pod"
+)
+
+// Bounds of a message, in bytes. Text that other programs write to the topic may be longer:
+// it is shown up to MaxForeign, since a pod keeps what it shows.
+const (
+	MinID      = 16 // shorter ids are not random enough: two scripts that count from 1 would swallow each other's messages
+	MaxID      = 64
+	MaxName    = 64
+	MaxText    = 8 << 10 // of a text, unless the environment says otherwise
+	MaxForeign = 1 << 20
+	MaxPod     = 253 // as of a name in Kubernetes
+)
+
+// A Message is a chat message as it stands in the topic. ID, Name and Pod are empty for records
+// that another program wrote without them.
+type Message struct {
+	Offset      int64
+	Time        time.Time
+	ID          string
+	Name        string
+	Pod         string
+	Text        string
+	Placeholder bool // Text is a description of a value that is not text
+}
+
+// Headers returns the headers of the record that carries m.
+func Headers(m Message) []sarama.RecordHeader {
+	headers := []sarama.RecordHeader{
+		{Key: []byte(headerID), Value: []byte(m.ID)},
+		{Key: []byte(headerPod), Value: []byte(m.Pod)},
+	}
+	if m.Name != "" {
+		headers = append(headers, sarama.RecordHeader{Key: []byte(headerName), Value: []byte(m.Name)})
+	}
+	return headers
+}
+
+// Decode reads any record, also one that another program wrote: a header that is not valid
+// counts as absent, and a value that is not text becomes a placeholder.
+func Decode(r *sarama.ConsumerMessage) Message {
+	m := Message{Offset: r.Offset, Time: r.Timestamp}
+	for _, h := range r.Headers {
+		value := h.Value
+		switch string(h.Key) {
+		case headerID:
+			if validID(value) {
+				m.ID = string(value)
+			}
+		case headerName:
+			if name := string(value); CheckName(name) == nil {
+				m.Name = name
+			}
+		case headerPod:
+			if len(value) <= MaxPod && utf8.Valid(value) {
+				m.Pod = string(value)
+			}
+		}
+	}
+	switch {
+	case !utf8.Valid(r.Value):
+		m.Text, m.Placeholder = fmt.Sprintf("(%d bytes that are not text)", len(r.Value)), true
+	case len(r.Value) > MaxForeign:
+		m.Text, m.Placeholder = fmt.Sprintf("(%d bytes of text, too long to show)", len(r.Value)), true
+	default:
+		m.Text = string(r.Value)
+	}
+	return m
+}
+
+// CheckID returns an error that a person understands if id cannot be a message's id.
+func CheckID(id string) error {
+	if !validID([]byte(id)) {
+		return fmt.Errorf("the id must be %d to %d printable ASCII characters and random, for example a UUID", MinID, MaxID)
+	}
+	return nil
+}
+
+func validID(id []byte) bool {
+	if len(id) < MinID || len(id) > MaxID {
+		return false
+	}
+	for _, c := range id {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// CheckName returns an error that a person understands if name cannot be a person's name.
+func CheckName(name string) error {
+	if len(name) > MaxName {
+		return fmt.Errorf("the name is longer than %d bytes", MaxName)
+	}
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("the name has characters that cannot be shown")
+	}
+	return nil
+}
+
+// A Position names a record and the log that it stands in: the offset, and a sum over the
+// record, so that another log with the same offsets is noticed. For clients it is opaque.
+type Position struct {
+	Offset int64
+	Sum    uint32
+}
+
+// PositionOf returns the position of a record. All pods compute the same one, since the
+// record's time, id and value are stored with it.
+func PositionOf(r *sarama.ConsumerMessage, id string) Position {
+	var millis [8]byte
+	binary.BigEndian.PutUint64(millis[:], uint64(r.Timestamp.UnixMilli()))
+	table := crc32.MakeTable(crc32.Castagnoli) // shared and cached by the library
+	sum := crc32.Update(0, table, millis[:])
+	sum = crc32.Update(sum, table, []byte(id))
+	sum = crc32.Update(sum, table, r.Value)
+	return Position{Offset: r.Offset, Sum: sum}
+}
+
+// appendTo appends the position's text form.
+func (p Position) appendTo(b []byte) []byte {
+	b = strconv.AppendInt(b, p.Offset, 10)
+	b = append(b, '.')
+	const digits = "0123456789abcdef"
+	for shift := 28; shift >= 0; shift -= 4 {
+		b = append(b, digits[p.Sum>>shift&0xf])
+	}
+	return b
+}
+
+func (p Position) String() string { return string(p.appendTo(nil)) }
+
+// ParsePosition reads what String wrote. Offset -1 is the position of a client that has
+// seen nothing of a log that begins at offset 0.
+func ParsePosition(s string) (Position, error) {
+	offset, sum, ok := strings.Cut(s, ".")
+	o, err1 := strconv.ParseInt(offset, 10, 64)
+	h, err2 := strconv.ParseUint(sum, 16, 32)
+	if !ok || err1 != nil || err2 != nil || len(sum) != 8 || o < -1 {
+		return Position{}, fmt.Errorf("%.40q is not a position that this server gave", s)
+	}
+	return Position{Offset: o, Sum: uint32(h)}, nil
+}

@@ -1,0 +1,209 @@
+package chat_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/Shopify/sarama"
+
+	"kafkachat/chatserver/internal/chat"
+)
+
+const someID = "f5fb7bd5-5e0f-4d5e-8a0b-6c4f0f9c3d11"
+
+func ExampleDecode() {
+	m := chat.Decode(&sarama.ConsumerMessage{
+		Offset:    7,
+		Timestamp: time.UnixMilli(1767323045678),
+		Value:     []byte("hello"),
+		Headers: []*sarama.RecordHeader{
+			{Key: []byte("id"), Value: []byte(someID)},
+			{Key: []byte("name"), Value: []byte("Ada")},
+		},
+	})
+	fmt.Printf("%s\n", chat.AppendMessage(nil, m, chat.Position{Offset: 7, Sum: 0xc0ffee}))
+	// Output: {"type":"message","offset":7,"position":"7.00c0ffee","id":"f5fb7bd5-5e0f-4d5e-8a0b-6c4f0f9c3d11","name":"Ada","text":"hello","time":"2026-01-02T03:04:05.678Z"}
+}
+
+// consumed is m as a consumer gets it: a record with its value and headers.
+func consumed(m chat.Message) *sarama.ConsumerMessage {
+	r := &sarama.ConsumerMessage{Offset: m.Offset, Timestamp: m.Time, Value: []byte(m.Text)}
+	for _, h := range chat.Headers(m) {
+		r.Headers = append(r.Headers, &h)
+	}
+	return r
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	for _, m := range []chat.Message{
+		{Text: "hello", ID: someID, Pod: "pod-1", Name: "Ada"},
+		{Text: "hello", ID: someID, Pod: "pod-1"},
+		{Text: "grüß dich \U0001F44B\n", ID: strings.Repeat("~", chat.MaxID), Pod: "p", Name: strings.Repeat("é", chat.MaxName/2)},
+		{Text: strings.Repeat("x", chat.MaxText), ID: strings.Repeat("!", chat.MinID), Pod: strings.Repeat("p", chat.MaxPod)},
+	} {
+		m.Offset, m.Time = 42, time.UnixMilli(1)
+		if got := chat.Decode(consumed(m)); got != m {
+			t.Errorf("got %+v, want %+v", got, m)
+		}
+	}
+}
+
+func TestForeignRecords(t *testing.T) {
+	header := func(pairs ...string) (headers []*sarama.RecordHeader) {
+		for i := 0; i < len(pairs); i += 2 {
+			headers = append(headers, &sarama.RecordHeader{Key: []byte(pairs[i]), Value: []byte(pairs[i+1])})
+		}
+		return headers
+	}
+	for name, c := range map[string]struct {
+		headers []*sarama.RecordHeader
+		value   string
+		want    chat.Message
+	}{
+		"kafkawrite's":                  {nil, "a line", chat.Message{Text: "a line"}},
+		"no value":                      {nil, "", chat.Message{}},
+		"headers of another program":    {header("trace", "\xff\x00", "", "", "ID", someID), "x", chat.Message{Text: "x"}},
+		"an id that is too short":       {header("id", "1"), "x", chat.Message{Text: "x"}},
+		"an id that is too long":        {header("id", strings.Repeat("1", 65)), "x", chat.Message{Text: "x"}},
+		"an id with a space":            {header("id", "0123456789 abcdef"), "x", chat.Message{Text: "x"}},
+		"an id that is not ASCII":       {header("id", "0123456789äabcdef"), "x", chat.Message{Text: "x"}},
+		"an id that is binary":          {header("id", strings.Repeat("\xff", 16)), "x", chat.Message{Text: "x"}},
+		"a name that is not UTF-8":      {header("name", "\xff\xfe"), "x", chat.Message{Text: "x"}},
+		"a name with a newline":         {header("name", "a\nb"), "x", chat.Message{Text: "x"}},
+		"a name that is too long":       {header("name", strings.Repeat("n", 65)), "x", chat.Message{Text: "x"}},
+		"a pod that is too long":        {header("pod", strings.Repeat("p", 254)), "x", chat.Message{Text: "x"}},
+		"bad and good":                  {header("id", "1", "name", "Ada", "pod", "p"), "x", chat.Message{Name: "Ada", Pod: "p", Text: "x"}},
+		"binary value":                  {header("id", someID), "\x00\xff\xfe", chat.Message{ID: someID, Text: "(3 bytes that are not text)", Placeholder: true}},
+		"text as long as can be shown":  {nil, strings.Repeat("x", chat.MaxForeign), chat.Message{Text: strings.Repeat("x", chat.MaxForeign)}},
+		"text that is longer than that": {nil, strings.Repeat("x", chat.MaxForeign+1), chat.Message{Text: "(1048577 bytes of text, too long to show)", Placeholder: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := chat.Decode(&sarama.ConsumerMessage{Headers: c.headers, Value: []byte(c.value)})
+			if got != c.want {
+				t.Errorf("got %.200v, want %.200v", got, c.want)
+			}
+		})
+	}
+}
+
+// event is the message event as a client sees it.
+type event struct {
+	Type        string    `json:"type"`
+	Offset      int64     `json:"offset"`
+	Position    string    `json:"position"`
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Text        *string   `json:"text"`
+	Pod         string    `json:"pod"`
+	Time        time.Time `json:"time"`
+	Placeholder bool      `json:"placeholder"`
+}
+
+// It is called once for each record that a pod reads, so it costs no memory beyond the text's.
+func TestAppendMessageDoesNotAllocate(t *testing.T) {
+	m := chat.Message{Offset: 1 << 40, Time: time.UnixMilli(1767323045678), ID: someID, Name: "Ada", Pod: "pod-1", Text: "say \"hello\"\n"}
+	b := make([]byte, 0, 1024)
+	if n := testing.AllocsPerRun(1000, func() { b = chat.AppendMessage(b[:0], m, chat.Position{Offset: m.Offset, Sum: 7}) }); n != 0 {
+		t.Errorf("%v allocations for an event", n)
+	}
+}
+
+// FuzzDecode: any record becomes a message whose event is JSON in UTF-8, which says the same.
+func FuzzDecode(f *testing.F) {
+	f.Add(int64(0), int64(0), []byte("id"), []byte(someID), []byte("name"), []byte("Ada"), []byte("hello"))
+	f.Add(int64(1)<<62, int64(-62135596800001), []byte("pod"), []byte("a\x00\"\\\x7f"), []byte("name"), []byte("\u2028</script>"), []byte("\xff"))
+	f.Add(int64(3), int64(1)<<50, []byte("name"), []byte("\xc3"), []byte(""), []byte(""), []byte("\"\\\n\t\r\b\x1f\u2029\U0010FFFF"))
+	f.Fuzz(func(t *testing.T, offset, millis int64, key1, value1, key2, value2, value []byte) {
+		r := &sarama.ConsumerMessage{Offset: offset, Timestamp: time.UnixMilli(millis), Value: value, Headers: []*sarama.RecordHeader{
+			{Key: key1, Value: value1}, {Key: key2, Value: value2},
+		}}
+		m := chat.Decode(r)
+		p := chat.PositionOf(r, m.ID)
+		got := chat.AppendMessage([]byte("before"), m, p)
+		if !bytes.HasPrefix(got, []byte("before")) {
+			t.Fatal("not appended")
+		}
+		got = got[len("before"):]
+		if !utf8.Valid(got) {
+			t.Fatalf("not UTF-8: %q", got)
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(got, &fields); err != nil {
+			t.Fatalf("%v: %s", err, got)
+		}
+		for _, field := range []string{"id", "name", "pod", "placeholder"} {
+			if v, ok := fields[field]; ok && (v == "" || v == false) {
+				t.Errorf("%s is there and empty: %s", field, got)
+			}
+		}
+		if year := m.Time.UTC().Year(); year < 0 || year > 9999 {
+			delete(fields, "time") // it is no RFC 3339 time, but JSON all the same
+			got, _ = json.Marshal(fields)
+			m.Time = time.Time{}
+		}
+		var e event
+		if err := json.Unmarshal(got, &e); err != nil {
+			t.Fatalf("%v: %s", err, got)
+		}
+		if e.Type != "message" || e.Offset != m.Offset || e.Position != p.String() || e.ID != m.ID || e.Name != m.Name || e.Pod != m.Pod ||
+			e.Text == nil || *e.Text != m.Text || !e.Time.Equal(m.Time) || e.Placeholder != m.Placeholder {
+			t.Errorf("%+v became %s", m, got)
+		}
+		if utf8.Valid(value) != !m.Placeholder {
+			t.Errorf("placeholder %v for %q", m.Placeholder, value)
+		}
+		if m.ID != "" && chat.CheckID(m.ID) != nil || chat.CheckName(m.Name) != nil {
+			t.Errorf("took id %q, name %q", m.ID, m.Name)
+		}
+	})
+}
+
+func FuzzParsePosition(f *testing.F) {
+	for _, s := range []string{"", "0.00000000", "-1.00000000", "-2.00000000", "9223372036854775807.ffffffff", "9223372036854775808.ffffffff",
+		"1", "1.", ".00000000", "1.0000000", "1.000000000", "1.0000000g", "1.-0000000", "1.+0000000", "+1.00000000", "0x1.00000000", "1_0.00000000", " 1.00000000", "1.00000000 ", "1.00000000\x00"} {
+		f.Add(s, int64(len(s))<<55, uint32(len(s))<<27)
+	}
+	f.Fuzz(func(t *testing.T, s string, offset int64, sum uint32) {
+		if p, err := chat.ParsePosition(s); err == nil {
+			again, err := chat.ParsePosition(p.String())
+			if err != nil || again != p || p.Offset < -1 {
+				t.Errorf("%q is %v, and that is %v, %v", s, p, again, err)
+			}
+		} else if p != (chat.Position{}) || !utf8.ValidString(err.Error()) || len(err.Error()) > 300 {
+			t.Errorf("%q: %v, %q", s, p, err)
+		}
+		want := chat.Position{Offset: max(offset, -1), Sum: sum}
+		if got, err := chat.ParsePosition(want.String()); err != nil || got != want {
+			t.Errorf("%v is read as %v, %v", want, got, err)
+		}
+	})
+}
+
+func TestPositionTellsRecordsApart(t *testing.T) {
+	r := sarama.ConsumerMessage{Offset: 5, Timestamp: time.UnixMilli(1000), Value: []byte("hello")}
+	p := chat.PositionOf(&r, someID)
+	other := r
+	other.Timestamp = time.UnixMilli(1001)
+	if chat.PositionOf(&other, someID) == p {
+		t.Error("the time does not count")
+	}
+	other = r
+	other.Value = []byte("hallo")
+	if chat.PositionOf(&other, someID) == p {
+		t.Error("the value does not count")
+	}
+	if chat.PositionOf(&r, someID[1:]) == p {
+		t.Error("the id does not count")
+	}
+	// Kafka stores milliseconds: what a pod has in its memory must not be finer.
+	other = r
+	other.Timestamp = r.Timestamp.Add(999 * time.Microsecond)
+	if chat.PositionOf(&other, someID) != p {
+		t.Error("pods that read the same record get different positions")
+	}
+}

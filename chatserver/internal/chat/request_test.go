@@ -1,0 +1,128 @@
+package chat_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"kafkachat/chatserver/internal/chat"
+)
+
+func TestParseRequest(t *testing.T) {
+	text := strings.Repeat("x", chat.MaxText)
+	for _, c := range []struct {
+		in   string
+		want chat.Request
+		err  string // part of it; "" for none
+	}{
+		{`{"type":"message","id":"` + someID + `","name":"Ada","text":"hi"}`, chat.Request{ID: someID, Name: "Ada", Text: "hi"}, ""},
+		{` {"text":" hi ","id":"` + someID + `","type":"message","name":"  Ada ","later":{"x":[1]}} `, chat.Request{ID: someID, Name: "Ada", Text: " hi "}, ""},
+		{`{"type":"message","id":"` + someID + `","text":"\u00e9\ud83d\ude00\u0000"}`, chat.Request{ID: someID, Text: "é\U0001F600\x00"}, ""},
+		{`{"type":"message","id":"` + someID + `","name":null,"text":"hi"}`, chat.Request{ID: someID, Text: "hi"}, ""},
+		{`{"type":"message","id":"` + someID + `","text":"hi","again":true}`, chat.Request{ID: someID, Text: "hi", Again: true}, ""},
+		{`{"type":"message","id":"` + someID + `","text":"hi","again":false}`, chat.Request{ID: someID, Text: "hi"}, ""},
+		{`{"type":"message","id":"` + someID + `","text":"hi","again":"yes"}`, chat.Request{ID: someID}, "wrong type"},
+		{`{"type":"message","id":"` + someID + `","text":"` + text + `"}`, chat.Request{ID: someID, Text: text}, ""},
+		{`{"type":"message","id":"` + someID + `","text":"x` + text + `"}`, chat.Request{ID: someID}, "8193 bytes; 8192"},
+		{`{"type":"message","id":"` + someID + `","text":""}`, chat.Request{ID: someID}, "empty"},
+		{`{"type":"message","id":"` + someID + `"}`, chat.Request{ID: someID}, `"text" is missing`},
+		{`{"type":"message","id":"` + someID + `","text":null}`, chat.Request{ID: someID}, `"text" is missing`},
+		{`{"type":"message","id":"` + someID + `","text":1}`, chat.Request{ID: someID}, "JSON object"},
+		{`{"type":"message","id":"` + someID + `","name":"` + strings.Repeat("n", 65) + `","text":"hi"}`, chat.Request{ID: someID}, "64 bytes"},
+		{`{"type":"message","id":"` + someID + `","name":"a\u0000b","text":"hi"}`, chat.Request{ID: someID}, "cannot be shown"},
+		{`{"type":"message","id":"1","text":"hi"}`, chat.Request{}, "16 to 64"},
+		{`{"type":"message","id":"","text":"hi"}`, chat.Request{}, "16 to 64"},
+		{`{"type":"message","id":"` + strings.Repeat("1", 65) + `","text":"hi"}`, chat.Request{}, "16 to 64"},
+		{`{"type":"message","text":"hi"}`, chat.Request{}, `"id" is missing`},
+		{`{"type":"shout","id":"` + someID + `","text":"hi"}`, chat.Request{ID: someID}, `"shout"`},
+		{`{"type":"` + strings.Repeat("\x80", 3) + `"}`, chat.Request{}, "UTF-8"},
+		{`{"id":"` + someID + `","text":"hi"}`, chat.Request{ID: someID}, `"type" is missing`},
+		{`{}`, chat.Request{}, `"type" is missing`},
+		{`null`, chat.Request{}, `"type" is missing`},
+		{``, chat.Request{}, "JSON"},
+		{`[]`, chat.Request{}, "JSON"},
+		{`"message"`, chat.Request{}, "JSON"},
+		{`hello`, chat.Request{}, "JSON"},
+		{`{"type":"message"`, chat.Request{}, "JSON"},
+		{strings.Repeat(`{"a":`, 20_000), chat.Request{}, "JSON"},
+	} {
+		got, err := chat.ParseRequest([]byte(c.in), chat.MaxText)
+		switch {
+		case c.err == "" && (err != nil || got != c.want):
+			t.Errorf("%.100s: got %.100v, %v", c.in, got, err)
+		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || got.ID != c.want.ID):
+			t.Errorf("%.100s: got id %q, error %v, want id %q, error with %q", c.in, got.ID, err, c.want.ID, c.err)
+		}
+	}
+}
+
+func FuzzParseRequest(f *testing.F) {
+	f.Add([]byte(`{"type":"message","id":"` + someID + `","name":"Ada","text":"hi"}`))
+	f.Add([]byte(`{"type":"message","id":"` + someID + `","text":"\ud800\u0000\ufffe"}`))
+	f.Add([]byte(`{"type":"\u0000","id":[]}`))
+	f.Add([]byte("{\"type\":\"\xff\"}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := chat.ParseRequest(data, chat.MaxText)
+		if r.ID != "" && chat.CheckID(r.ID) != nil {
+			t.Errorf("took the id %q", r.ID)
+		}
+		if err != nil {
+			if reason := err.Error(); !utf8.ValidString(reason) || reason == "" || len(reason) > 500 {
+				t.Errorf("the reason is no sentence for a person: %q", reason)
+			}
+			return
+		}
+		switch {
+		case r.ID == "", r.Text == "", len(r.Text) > chat.MaxText, !utf8.ValidString(r.Text), chat.CheckName(r.Name) != nil:
+			t.Errorf("took %+v", r)
+		}
+		// What is taken comes back as it is, from the topic and to the clients.
+		m := chat.Message{ID: r.ID, Name: r.Name, Text: r.Text, Pod: "p", Time: time.UnixMilli(0)}
+		if got := chat.Decode(consumed(m)); got != m {
+			t.Errorf("got %+v, want %+v", got, m)
+		}
+	})
+}
+
+func TestEvents(t *testing.T) {
+	for _, c := range []struct {
+		got  []byte
+		want string
+	}{
+		{chat.Event("reset", nil), `{"type":"reset"}`},
+		{chat.Event("x", struct{}{}), `{"type":"x"}`},
+		{chat.Event("reconnect", map[string]int{"within_ms": 5}), `{"type":"reconnect","within_ms":5}`},
+		{chat.Ack(someID, 7, 1234567*time.Nanosecond), `{"type":"ack","id":"` + someID + `","offset":7,"ms":1.234}`},
+		{chat.Reject("", "no"), `{"type":"reject","reason":"no"}`},
+		{chat.Reject(someID, "a \"b\"\n"), `{"type":"reject","id":"` + someID + `","reason":"a \"b\"\n"}`},
+		{chat.Status(chat.Down), `{"type":"status","kafka":"down"}`},
+		{chat.Live("7.00c0ffee"), `{"type":"live","position":"7.00c0ffee"}`},
+		{chat.Event("welcome", chat.Welcome{Pod: "p", Topic: "chat", Position: "1.00000000", Resumed: true, Partitions: 1, MaxBytes: 8192, Kafka: chat.Up, Version: "v"}),
+			`{"type":"welcome","pod":"p","topic":"chat","position":"1.00000000","resumed":true,"standalone":false,"partitions":1,"max_bytes":8192,"kafka":"up","version":"v"}`},
+		{chat.Event("welcome", chat.Welcome{Reason: chat.Fresh, Detail: "d"}),
+			`{"type":"welcome","pod":"","topic":"","position":"","resumed":false,"reason":"fresh","detail":"d","standalone":false,"partitions":0,"max_bytes":0,"kafka":"","version":""}`},
+	} {
+		if string(c.got) != c.want {
+			t.Errorf("got  %s\nwant %s", c.got, c.want)
+		}
+		if !json.Valid(c.got) {
+			t.Errorf("not JSON: %s", c.got)
+		}
+	}
+}
+
+func TestChecksExplain(t *testing.T) {
+	for _, err := range []error{chat.CheckID(""), chat.CheckID("é" + someID), chat.CheckName("a\x00"), chat.CheckName("\xff"), chat.CheckName(strings.Repeat("n", 65))} {
+		if err == nil || len(fmt.Sprint(err)) < 20 {
+			t.Errorf("%v", err)
+		}
+	}
+	for _, name := range []string{"", "Ada", "Ænima \U0001F600", strings.Repeat("n", 64)} {
+		if err := chat.CheckName(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

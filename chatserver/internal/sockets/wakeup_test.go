@@ -1,0 +1,271 @@
+package sockets_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// One message, then silence: it arrives, at whatever moment it comes. Before each there may be
+// a client that joins, or one that makes its socket full, or is just being handed back.
+func TestNoWakeUpIsLost(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	rounds := 100_000
+	if testing.Short() {
+		rounds = 10_000
+	}
+	s := newTCP(t, 64<<20) // nobody falls off its start
+	rng := rand.New(rand.NewPCG(6, 6))
+
+	// Steady clients have every message at once, choppy ones at the latest when they are asked.
+	var steady, choppy []*counter
+	for range 3 {
+		steady = append(steady, count(s.dial("/", 0)))
+	}
+	for range 2 {
+		choppy = append(choppy, count(s.dial("/", 64<<10)))
+	}
+	until(t, "all are there", func() bool { return s.stats().Conns == 5 })
+	filling := strings.Repeat("x", 64<<10)
+	var sent int64 // bytes of all messages as frames
+	send := func(payload string) {
+		s.appendFrames(text(payload), nil)
+		s.loop.Wake()
+		sent += int64(len(text(payload)))
+	}
+	wait := func(counters []*counter) {
+		for _, c := range counters {
+			if !c.wait(sent) {
+				t.Fatalf("a client has %d of %d bytes: %+v", c.got.Load(), sent, s.stats())
+			}
+		}
+	}
+	for round := range rounds {
+		var joined *client
+		switch event := rng.IntN(400); {
+		case event < 8:
+			joined = s.dial("/?last=1", 0)
+		case event < 12: // fill a socket, then have it emptied
+			c := choppy[rng.IntN(len(choppy))]
+			c.pause.Store(true)
+			for range 8 {
+				send(filling)
+			}
+			wait(steady)
+			c.goOn()
+		case event < 16:
+			time.Sleep(time.Duration(rng.IntN(25_000)) * time.Microsecond) // sockets are handed back about now
+		case event < 100:
+			runtime.Gosched()
+		}
+		if round%1000 == 0 {
+			for _, c := range slices.Concat(steady, choppy) {
+				c.live()
+			}
+		}
+		m := fmt.Sprint(round)
+		send(m)
+		wait(steady)
+		if joined != nil {
+			for joined.next() != m {
+			}
+			joined.conn.Close()
+		}
+		if rng.IntN(100) == 0 {
+			wait(choppy)
+		}
+	}
+	wait(choppy)
+	stats := s.stats()
+	t.Logf("%+v", stats)
+	if stats.Moved < int64(rounds/200) || stats.FellBehind > 0 {
+		t.Errorf("%+v: sockets were to become full, but nobody to fall behind", stats)
+	}
+}
+
+// The same at the moment when many connections are handed back to the loop.
+func TestNoWakeUpIsLostWhenHandedBack(t *testing.T) {
+	// More threads than processors are interrupted anywhere.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
+	rounds := 150
+	if testing.Short() {
+		rounds = 50
+	}
+	s := newTCP(t, 256<<10) // with chunks of 4 KiB
+	rng := rand.New(rand.NewPCG(10, 10))
+	const clients = 40
+	var counters []*counter
+	for range clients {
+		counters = append(counters, count(s.dial("/", 0)))
+	}
+	sent, between := int64(0), 0
+	piece := text(strings.Repeat("x", 4<<10))
+	for round := range rounds {
+		// More pieces than the loop writes at a time.
+		for range 8 {
+			s.appendFrames(piece, nil)
+			sent += int64(len(piece))
+		}
+		moved := s.stats().Moved
+		s.loop.Wake()
+		for s.stats().Moved < moved+clients {
+			runtime.Gosched()
+		}
+		for s.stats().Solos == clients {
+			runtime.Gosched()
+		}
+		for begun, pause := time.Now(), time.Duration(rng.IntN(200_000)); time.Since(begun) < pause; {
+			runtime.Gosched()
+		}
+		if solos := s.stats().Solos; 0 < solos && solos < clients {
+			between++
+		}
+		m := text(fmt.Sprint(round))
+		s.appendFrames(m, nil)
+		s.loop.Wake()
+		sent += int64(len(m))
+		for _, c := range counters {
+			if !c.wait(sent) {
+				t.Fatalf("round %d: a client has %d of %d bytes: %+v", round, c.got.Load(), sent, s.stats())
+			}
+		}
+		until(t, "all are back", func() bool { return s.stats().Solos == 0 })
+		if round%50 == 0 {
+			for _, c := range counters {
+				c.live()
+			}
+		}
+	}
+	t.Logf("%d of %d messages came while some were back and some not", between, rounds)
+}
+
+// The same for connections that are never with the loop.
+func TestNoWakeUpIsLostAlone(t *testing.T) {
+	rounds := 20_000
+	if testing.Short() {
+		rounds = 2000
+	}
+	s := newTLS(t, 4<<20)
+	rng := rand.New(rand.NewPCG(8, 8))
+	c := s.dial("/", 0, notices)
+	c.want("hello", "live")
+	for round := range rounds {
+		m := fmt.Sprint(round)
+		switch rng.IntN(4) {
+		case 0:
+			s.loop.SetNotice(0, []byte(m))
+			c.want(m)
+		case 1:
+			c.say(m)
+			c.want(m)
+		default:
+			s.append(m)
+			c.want("n:" + m)
+		}
+	}
+}
+
+// A counter counts the bytes that a client receives after its greeting, without allocating.
+type counter struct {
+	conn    net.Conn
+	got     atomic.Int64
+	arrived chan struct{} // capacity 1: got has changed
+	pause   atomic.Bool
+	goes    chan struct{}
+	ended   sync.WaitGroup
+}
+
+func count(c *client) *counter {
+	c.want("hello", "live")
+	n := &counter{conn: c.conn, arrived: make(chan struct{}, 1), goes: make(chan struct{}, 1)}
+	n.got.Store(int64(c.r.Buffered()))
+	c.conn.SetReadDeadline(time.Time{})
+	n.live()
+	n.ended.Go(func() {
+		buf := make([]byte, 64<<10)
+		for {
+			if n.pause.Load() {
+				<-n.goes
+			}
+			k, err := n.conn.Read(buf)
+			n.got.Add(int64(k))
+			select {
+			case n.arrived <- struct{}{}:
+			default:
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	c.t.Cleanup(func() {
+		n.goOn()
+		n.conn.Close()
+		n.ended.Wait()
+	})
+	return n
+}
+
+// live shows that the client is alive, so that it is not pinged.
+func (n *counter) live() { n.conn.Write(masked(opPong|fin, nil)) }
+
+func (n *counter) goOn() {
+	n.pause.Store(false)
+	select {
+	case n.goes <- struct{}{}:
+	default:
+	}
+}
+
+// wait says whether so many bytes have come in time.
+func (n *counter) wait(bytes int64) bool {
+	if n.got.Load() >= bytes {
+		return true
+	}
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for n.got.Load() < bytes {
+		select {
+		case <-n.arrived:
+		case <-timeout.C:
+			return false
+		}
+	}
+	return true
+}
+
+// Nothing is allocated for a delivery, nor for a message beyond what the log grows by.
+func TestDeliveriesDoNotAllocate(t *testing.T) {
+	const clients = 20
+	s := newTCP(t, 1<<20)
+	var counters []*counter
+	for i := range clients {
+		c := s.dial("/", 0, []string{"X-Nothing: 1", notices}[i%2])
+		counters = append(counters, count(c))
+	}
+	raw, notified := text(strings.Repeat("x", 100)), text("n:"+strings.Repeat("x", 100))
+	sent := int64(0)
+	n := testing.AllocsPerRun(2000, func() {
+		s.appendFrames(raw, notified)
+		s.loop.Wake()
+		sent++
+		for i, c := range counters {
+			for want := sent * int64(len([][]byte{raw, notified}[i%2])); c.got.Load() < want; {
+				<-c.arrived
+			}
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for a message to %d clients", n, clients)
+	}
+	if deliveries := s.stats().Deliveries; deliveries != sent*clients {
+		t.Errorf("%d deliveries, want %d", deliveries, sent*clients)
+	}
+}
