@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,8 +19,19 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// A manifest's environment must be one that this server reads, and its stop must fit into the time that the cluster
-// gives a pod, and that in turn into the load balancer's.
+const kiB, miB = 1 << 10, 1 << 20
+
+// What a pod costs at most, in bytes, beside what its settings say.
+const (
+	ownMemory        = 100 * miB // the runtime, the ids of the dedupe window, what sarama holds of a fetch
+	unfinished       = 64 * miB  // all messages that are being read
+	connectionMemory = 16 * kiB  // of Go's heap: 9.5 kB were measured for an idle one
+	kernelMemory     = 512 * kiB // what the kernel keeps of a client that neither reads nor is read
+)
+
+// A manifest's environment is one that the server reads; its limits multiply out to less memory than
+// the pod has; and a stop fits into the time that the cluster gives a pod, and that into the load
+// balancer's.
 func TestManifests(t *testing.T) {
 	known := []string{"GOMEMLIMIT"} // Go's own
 	for _, v := range settings.Variables() {
@@ -45,6 +60,16 @@ func TestManifests(t *testing.T) {
 			if c.Port != container.Ports[0].ContainerPort {
 				t.Errorf("the server listens on %d, the manifest says %d", c.Port, container.Ports[0].ContainerPort)
 			}
+
+			heap, limit := mebibytes(t, env["GOMEMLIMIT"], "MiB"), mebibytes(t, container.Resources.Limits["memory"], "Mi")
+			connections := c.Limits.Connections
+			if need := ownMemory + unfinished + c.LogBytes + connections*connectionMemory; need > heap {
+				t.Errorf("Go's heap may need %d MiB, GOMEMLIMIT is %d MiB", need/miB, heap/miB)
+			}
+			if need := heap + connections*kernelMemory; need > limit || connections == 0 {
+				t.Errorf("heap and %d sockets may need %d MiB, the pod has %d MiB", connections, need/miB, limit/miB)
+			}
+
 			seconds := func(n int) time.Duration { return time.Duration(n) * time.Second }
 			preStop, grace := seconds(container.Lifecycle.PreStop.Sleep.Seconds), seconds(m.Spec.Template.Spec.Grace)
 			const spare = 5 * time.Second // for the process to end, and a busy node
@@ -58,6 +83,58 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// The dashboard, the alerts and the README ask for metrics that the server has, and the alerts are the
+// README's queries.
+func TestMonitoring(t *testing.T) {
+	t.Parallel()
+	_, _, admin := startLogged(t, nil)
+	response, err := http.Get(admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	metrics, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string]string)
+	for _, file := range []string{"README.md", "../k8s/monitoring/alerts.yaml", "../k8s/monitoring/dashboard.json", "../k8s/hpa/hpa.yaml"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[file] = string(b)
+		names := regexp.MustCompile(`\b(chat|process|go)_[a-z_]+\b`).FindAllString(files[file], -1)
+		if len(names) == 0 {
+			t.Errorf("%s names no metric", file)
+		}
+		for _, name := range names {
+			if !regexp.MustCompile(`(?m)^` + name + `[ {]`).Match(metrics) {
+				t.Errorf("%s names %s, which the server does not have", file, name)
+			}
+		}
+	}
+	_, figures, _ := strings.Cut(files["README.md"], "## What to watch")
+	queries := regexp.MustCompile("(?m)^\\| [^|]*\\| `([^`]+)` \\|").FindAllStringSubmatch(figures, -1)
+	if len(queries) != 5 {
+		t.Errorf("the README has %d queries", len(queries))
+	}
+	for _, q := range queries {
+		if query := strings.Replace(q[1], "max(", "max by (pod) (", 1); !strings.Contains(files["../k8s/monitoring/alerts.yaml"], "expr: "+query+" ") {
+			t.Errorf("no alert asks for %s", query)
+		}
+	}
+}
+
+func mebibytes(t *testing.T, s, unit string) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimSuffix(s, unit))
+	if err != nil {
+		t.Fatalf("%q is not a number of %s", s, unit)
+	}
+	return n * miB
+}
+
 type manifest struct {
 	Kind string
 	Spec struct {
@@ -69,6 +146,7 @@ type manifest struct {
 					Ports []struct {
 						ContainerPort int `yaml:"containerPort"`
 					}
+					Resources struct{ Limits map[string]string }
 					Lifecycle struct {
 						PreStop struct{ Sleep struct{ Seconds int } } `yaml:"preStop"`
 					}

@@ -6,117 +6,41 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// An object is what the tests look at in any kind of object.
-type object struct {
-	file       string
-	APIVersion string `yaml:"apiVersion"`
-	Kind       string
-	Metadata   struct {
-		Name        string
-		Labels      map[string]string
-		Annotations map[string]string
-	}
-	Spec struct {
-		Replicas           int
-		Type               string
-		Selector           map[string]any
-		Strategy           struct{ Type string }
-		ServiceName        string                                  `yaml:"serviceName"`
-		ClusterIP          string                                  `yaml:"clusterIP"`
-		PublishNotReady    bool                                    `yaml:"publishNotReadyAddresses"`
-		PodManagement      string                                  `yaml:"podManagementPolicy"`
-		IngressClassName   string                                  `yaml:"ingressClassName"`
-		DefaultBackend     struct{ Service struct{ Name string } } `yaml:"defaultBackend"`
-		Ports              []port
-		Template           *pod
-		TimeoutSec         int `yaml:"timeoutSec"`
-		ConnectionDraining struct {
-			DrainingTimeoutSec int `yaml:"drainingTimeoutSec"`
-		} `yaml:"connectionDraining"`
-		HealthCheck struct {
-			RequestPath string `yaml:"requestPath"`
-			Port        int
-		} `yaml:"healthCheck"`
-	}
-}
+// An object is one YAML document of a manifest.
+type object = map[string]any
 
-type port struct {
-	Name          string
-	Port          int
-	TargetPort    string `yaml:"targetPort"`
-	ContainerPort int    `yaml:"containerPort"`
-}
-
-type pod struct {
-	Metadata struct{ Labels map[string]string }
-	Spec     struct {
-		EnableServiceLinks *bool `yaml:"enableServiceLinks"`
-		AutomountToken     *bool `yaml:"automountServiceAccountToken"`
-		Grace              int   `yaml:"terminationGracePeriodSeconds"`
-		HostNetwork        bool  `yaml:"hostNetwork"`
-		SecurityContext    struct {
-			RunAsNonRoot   bool                  `yaml:"runAsNonRoot"`
-			RunAsUser      int                   `yaml:"runAsUser"`
-			SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
-		} `yaml:"securityContext"`
-		Containers []container
-	}
-}
-
-type container struct {
-	Name            string
-	Image           string
-	Env             []variable
-	Ports           []port
-	ReadinessProbe  probe `yaml:"readinessProbe"`
-	StartupProbe    probe `yaml:"startupProbe"`
-	LivenessProbe   probe `yaml:"livenessProbe"`
-	SecurityContext struct {
-		AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
-		ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
-		Capabilities             struct{ Drop []string }
-	} `yaml:"securityContext"`
-	Resources struct{ Requests, Limits map[string]string }
-	Mounts    []struct {
-		MountPath string `yaml:"mountPath"`
-	} `yaml:"volumeMounts"`
-}
-
-type variable struct{ Name, Value string }
-
-type probe struct {
-	HTTPGet   *struct{ Path, Port string } `yaml:"httpGet"`
-	TCPSocket *struct{ Port string }       `yaml:"tcpSocket"`
-}
-
-// load returns the objects of the named files, and fails if there are none.
-func load(t *testing.T, pattern string) []object {
+// load returns the objects of the files that match the patterns; each pattern must match.
+func load(t *testing.T, patterns ...string) []object {
 	t.Helper()
-	files, err := filepath.Glob(pattern)
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no manifests match %s: %v", pattern, err)
-	}
 	var objects []object
-	for _, file := range files {
-		if filepath.Base(file) == "kustomization.yaml" {
-			continue
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no manifests match %s: %v", pattern, err)
 		}
-		decoder := yaml.NewDecoder(bytes.NewReader(read(t, file)))
-		for {
-			o := object{file: file}
-			err := decoder.Decode(&o)
-			if errors.Is(err, io.EOF) {
-				break
+		for _, file := range files {
+			if filepath.Base(file) == "kustomization.yaml" {
+				continue
 			}
-			if err != nil {
-				t.Fatalf("%s: %v", file, err)
+			decoder := yaml.NewDecoder(bytes.NewReader(read(t, file)))
+			for {
+				var o object
+				err := decoder.Decode(&o)
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					t.Fatalf("%s: %v", file, err)
+				}
+				objects = append(objects, o)
 			}
-			objects = append(objects, o)
 		}
 	}
 	return objects
@@ -131,47 +55,87 @@ func read(t *testing.T, file string) []byte {
 	return b
 }
 
-func find(t *testing.T, objects []object, kind, name string) object {
+// at returns what stands at a path such as "spec ports 0 name" below v, or nil.
+func at(v any, path string) any {
+	for key := range strings.FieldsSeq(path) {
+		switch below := v.(type) {
+		case map[string]any:
+			v = below[key]
+		case []any:
+			i, err := strconv.Atoi(key)
+			if err != nil || i >= len(below) {
+				return nil
+			}
+			v = below[i]
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+func text(v any, path string) string { s, _ := at(v, path).(string); return s }
+
+func number(v any, path string) int { n, _ := at(v, path).(int); return n }
+
+func list(v any, path string) []any { l, _ := at(v, path).([]any); return l }
+
+func name(o object) string { return text(o, "kind") + " " + text(o, "metadata name") }
+
+// find returns the object of a kind and name, as in "Service kafka".
+func find(t *testing.T, objects []object, want string) object {
 	t.Helper()
 	for _, o := range objects {
-		if o.Kind == kind && o.Metadata.Name == name {
+		if name(o) == want {
 			return o
 		}
 	}
-	t.Fatalf("there is no %s %q", kind, name)
-	return object{}
+	t.Fatalf("there is no %s", want)
+	return nil
 }
 
-func matches(selector map[string]any, labels map[string]string) bool {
-	for name, value := range selector {
-		if labels[name] != value {
+// workloads are the objects that make pods.
+func workloads(objects []object) []object {
+	var w []object
+	for _, o := range objects {
+		if at(o, "spec template") != nil {
+			w = append(w, o)
+		}
+	}
+	return w
+}
+
+// matches tells whether a selector, with or without matchLabels, selects pods with these labels. An
+// empty selector selects all.
+func matches(selector, labels any) bool {
+	if l, ok := at(selector, "matchLabels").(map[string]any); ok {
+		selector = l
+	}
+	m, _ := selector.(map[string]any)
+	for key, value := range m {
+		if text(labels, key) != value {
 			return false
 		}
 	}
 	return true
 }
 
-func text(t *testing.T, v any) string {
-	t.Helper()
-	b, err := yaml.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
 func environment(o object) map[string]string {
 	env := make(map[string]string)
-	for _, v := range o.Spec.Template.Spec.Containers[0].Env {
-		env[v.Name] = v.Value
+	for _, v := range list(o, "spec template spec containers 0 env") {
+		env[text(v, "name")] = text(v, "value")
 	}
 	return env
 }
 
-func names(o object) []string {
-	var names []string
-	for _, v := range o.Spec.Template.Spec.Containers[0].Env {
-		names = append(names, v.Name)
+// quantity returns 1000ths of a CPU for 50m, and bytes for 128Mi.
+func quantity(t *testing.T, s string) int {
+	t.Helper()
+	units := map[string]int{"m": 1, "Mi": 1 << 20, "Gi": 1 << 30}
+	unit := strings.TrimLeft(s, "0123456789")
+	n, err := strconv.Atoi(strings.TrimSuffix(s, unit))
+	if err != nil || units[unit] == 0 {
+		t.Fatalf("%q is not an amount of CPU or memory", s)
 	}
-	return names
+	return n * units[unit]
 }
