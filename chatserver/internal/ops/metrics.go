@@ -104,7 +104,7 @@ func (m *Metrics) read(parts Parts) {
 	}
 	for _, g := range []source{
 		{"connections", "Open websockets.", conns(func(s sockets.Stats) int64 { return s.Conns })},
-		{"slow_clients", "Websockets that do not keep up, each with a goroutine of its own.", conns(func(s sockets.Stats) int64 { return s.Solos })},
+		{"slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", conns(func(s sockets.Stats) int64 { return s.Slow })},
 		{"consumer_lag_records", "Records between what this pod has read and the topic's end.", func() float64 {
 			return float64(max(0, parts.Probe.Last().End-parts.Tail.Next()))
 		}},
@@ -124,8 +124,9 @@ func (m *Metrics) read(parts Parts) {
 	for _, c := range []source{
 		{"deliveries_total", "Messages written to websockets.", conns(func(s sockets.Stats) int64 { return s.Deliveries })},
 		{"delivered_bytes_total", "Bytes of messages written to websockets.", conns(func(s sockets.Stats) int64 { return s.Bytes })},
-		{"slow_clients_moved_total", "Times that a websocket was full and got a goroutine of its own.", conns(func(s sockets.Stats) int64 { return s.Moved })},
-		{"slow_clients_closed_total", "Websockets closed because they fell behind the log.", conns(func(s sockets.Stats) int64 { return s.FellBehind })},
+		{"slow_clients_total", "Times that a websocket which had every message did not keep up.", conns(func(s sockets.Stats) int64 { return s.BecameSlow })},
+		{"slow_clients_closed_total", "Websockets closed because the frame log no longer held their next message.", conns(func(s sockets.Stats) int64 { return s.FellBehind })},
+		{"stuck_clients_closed_total", "Websockets closed because the client took nothing for 32 s.", conns(func(s sockets.Stats) int64 { return s.Stuck })},
 		{"dead_clients_closed_total", "Websockets closed because the client was silent.", conns(func(s sockets.Stats) int64 { return s.Dead })},
 		{"records_total", "Records read from the topic.", records(func(c history.Counters) int64 { return c.Records })},
 		{"copies_dropped_total", "Records left out because one with the same id is in the log.", records(func(c history.Counters) int64 { return c.Copies })},

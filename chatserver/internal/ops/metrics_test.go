@@ -52,7 +52,7 @@ func TestAllMetricsAreThereFromTheStart(t *testing.T) {
 		"chat_connections 0", "chat_slow_clients 0", "chat_consumer_lag_records 0", "chat_kafka_up 1",
 		"chat_log_bytes 0", "chat_log_messages 0", "chat_log_start_offset 0", "chat_log_end_offset 0",
 		"chat_deliveries_total 0", "chat_delivered_bytes_total 0",
-		"chat_slow_clients_moved_total 0", "chat_slow_clients_closed_total 0", "chat_dead_clients_closed_total 0",
+		"chat_slow_clients_total 0", "chat_stuck_clients_closed_total 0", "chat_slow_clients_closed_total 0", "chat_dead_clients_closed_total 0",
 		"chat_records_total 0", "chat_copies_dropped_total 0", "chat_placeholders_total 0",
 		"chat_gaps_total 0", "chat_resets_total 0", "chat_consumer_reopened_total 0",
 		`chat_messages_in_total{protocol="raw"} 0`, `chat_messages_in_total{protocol="chat.v1"} 0`,

@@ -29,7 +29,7 @@ const farewell = "come back within 500ms"
 func (s *server) wantGone(within time.Duration) {
 	s.t.Helper()
 	begun := time.Now()
-	until(s.t, "the connection is gone", func() bool { return s.stats().Conns == 0 && s.stats().Solos == 0 })
+	until(s.t, "the connection is gone", func() bool { return s.stats().Conns == 0 })
 	if took := time.Since(begun); took > within+slack {
 		s.t.Errorf("gone after %v, want %v", took, within)
 	}
@@ -147,7 +147,7 @@ func TestCloseWithFullSocket(t *testing.T) {
 	s := closer(t)
 	c := s.dial("/", 16<<10)
 	c.want("hello", "live")
-	for i := 0; s.stats().Solos == 0; i++ {
+	for i := 0; s.stats().Slow == 0; i++ {
 		s.append(strings.Repeat("x", 200<<10))
 		if i > 1000 {
 			t.Fatal("the socket does not become full")
@@ -167,7 +167,7 @@ func TestCloseReachesSlowClient(t *testing.T) {
 	s := closer(t)
 	c := s.dial("/", 128<<10)
 	c.want("hello", "live")
-	for i := 0; s.stats().Solos == 0; i++ {
+	for i := 0; s.stats().Slow == 0; i++ {
 		s.append(fmt.Sprint(i, strings.Repeat("x", 100<<10)))
 		if i > 1000 {
 			t.Fatal("the socket does not become full")
@@ -191,7 +191,7 @@ func TestProtocolErrorWithFullSocket(t *testing.T) {
 			s := closer(t)
 			c := s.dial("/", 128<<10)
 			c.want("hello", "live")
-			for i := 0; s.stats().Solos == 0; i++ {
+			for i := 0; s.stats().Slow == 0; i++ {
 				s.append(fmt.Sprint(i, strings.Repeat("x", 100<<10)))
 				if i > 1000 {
 					t.Fatal("the socket does not become full")
@@ -271,31 +271,27 @@ func TestDrainInAHurry(t *testing.T) {
 
 // When the loop ends, all sockets are closed, whatever state they are in, and nothing is left.
 func TestStop(t *testing.T) {
-	for name, make := range map[string]func(testing.TB, int) *server{"socket": newTCP, "TLS": newTLS} {
-		t.Run(name, func(t *testing.T) {
-			noLeaks(t)
-			s := make(t, 64<<20)
-			var clients []*client
-			for i := range 10 {
-				c := s.dial("/", 16<<10)
-				c.want("hello", "live")
-				clients = append(clients, c)
-				if i == 5 {
-					s.append(strings.Repeat("x", 8<<20)) // the first ones are stuck
-				}
-			}
-			s.stop()
-			if stats := s.stats(); stats.Conns != 0 || stats.Solos != 0 {
-				t.Errorf("%+v", stats)
-			}
-			s.loop.Reset(s.log, nil, 1013, "") // and what is asked of it now returns
-			s.drain()()
-			s.loop.SetNotice(0, nil)
-			s.loop.Wake()
-			for _, c := range clients {
-				c.conn.Close()
-			}
-			s.http.Close()
-		})
+	noLeaks(t)
+	s := newTCP(t, 64<<20)
+	var clients []*client
+	for i := range 10 {
+		c := s.dial("/", 16<<10)
+		c.want("hello", "live")
+		clients = append(clients, c)
+		if i == 5 {
+			s.append(strings.Repeat("x", 8<<20)) // the first ones are stuck
+		}
 	}
+	s.stop()
+	if stats := s.stats(); stats.Conns != 0 {
+		t.Errorf("%+v", stats)
+	}
+	s.loop.Reset(s.log, nil, 1013, "") // and what is asked of it now returns
+	s.drain()()
+	s.loop.SetNotice(0, nil)
+	s.loop.Wake()
+	for _, c := range clients {
+		c.conn.Close()
+	}
+	s.http.Close()
 }

@@ -4,114 +4,116 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
-
-	"kafkachat/chatserver/internal/framelog"
 )
 
 // Conn is one websocket. Its reader, one goroutine, calls Read, Send and at last Finish; Close
-// may be called by anybody. The writing side has exactly one owner at a time: the loop, or,
-// while the socket is full, the connection's solo goroutine.
+// may be called by anybody.
 type Conn struct {
 	// Static after Upgrade.
 	loop   *Loop
 	ws     *websocket.Conn
-	sock   *sock
-	raw    syscall.RawConn // nil: it cannot be written to without waiting, and never enters the loop
 	opts   Options
 	ctx    context.Context // ends when the connection does, or is about to
 	cancel context.CancelFunc
-	wake   chan struct{} // capacity 1, never closed: something for the solo goroutine to look at
 
 	// Owned by the reader.
-	buf *[]byte // of the message that Read returned last
+	sock sock
+	buf  *[]byte // of the message that Read returned last
 
 	// Owned by the loop.
-	index int  // in loop.conns; -1 when it is not there
-	solo  bool // the solo goroutine owns the writing side
-
-	// Owned by the owner of the writing side.
-	log        *framelog.Log
+	phase      phase
+	index      int   // in loop.conns
 	place      Place // nil before Start, and once the connection is placed
 	next       int64 // offset of the next entry to send
 	mark       int64
 	markFrames []byte // nil: none, or sent
 	noticed    uint64 // the notices up to this version have been sent
-	ended      bool   // the close frame was written, or the socket broke: write nothing more
+	rest       []byte // what a full socket did not take
+	took       int    // bytes that the socket took since it was asked last
+	askAt      int64  // when a full socket is asked again, in steps
+	pause      uint8  // before that, in steps; 0: the socket is not full
+	stuck      uint8  // ticks since a full socket took something
+	silent     uint8  // ticks since the peer sent a byte
+	unasked    uint8  // ticks since the peer sent a byte or was pinged
 
-	reached atomic.Int64 // next, for the loop to see while the solo goroutine owns it
-	heard   atomic.Int64 // when the peer last sent a byte, in the loop's seconds
-	pinged  atomic.Int64 // when it was last asked to, likewise
-	waiting atomic.Bool  // the reader is not reading, so silence is not the peer's
+	heard   atomic.Bool // the peer has sent a byte since the last tick
+	waiting atomic.Bool // the reader is not reading
 
-	mu      sync.Mutex // guards the following
-	pending pending
-	queued  bool // in loop.attention
+	mail mail // guarded by loop.mu
 }
 
-// pending is what others want of the owner of the writing side.
-type pending struct {
+// A phase is what the loop does with a connection.
+type phase uint8
+
+const (
+	coming    phase = iota // the loop has not heard of the connection yet
+	greeting               // has no place, and nothing may go before the Hello
+	placing                // has no place
+	replaying              // has not had all of the log yet
+	live                   // has had all of the log, at one time or another
+	closing                // gets its last frames
+	ended                  // nothing more is written
+	gone                   // the reader has finished, and the loop has forgotten the connection
+)
+
+// mail is what others want of the loop.
+type mail struct {
+	queued  bool          // the connection is in loop.mail
+	left    bool          // the reader has finished
+	ended   bool          // nothing more is written
 	slot    []byte        // one frame of the reader's: ack, reject, pong
 	room    chan struct{} // not nil: closed when the slot is free again
-	reset   *reset        // go on in another log
-	close   []byte        // the last frames
-	written chan struct{} // not nil: closed when they have been written, or cannot be
-	ended   bool          // the owner writes nothing more
-	ping    bool          // the peer has been silent
-	back    bool          // the solo goroutine has given the connection back
-	left    bool          // the reader has finished
+	closing *farewell     // the end has begun
 }
 
-type reset struct {
-	log   *framelog.Log
-	frame []byte // for those that get notices
-	close []byte // for the others
+// A farewell is what is written last.
+type farewell struct {
+	frames   []byte
+	deadline time.Time     // for the peer to take the frames and to answer
+	written  chan struct{} // closed when frames have been written, or cannot be
 }
 
 // What Read returns for a message that ends its connection.
 var (
-	ErrBinary  = errors.New("a binary message")
-	ErrNotUTF8 = errors.New("a text message that is not UTF-8")
-	ErrTooLong = websocket.ErrReadLimit // it is longer than Options.Limit
+	ErrBinary     = errors.New("a binary message")
+	ErrNotUTF8    = errors.New("a text message that is not UTF-8")
+	ErrTooLong    = websocket.ErrReadLimit // the message is longer than Options.Limit
+	ErrUnfinished = errors.New("a message that did not come to its end in time")
+	ErrNoRoom     = errors.New("a message for which there was no room")
 )
-
-// sendBuffer is the size in bytes of a socket's send buffer; Linux doubles it for what it keeps
-// beside the data. Left to itself the kernel gives 4 MB to a peer that does not read.
-const sendBuffer = 128 << 10
 
 // closeWait is how long a peer may take to answer a close frame, or to take it.
 const closeWait = time.Second
 
-// Upgrade makes a websocket of a request; on an error it has answered it. The caller starts
-// the reader's goroutine, which must end with Finish.
+// Upgrade makes a websocket of a request; on an error it has answered the request. The caller
+// starts the reader's goroutine, which must end with Finish. The request has to come over TCP, and
+// not through TLS: the loop writes to the socket itself.
 func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websocket.Upgrader, opts func(protocol string) Options) (*Conn, error) {
-	c := &Conn{loop: l, index: -1, wake: make(chan struct{}, 1)}
-	ws, err := upgrader.Upgrade(&hijacker{ResponseWriter: w, conn: c}, r, nil)
+	if err := plainTCP(r); err != nil {
+		http.Error(w, err.Error(), http.StatusNotImplemented)
+		return nil, err
+	}
+	c := &Conn{loop: l}
+	c.sock.conn = c
+	ws, err := upgrader.Upgrade(&hijacker{ResponseWriter: w, sock: &c.sock}, r, nil)
 	if err != nil {
 		return nil, err
 	}
 	c.ws, c.opts = ws, opts(ws.Subprotocol())
-	c.raw = rawConn(c.sock.Conn)
-	if tcp, ok := c.sock.Conn.(interface{ SetWriteBuffer(int) error }); ok {
-		tcp.SetWriteBuffer(sendBuffer) // an error is of a socket that is gone, which its reader will see
-	}
-	if c.raw != nil {
-		resendSoon(c.raw)
-	}
+	c.sock.tune()
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	// Connections that come together shall not be pinged together.
-	now := l.now.Load()
-	heard := now - rand.Int64N(int64(pingAfter/time.Second))
-	c.heard.Store(heard)
-	c.pinged.Store(heard)
+	c.silent = uint8(rand.N(pingAfter)) // connections that come together shall not be pinged together
+	c.unasked = c.silent
+	if !c.opts.Notices {
+		c.noticed = math.MaxUint64
+	}
 	ws.SetReadLimit(c.opts.Limit)
 	ws.SetPingHandler(func(data string) error { return c.send(appendControl(nil, finPong, []byte(data))) })
 	ws.SetPongHandler(func(string) error { return nil }) // sock.Read has noted that the peer lives
@@ -125,7 +127,7 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 		c.end(appendClose(nil, code, ""))
 		return nil
 	})
-	c.sock.upgraded.Store(true)
+	c.sock.upgraded = true
 	return c, nil
 }
 
@@ -138,42 +140,12 @@ func (c *Conn) Context() context.Context { return c.ctx }
 // Start gives the connection to the loop; Read, Send and Close come after it.
 func (c *Conn) Start(place Place) {
 	c.place = place
-	c.loop.attend(c)
+	c.loop.post(c)
 	select {
 	case <-c.loop.done:
-		c.sock.Conn.Close() // nobody will look at it
+		c.hangUp() // nobody will serve it
 	default:
 	}
-}
-
-// Read returns the text of the next message; it is valid until the next Read. A message that
-// is not text in UTF-8 within the limit ends the connection with the close code for it, and
-// the error is ErrBinary, ErrNotUTF8 or ErrTooLong.
-func (c *Conn) Read() ([]byte, error) {
-	c.release()
-	c.waiting.Store(false)
-	defer c.waiting.Store(true)
-	kind, r, err := c.ws.NextReader()
-	if err == ErrTooLong {
-		c.Close(CloseTooBig, "") // gorilla says so itself, but not of a length beyond 63 bits
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.buf = c.loop.buffers.Get().(*[]byte)
-	text, err := readAll(r, (*c.buf)[:0])
-	*c.buf = text
-	switch {
-	case err != nil:
-		return nil, err
-	case kind != websocket.TextMessage:
-		c.Close(CloseUnsupportedData, "only text messages are understood here")
-		return nil, ErrBinary
-	case !utf8.Valid(text):
-		c.Close(CloseInvalidPayload, "the message is not UTF-8")
-		return nil, ErrNotUTF8
-	}
-	return text, nil
 }
 
 // Send sends one text message of the reader's own, after its earlier ones. It returns when the
@@ -183,22 +155,22 @@ func (c *Conn) Send(payload []byte) error { return c.send(AppendText(nil, payloa
 
 func (c *Conn) send(frame []byte) error {
 	for {
-		c.mu.Lock()
-		if c.pending.close != nil {
-			c.mu.Unlock()
+		c.loop.mu.Lock()
+		if c.mail.closing != nil {
+			c.loop.mu.Unlock()
 			return context.Canceled // what is told to have ended gets nothing more
 		}
-		if c.pending.slot == nil {
-			c.pending.slot = frame
-			c.mu.Unlock()
-			c.loop.attend(c)
+		if c.mail.slot == nil {
+			c.mail.slot = frame
+			c.loop.postLocked(c)
+			c.loop.mu.Unlock()
 			return nil
 		}
-		if c.pending.room == nil {
-			c.pending.room = make(chan struct{})
+		if c.mail.room == nil {
+			c.mail.room = make(chan struct{})
 		}
-		room := c.pending.room
-		c.mu.Unlock()
+		room := c.mail.room
+		c.loop.mu.Unlock()
 		select {
 		case <-room:
 		case <-c.ctx.Done():
@@ -208,93 +180,92 @@ func (c *Conn) send(frame []byte) error {
 }
 
 // Close ends the connection: what is in the slot is still sent, then a close frame, and the
-// socket is closed once the peer has answered it, or after a second. It does not wait.
+// socket is closed once the peer has answered, or after a second. Close does not wait.
 func (c *Conn) Close(code int, reason string) { c.end(appendClose(nil, code, reason)) }
 
-// closeAfter is Close with a text message before the close frame.
-func (c *Conn) closeAfter(payload []byte, code int, reason string) {
-	c.end(appendClose(AppendText(nil, payload), code, reason))
-}
-
+// end has frames written last, unless the end has begun before.
 func (c *Conn) end(frames []byte) {
-	c.mu.Lock()
-	c.endLocked(frames)
-	c.mu.Unlock()
-	c.loop.attend(c)
-}
-
-// endLocked has frames written last, unless the end has begun before.
-func (c *Conn) endLocked(frames []byte) {
-	if c.pending.close != nil {
+	c.loop.mu.Lock()
+	defer c.loop.mu.Unlock()
+	if c.mail.closing != nil {
 		return
 	}
-	c.pending.close = frames
-	c.pending.written = make(chan struct{})
-	if c.pending.ended {
-		close(c.pending.written)
+	c.mail.closing = &farewell{frames, time.Now().Add(closeWait), make(chan struct{})}
+	if c.mail.ended {
+		close(c.mail.closing.written)
 	}
-	// A reader that waits for Kafka stops waiting, and a peer that does not read or does not
-	// answer is not waited for.
+	// A reader that waits, for Kafka or for the peer, goes on to Finish.
 	c.cancel()
-	deadline := time.Now().Add(closeWait)
-	c.sock.Conn.SetReadDeadline(deadline)
-	c.sock.Conn.SetWriteDeadline(deadline)
+	c.sock.SetReadDeadline(time.Unix(1, 0))
+	c.loop.postLocked(c)
 }
 
 // Finish is the reader's last call: it closes the socket, after the closing handshake if one
 // has begun.
 func (c *Conn) Finish() {
 	c.release()
-	c.waiting.Store(true)
-	c.mu.Lock()
-	written := c.pending.written
-	c.mu.Unlock()
-	if written != nil {
-		timeout := time.NewTimer(closeWait)
+	c.loop.mu.Lock()
+	closing := c.mail.closing
+	c.loop.mu.Unlock()
+	if closing != nil {
+		timeout := time.NewTimer(time.Until(closing.deadline))
 		select {
-		case <-written:
+		case <-closing.written:
 		case <-timeout.C:
 		}
 		timeout.Stop()
-		// Closing a socket with unread bytes resets it, and the peer would not see the close
-		// frame. The read deadline was set when the close began.
-		if half, ok := c.sock.Conn.(interface{ CloseWrite() error }); ok {
-			half.CloseWrite()
-		}
-		io.Copy(io.Discard, c.sock.Conn)
+		// Closing a socket with unread bytes resets it, and the peer would not see the close frame.
+		c.sock.CloseWrite()
+		c.sock.SetReadDeadline(closing.deadline)
+		io.Copy(io.Discard, c.sock.TCPConn)
 	}
+	c.hangUp()
+	c.loop.mu.Lock()
+	c.mail.left = true
+	c.loop.postLocked(c)
+	c.loop.mu.Unlock()
+}
+
+// hangUp closes the socket at once.
+func (c *Conn) hangUp() {
 	c.cancel()
-	c.sock.Conn.Close()
-	c.mu.Lock()
-	c.pending.left = true
-	c.mu.Unlock()
-	c.loop.attend(c)
+	c.sock.TCPConn.Close()
 }
 
-func (c *Conn) release() {
-	if c.buf != nil {
-		if cap(*c.buf) <= keepBuffer {
-			c.loop.buffers.Put(c.buf)
-		}
-		c.buf = nil
+// takeMail returns what others want written, nil for nothing. Last says that nothing may follow.
+func (c *Conn) takeMail() (frames []byte, last bool) {
+	c.loop.mu.Lock()
+	defer c.loop.mu.Unlock()
+	m := &c.mail
+	if c.phase == greeting && m.closing == nil {
+		return nil, false
+	}
+	frames, m.slot = m.slot, nil
+	m.makeRoom()
+	if m.closing != nil {
+		return append(frames, m.closing.frames...), true
+	}
+	return frames, false
+}
+
+func (m *mail) makeRoom() {
+	if m.room != nil {
+		close(m.room)
+		m.room = nil
 	}
 }
 
-// keepBuffer is the capacity in bytes of the largest message buffer that is used again.
-const keepBuffer = 64 << 10
-
-func readAll(r io.Reader, b []byte) ([]byte, error) {
-	for {
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if err == io.EOF {
-			return b, nil
-		}
-		if err != nil {
-			return b, err
-		}
+// endWriting says that nothing more will be written.
+func (c *Conn) endWriting() {
+	if c.phase >= ended {
+		return
+	}
+	c.phase, c.next, c.noticed, c.place = ended, nothing, math.MaxUint64, nil
+	c.loop.mu.Lock()
+	defer c.loop.mu.Unlock()
+	c.mail.ended = true
+	c.mail.makeRoom()
+	if c.mail.closing != nil {
+		close(c.mail.closing.written)
 	}
 }

@@ -43,7 +43,7 @@ func (l *Loop) Drain(limit time.Duration, farewell func(comeBack time.Duration) 
 			at = time.Now()
 		}
 		if c.opts.Notices {
-			c.closeAfter(message, code, reason)
+			c.end(appendClose(AppendText(nil, message), code, reason))
 		} else {
 			c.Close(code, reason)
 		}
@@ -51,5 +51,14 @@ func (l *Loop) Drain(limit time.Duration, farewell func(comeBack time.Duration) 
 	// Nobody is told when the last connection is gone; a stopping pod may look.
 	for end := time.Now().Add(drainGrace); l.stats.conns.Load() > 0 && time.Now().Before(end); {
 		pause(context.Background(), 10*time.Millisecond)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }

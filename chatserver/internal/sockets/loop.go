@@ -1,19 +1,18 @@
 // Package sockets is the only one that writes to websockets.
 //
-// One loop writes to all connections that are caught up, without ever waiting: a socket that
-// is full goes to a goroutine of its own, the solo goroutine, until it has caught up. A
-// connection is only a position in the frame log, so whatever it does it costs no more memory
-// than that. One writer for all is cheaper than a goroutine for each: nothing is woken but the
-// loop, and while one pass over the connections runs the next messages gather, so that under
-// load each write carries several.
+// One loop writes to all connections, and never waits for one. A connection is a position in the
+// frame log. A socket that is full keeps the connection's position and the rest of the last write,
+// and is asked again later. So a client costs the same memory whatever it does, and one writer for
+// all is cheaper than a goroutine for each: the messages that come while the loop is busy gather,
+// and share a write.
 //
 // Rules of this package:
-//   - The writing side of a connection has one owner, the loop or its solo goroutine, and
-//     goes from one to the other only through the loop's queue of connections to look at.
-//     Whoever is looked at is flushed, so there is no flag that could be missed.
-//   - All writes are whole frames; what a socket did not take goes first.
-//   - Each pass fixes the end of the log before it starts, so a flood cannot hold it up.
-//   - Nothing is queued for a connection but one frame of its reader's; while that waits, the
+//   - The loop owns the writing side of every connection. What others want written, the end of a
+//     connection included, is posted to the loop, which serves that connection at once.
+//   - All writes are whole frames; the rest of a frame goes first.
+//   - A pass over the connections fixes the end of the log before it begins, so a flood of messages
+//     does not hold it up.
+//   - Nothing is queued for a connection but one frame of its reader's. While that frame waits, the
 //     reader waits, and so does the peer.
 package sockets
 
@@ -29,76 +28,77 @@ import (
 )
 
 const (
-	// burst is how many times in a row a connection is written to before the others have their
-	// turn and it goes on alone: it is behind, or may be.
-	burst = 4
+	// turn is how many writes in a row a connection gets before the others have their turn.
+	turn = 4
 
 	// maxRest is the longest rest after a pass, that is how long what comes then, messages and acks
 	// alike, may have to wait. After passes shorter than minRest there is none: to sleep and wake up would be more work.
 	minRest = 100 * time.Microsecond
 	maxRest = 5 * time.Millisecond
 
-	// unplaced is the next offset of a connection that has no place yet: it needs nothing of the log.
-	unplaced = math.MaxInt64
+	// nothing is the next offset of a connection that needs nothing of the log.
+	nothing = math.MaxInt64
 )
 
 // Loop owns the connections. Its methods may be called by anybody.
 type Loop struct {
+	tick     time.Duration // between two sweeps
 	buffers  sync.Pool     // of *[]byte, for messages being read
-	now      atomic.Int64  // seconds since the loop was made; exact to a tick
-	wake     chan struct{} // capacity 1, never closed: the log has grown, or attention has
+	wake     chan struct{} // capacity 1, never closed: the log has grown, or there is mail
 	requests chan func()   // to be run by the loop
 	done     chan struct{} // closed when Run has returned
-	solos    sync.WaitGroup
 	stats    stats
 
 	// Owned by Run.
-	log     *framelog.Log
-	memo    memo
-	out     *nonblocking
-	conns   []*Conn
-	parked  []*Conn // those of conns that were not yet placed when last looked at
-	start   int64   // the bounds of the log at the last pass
-	end     int64
-	noticed uint64 // the notices' version at the last pass
-	rested  *time.Timer
-	ending  bool
+	log      *framelog.Log
+	out      writer
+	conns    []*Conn
+	unplaced []*Conn // those of conns that have no place yet
+	start    int64   // the bounds of the log at the last pass
+	end      int64
+	noticed  uint64 // the notices' version at the last pass
+	more     bool   // a connection has not got everything in its turn
+	full     full
+	rested   *time.Timer
+	ending   bool
 
 	noticeVersion atomic.Uint64 // written under mu
 
-	mu        sync.Mutex // guards the following
-	attention []*Conn    // to be looked at, each once
-	spare     []*Conn    // the other buffer of attention
-	notices   []notice   // by Notice
+	mu      sync.Mutex // guards the following, and Conn.mail
+	mail    []*Conn    // connections for which something has been posted, each once
+	spare   []*Conn    // the other buffer of mail
+	notices []notice   // by Notice
 }
 
 type stats struct {
-	conns, solos, deliveries, bytes, moved, fellBehind, dead atomic.Int64
+	conns, slow, deliveries, bytes, becameSlow, fellBehind, stuck, dead atomic.Int64
 }
 
 // Stats are counts since the start, and gauges.
 type Stats struct {
 	Conns      int64 // open connections
-	Solos      int64 // of them, those with a goroutine of their own
+	Slow       int64 // of them, those that had everything before, and whose sockets are full
 	Deliveries int64 // messages handed to sockets
 	Bytes      int64 // of them
-	Moved      int64 // times that a full socket went to a goroutine of its own
+	BecameSlow int64 // times that a connection became one of Slow
 	FellBehind int64 // connections closed because the log no longer held what they had not got
+	Stuck      int64 // connections closed because a full socket took nothing for long
 	Dead       int64 // connections closed because the peer was silent
 }
 
 // NewLoop returns a loop over log; it works while Run runs.
 func NewLoop(log *framelog.Log) *Loop {
 	l := &Loop{
+		tick:     time.Second,
 		wake:     make(chan struct{}, 1),
 		requests: make(chan func()),
 		done:     make(chan struct{}),
-		out:      newNonblocking(),
-		rested:   time.NewTimer(0),
 		log:      log,
+		out:      newWriter(),
+		full:     newFull(),
+		rested:   time.NewTimer(0),
 	}
 	l.buffers.New = func() any { b := make([]byte, 0, 512); return &b }
-	l.memo.forget(log)
 	return l
 }
 
@@ -106,30 +106,29 @@ func NewLoop(log *framelog.Log) *Loop {
 // returns when all readers have finished.
 func (l *Loop) Run(ctx context.Context) {
 	defer l.finish()
-	begun := time.Now()
-	ticker := time.NewTicker(tick)
+	ticker := time.NewTicker(l.tick)
 	defer ticker.Stop()
 	stop := ctx.Done()
 	for !l.ending || len(l.conns) > 0 {
 		select {
 		case <-l.wake:
+		case <-l.full.due.C:
+			l.retry()
 		case request := <-l.requests:
 			request()
 		case <-ticker.C:
-			l.now.Store(int64(time.Since(begun) / time.Second))
 			l.sweep()
 		case <-stop:
 			l.ending, stop = true, nil
 			for _, c := range l.conns {
-				c.sock.Conn.Close()
+				l.cut(c)
 			}
 		}
-		l.lookAround()
+		l.readMail()
 		if began := time.Now(); l.pass() {
 			l.rest(ctx, time.Since(began))
 		}
 	}
-	l.solos.Wait()
 }
 
 // rest waits after a pass for as long as it took, up to maxRest. So the loop leaves room for those
@@ -146,18 +145,18 @@ func (l *Loop) rest(ctx context.Context, took time.Duration) {
 	}
 }
 
-// finish closes the sockets of connections that came too late to be looked at. Those that come
+// finish closes the sockets of connections that came too late to be served. Those that come
 // later still see done closed, and do it themselves.
 func (l *Loop) finish() {
 	close(l.done)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range l.attention {
-		c.sock.Conn.Close()
+	for _, c := range l.mail {
+		c.hangUp()
 	}
 }
 
-// Wake says that the log has grown.
+// Wake says that the log has grown, or that a Place may have another answer.
 func (l *Loop) Wake() {
 	select {
 	case l.wake <- struct{}{}:
@@ -168,19 +167,19 @@ func (l *Loop) Wake() {
 // Reset has all connections go on at the start of another log: those that get notices are
 // told by the given message, the others are closed with the given code and reason.
 func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string) {
-	r := &reset{log, AppendText(nil, payload), appendClose(nil, code, reason)}
+	frame := AppendText(nil, payload)
 	l.do(func() {
 		l.log = log
 		l.start, l.end = log.Bounds()
-		l.memo.forget(log)
 		for _, c := range l.conns {
-			c.mu.Lock()
-			c.pending.reset = r
-			c.mu.Unlock()
-			l.attend(c)
-			if c.solo {
-				// It may be blocked in a write, and would keep the old log for as long.
-				c.sock.Conn.SetWriteDeadline(time.Now().Add(closeWait))
+			switch {
+			case c.phase < replaying || c.phase >= closing:
+			case !c.opts.Notices:
+				c.Close(code, reason)
+			default:
+				c.phase, c.next, c.mark = replaying, l.start, l.start
+				c.markFrames = append(slices.Clip(frame), c.markFrames...)
+				l.flush(c, l.end)
 			}
 		}
 	})
@@ -190,8 +189,8 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string)
 func (l *Loop) Stats() Stats {
 	s := &l.stats
 	return Stats{
-		Conns: s.conns.Load(), Solos: s.solos.Load(), Deliveries: s.deliveries.Load(), Bytes: s.bytes.Load(),
-		Moved: s.moved.Load(), FellBehind: s.fellBehind.Load(), Dead: s.dead.Load(),
+		Conns: s.conns.Load(), Slow: s.slow.Load(), Deliveries: s.deliveries.Load(), Bytes: s.bytes.Load(),
+		BecameSlow: s.becameSlow.Load(), FellBehind: s.fellBehind.Load(), Stuck: s.stuck.Load(), Dead: s.dead.Load(),
 	}
 }
 
@@ -205,191 +204,138 @@ func (l *Loop) do(f func()) {
 	}
 }
 
-// attend has the loop look at c.
-func (l *Loop) attend(c *Conn) {
-	c.mu.Lock()
-	queued := c.queued
-	c.queued = true
-	c.mu.Unlock()
-	if queued {
-		return
-	}
+// post has the loop serve c.
+func (l *Loop) post(c *Conn) {
 	l.mu.Lock()
-	l.attention = append(l.attention, c)
+	l.postLocked(c)
 	l.mu.Unlock()
-	l.Wake()
 }
 
-func (l *Loop) lookAround() {
+func (l *Loop) postLocked(c *Conn) {
+	if !c.mail.queued {
+		c.mail.queued = true
+		l.mail = append(l.mail, c)
+		l.Wake()
+	}
+}
+
+func (l *Loop) readMail() {
 	l.mu.Lock()
-	conns := l.attention
-	l.attention, l.spare = l.spare[:0], conns
+	conns := l.mail
+	l.mail, l.spare = l.spare[:0], conns
+	for _, c := range conns {
+		c.mail.queued = false
+	}
 	l.mu.Unlock()
 	for i, c := range conns {
-		l.look(c)
+		l.serve(c)
 		conns[i] = nil
 	}
 }
 
-func (l *Loop) look(c *Conn) {
-	c.mu.Lock()
-	c.queued = false
-	back, left := c.pending.back, c.pending.left
-	c.pending.back = false
-	c.mu.Unlock()
-	if back {
-		c.solo = false
-		l.stats.solos.Add(-1)
-		if c.place != nil {
-			l.parked = append(l.parked, c) // pass may have left it out
-		}
-	}
+// serve writes what has been posted for c, and what c has not got of the log.
+func (l *Loop) serve(c *Conn) {
+	l.mu.Lock()
+	left := c.mail.left
+	l.mu.Unlock()
 	switch {
-	case c.solo:
-		c.signal() // it looks itself, and gives the connection back if the reader has left
-		return
 	case left:
 		l.remove(c)
 		return
-	case c.index < 0 && c.place != nil:
+	case c.phase == coming:
 		l.add(c)
-		if c.raw == nil {
-			l.goAlone(c, nil, false)
-			return
-		}
 	}
-	if frames, last := c.takePending(); frames != nil || last {
-		if !l.write(c, frames, last) || last {
-			return
-		}
+	_, end := l.log.Bounds()
+	if c.phase < replaying {
+		l.flush(c, end) // the greeting goes first
 	}
-	if c.index >= 0 {
-		_, end := c.log.Bounds()
-		l.flush(c, end)
+	if c.phase >= closing || len(c.rest) > 0 {
+		return
 	}
+	frames, last := c.takeMail()
+	if last {
+		c.phase, c.next = closing, nothing
+	}
+	l.write(c, frames)
+	l.flush(c, end)
 }
 
 func (l *Loop) add(c *Conn) {
-	c.log = l.log
-	c.next = unplaced
+	c.phase, c.next = placing, nothing
+	if c.opts.Notices {
+		c.phase = greeting
+	}
 	c.index = len(l.conns)
 	l.conns = append(l.conns, c)
-	l.parked = append(l.parked, c)
+	l.unplaced = append(l.unplaced, c)
 	l.stats.conns.Store(int64(len(l.conns)))
 	if l.ending {
-		c.sock.Conn.Close()
+		l.cut(c)
 	}
 }
 
+// remove forgets a connection whose reader has finished.
 func (l *Loop) remove(c *Conn) {
-	if c.index < 0 {
+	switch c.phase {
+	case gone:
 		return
+	case coming:
+	default:
+		last := len(l.conns) - 1
+		l.conns[c.index] = l.conns[last]
+		l.conns[c.index].index = c.index
+		l.conns[last] = nil
+		l.conns = l.conns[:last]
+		l.stats.conns.Store(int64(len(l.conns)))
 	}
-	last := len(l.conns) - 1
-	l.conns[c.index] = l.conns[last]
-	l.conns[c.index].index = c.index
-	l.conns[last] = nil
-	l.conns = l.conns[:last]
-	c.index = -1
-	l.stats.conns.Store(int64(len(l.conns)))
+	l.cut(c)
+	c.phase = gone
 }
 
 // pass writes what is new in the log to all connections; false says that nothing was.
 func (l *Loop) pass() bool {
 	start, end := l.log.Bounds()
 	version := l.noticeVersion.Load()
-	l.parked = slices.DeleteFunc(l.parked, func(c *Conn) bool {
-		if c.index < 0 || c.solo {
-			return true
-		}
-		l.flush(c, end)
-		return c.place == nil
+	l.unplaced = slices.DeleteFunc(l.unplaced, func(c *Conn) bool {
+		l.serve(c)
+		return c.phase >= replaying
 	})
-	if end == l.end && version == l.noticed {
+	if end == l.end && version == l.noticed && !l.more {
 		return false
 	}
-	evicted := start > l.start
-	l.start, l.end, l.noticed = start, end, version
+	if start > l.start {
+		l.dropBehind(start)
+	}
+	l.start, l.end, l.noticed, l.more = start, end, version, false
 	for _, c := range l.conns {
-		switch {
-		case !c.solo:
-			if c.next < end || c.noticed < version {
-				l.flush(c, end)
-			}
-		case evicted && c.reached.Load() < start:
-			// It may be blocked in a write, holding memory that the log has let go.
-			c.sock.Conn.Close()
-		default:
-			c.signal()
+		if c.next < end || c.noticed < version || c.phase == replaying {
+			l.flush(c, end)
 		}
 	}
-	l.memo.forget(l.log)
 	return true
 }
 
-// flush writes what c has not got of the log before end.
+// flush writes what c has not got of the log before end, as far as its turn goes.
 func (l *Loop) flush(c *Conn, end int64) {
-	for range burst {
-		if c.ended {
+	for range turn {
+		if c.phase >= closing || len(c.rest) > 0 {
 			return
 		}
-		frames, n, err := c.output(&l.memo, end)
+		frames, n, err := c.output(l.log, end)
 		switch {
 		case err != nil:
-			c.fallBehind()
+			l.fallBehind(c)
 			return
 		case frames == nil:
+			if c.phase == replaying {
+				c.phase = live
+			}
 			return
 		}
-		l.count(n, len(frames))
-		if !l.write(c, frames, false) {
-			return
-		}
+		l.stats.deliveries.Add(int64(n))
+		l.stats.bytes.Add(int64(len(frames)))
+		l.write(c, frames)
 	}
-	l.goAlone(c, nil, false)
-}
-
-// write writes to c without waiting; false says that c is no longer the loop's.
-func (l *Loop) write(c *Conn, frames []byte, last bool) bool {
-	if c.ended {
-		return false
-	}
-	if len(frames) > 0 {
-		n, err := l.out.write(c.raw, frames)
-		if err != nil {
-			c.breakOff()
-			return false
-		}
-		if n < len(frames) {
-			l.goAlone(c, frames[n:], last)
-			return false
-		}
-	}
-	if last {
-		c.finishWriting()
-	}
-	return true
-}
-
-// goAlone gives c's writing side to a goroutine of its own.
-func (l *Loop) goAlone(c *Conn, rest []byte, last bool) {
-	c.solo = true
-	c.reached.Store(c.next)
-	l.stats.solos.Add(1)
-	l.stats.moved.Add(1)
-	l.solos.Add(1)
-	go c.writeAlone(rest, last)
-}
-
-func (l *Loop) count(messages, bytes int) {
-	l.stats.deliveries.Add(int64(messages))
-	l.stats.bytes.Add(int64(bytes))
-}
-
-// signal has the solo goroutine look.
-func (c *Conn) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	l.more = true
+	l.Wake()
 }

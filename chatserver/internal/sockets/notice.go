@@ -24,6 +24,16 @@ func (l *Loop) SetNotice(which Notice, payload []byte) {
 	l.Wake()
 }
 
+// notice returns the frame of one notice, nil if there is none.
+func (l *Loop) notice(which Notice) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if int(which) >= len(l.notices) {
+		return nil
+	}
+	return l.notices[which].frame
+}
+
 func (l *Loop) noticesSince(version uint64) (frames []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,12 +1,23 @@
 package sockets
 
-import "kafkachat/chatserver/internal/framelog"
+import (
+	"time"
 
-// Options say how a connection is served. All fields are required.
+	"kafkachat/chatserver/internal/framelog"
+)
+
+// Options say how a connection is served.
 type Options struct {
 	Track   int   // of the log, that is the encoding
 	Notices bool  // whether it gets the loop's notices and survives a reset of the log
 	Limit   int64 // bytes of the longest message that is read
+
+	// Grow is called by the reader before the buffer of an unfinished message grows by that many
+	// bytes. False gives the message up; Grow has closed the connection then. nil: no bound.
+	Grow func(bytes int) bool
+	// MessageTime is how long a message may take from its first header to its last byte; then the
+	// connection is closed with 1013. 0: no bound.
+	MessageTime time.Duration
 }
 
 // Place says where a connection starts in the log; it must not block. As long as it returns
@@ -21,4 +32,43 @@ type Placement struct {
 	Mark  int64  // between the frames before and from this offset on, MarkFrames are sent
 	// MarkFrames may be nil.
 	MarkFrames []byte
+}
+
+// output returns what the connection is to get of the log before offset end, and of what goes
+// with it, as one slice, and the number of messages in it; nil if it has everything. It belongs to
+// the loop.
+func (c *Conn) output(log *framelog.Log, end int64) (frames []byte, n int, err error) {
+	if c.phase < replaying {
+		p, placed := c.place(log)
+		switch {
+		case placed:
+			c.phase, c.place = replaying, nil
+			c.next, c.mark, c.markFrames = p.From, p.Mark, p.MarkFrames
+		case p.Hello != nil:
+			c.phase = placing
+		}
+		if p.Hello != nil || !placed {
+			return p.Hello, 0, nil
+		}
+	}
+	if version := c.loop.noticeVersion.Load(); c.noticed < version {
+		frames, c.noticed = c.loop.noticesSince(c.noticed), version
+		if frames != nil {
+			return frames, 0, nil
+		}
+	}
+	if c.markFrames != nil {
+		end = min(end, c.mark)
+	}
+	for c.next < end {
+		frames, n, c.next, err = log.Read(c.opts.Track, c.next, end)
+		if err != nil || len(frames) > 0 {
+			return frames, n, err
+		}
+	}
+	if c.markFrames != nil && c.next >= c.mark {
+		frames, c.markFrames = c.markFrames, nil
+		return frames, 0, nil
+	}
+	return nil, 0, nil
 }

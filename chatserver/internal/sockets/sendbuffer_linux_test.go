@@ -20,7 +20,7 @@ func TestSendBuffer(t *testing.T) {
 	for i := range 2000 {
 		s.append(fmt.Sprint(i, filling))
 	}
-	until(t, "the socket is full", func() bool { return s.stats().Solos == 1 })
+	until(t, "the socket is full", func() bool { return s.stats().Slow == 1 })
 	for before := -1; ; time.Sleep(200 * time.Millisecond) {
 		queued := sendQueue(t, port)
 		switch {

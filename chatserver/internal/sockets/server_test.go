@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,14 +43,19 @@ type server struct {
 	mu    sync.Mutex // guards the following
 	log   *framelog.Log
 	limit int
+	opts  sockets.Options                     // Track, Limit and Notices follow from the others
 	place func(r *http.Request) sockets.Place // nil: from the newest ?last=N on, with a mark
 	read  func(*sockets.Conn, []byte) error   // nil: echo
+	ended func(error)                         // not nil: is told why a reader ended, before Finish
 }
 
-func newServer(t testing.TB, logBytes int) *server {
+func newServer(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server {
 	s := &server{t: t, limit: 1 << 20}
 	s.log = framelog.New(logBytes, tracks, 0)
 	s.loop = sockets.NewLoop(s.log)
+	for _, set := range with {
+		set(s.loop)
+	}
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -58,7 +64,8 @@ func newServer(t testing.TB, logBytes int) *server {
 	upgrader := websocket.Upgrader{Subprotocols: []string{"notices"}, ReadBufferSize: 512, WriteBufferPool: &sync.Pool{}}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.loop.Upgrade(w, r, &upgrader, func(protocol string) sockets.Options {
-			o := sockets.Options{Track: rawTrack, Limit: int64(s.limit)}
+			o := s.opts
+			o.Track, o.Limit = rawTrack, int64(s.limit)
 			if protocol == "notices" {
 				o.Track, o.Notices = noticeTrack, true
 			}
@@ -94,9 +101,18 @@ func newServer(t testing.TB, logBytes int) *server {
 	return s
 }
 
+// writers are the ways to write to a socket.
+var writers = map[string]func(*sockets.Loop){
+	"without waiting": func(*sockets.Loop) {},
+	"with deadlines":  (*sockets.Loop).WriteWithDeadlines,
+}
+
+// tick shortens the loop's second, for tests of silence.
+func tick(d time.Duration) func(*sockets.Loop) { return func(l *sockets.Loop) { l.SetTick(d) } }
+
 // newTCP returns a server that listens on a loopback socket.
-func newTCP(t testing.TB, logBytes int) *server {
-	s := newServer(t, logBytes)
+func newTCP(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server {
+	s := newServer(t, logBytes, with...)
 	s.http.Start()
 	return s
 }
@@ -119,6 +135,9 @@ func (s *server) serve(c *sockets.Conn) {
 	for {
 		m, err := c.Read()
 		if err != nil {
+			if s.ended != nil {
+				s.ended(err)
+			}
 			return
 		}
 		if s.read != nil {
@@ -147,6 +166,13 @@ func (s *server) appendFrames(frames ...[]byte) {
 	defer s.mu.Unlock()
 	_, end := s.log.Bounds()
 	s.log.Append(framelog.Entry{Offset: end}, frames...)
+}
+
+// fill appends messages with so many bytes together.
+func (s *server) fill(bytes int) {
+	for range bytes >> 10 {
+		s.append(strings.Repeat("x", 1<<10))
+	}
 }
 
 func (s *server) stats() sockets.Stats { return s.loop.Stats() }

@@ -5,25 +5,31 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // A sock is the connection that gorilla gets: it reads from the socket, but what gorilla
 // writes by itself after the upgrade, close frames for protocol errors and for messages that
-// are too big, goes through the owner of the writing side, so that it never lands inside
-// another frame.
+// are too big, goes through the loop, so that it never lands inside another frame.
 type sock struct {
-	net.Conn
+	*net.TCPConn
+	raw      syscall.RawConn // of TCPConn, for write
 	conn     *Conn
-	upgraded atomic.Bool
-	scanner  scanner // owned by the reader
+	upgraded bool
+	scanner  scanner
+	clock    clock
 }
 
 func (s *sock) Read(b []byte) (int, error) {
-	n, err := s.Conn.Read(b)
+	if s.clock == started {
+		s.conn.runClock()
+	}
+	n, err := s.TCPConn.Read(b)
 	if n > 0 {
-		s.conn.heard.Store(s.conn.loop.now.Load())
+		if !s.conn.heard.Load() {
+			s.conn.heard.Store(true)
+		}
 		s.scanner.scan(b[:n])
 	}
 	return n, err
@@ -31,17 +37,38 @@ func (s *sock) Read(b []byte) (int, error) {
 
 // Write is called with one whole frame, and after the upgrade only for a close frame.
 func (s *sock) Write(b []byte) (int, error) {
-	if !s.upgraded.Load() {
-		return s.Conn.Write(b)
+	if !s.upgraded {
+		return s.TCPConn.Write(b)
 	}
 	s.conn.end(append([]byte(nil), b...))
 	return len(b), nil
 }
 
-// SetWriteDeadline of gorilla's is for its own writes; it must not touch the owner's.
+// SetWriteDeadline of gorilla's is for its own writes; it must not touch the loop's.
 func (s *sock) SetWriteDeadline(t time.Time) error {
-	if !s.upgraded.Load() {
-		return s.Conn.SetWriteDeadline(t)
+	if !s.upgraded {
+		return s.TCPConn.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+// sendBuffer is the size in bytes of a socket's send buffer; Linux doubles it for what it keeps
+// beside the data. Left to itself the kernel gives 4 MB to a peer that does not read.
+const sendBuffer = 128 << 10
+
+// tune sets the socket's options. An error is of a socket that is gone, which its reader will see.
+func (s *sock) tune() {
+	s.SetWriteBuffer(sendBuffer)
+	resendSoon(s.raw)
+}
+
+var errNotTCP = errors.New("the websocket is served over plain TCP only")
+
+// plainTCP says whether a request has come over TCP and without TLS.
+func plainTCP(r *http.Request) error {
+	addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if _, tcp := addr.(*net.TCPAddr); !tcp || r.TLS != nil {
+		return errNotTCP
 	}
 	return nil
 }
@@ -49,18 +76,27 @@ func (s *sock) SetWriteDeadline(t time.Time) error {
 // A hijacker hands gorilla a sock in place of the socket.
 type hijacker struct {
 	http.ResponseWriter
-	conn *Conn
+	sock *sock
 }
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	inner, ok := h.ResponseWriter.(http.Hijacker)
 	if !ok {
-		return nil, nil, errors.New("sockets: this HTTP connection cannot become a websocket")
+		return nil, nil, errors.New("this HTTP connection cannot become a websocket")
 	}
-	netConn, rw, err := inner.Hijack()
+	conn, rw, err := inner.Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	h.conn.sock = &sock{Conn: netConn, conn: h.conn}
-	return h.conn.sock, rw, nil
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		conn.Close()
+		return nil, nil, errNotTCP
+	}
+	h.sock.TCPConn = tcp
+	if h.sock.raw, err = tcp.SyscallConn(); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return h.sock, rw, nil
 }

@@ -113,72 +113,85 @@ func TestMarkInAHole(t *testing.T) {
 	s.dial("/", 0).want("live", "10")
 }
 
-// A connection is asked for its place until it has one; what it says meanwhile is sent.
+// A connection is asked for its place until it has one; what the place says meanwhile is sent.
 func TestPlaceLater(t *testing.T) {
-	for name, make := range map[string]func(testing.TB, int) *server{"socket": newTCP, "TLS": newTLS} {
-		t.Run(name, func(t *testing.T) {
-			s := make(t, 1<<20)
-			placed := false
-			asked := 0
-			s.place = func(*http.Request) sockets.Place {
-				return func(log *framelog.Log) (p sockets.Placement, ok bool) {
-					s.mu.Lock()
-					defer s.mu.Unlock()
-					asked++
-					if asked == 2 {
-						p.Hello = text("wait")
-					}
-					_, end := log.Bounds()
-					p.From, p.Mark, p.MarkFrames = end, end, text("live")
-					return p, placed
-				}
-			}
-			c := s.dial("/", 0, notices)
-			s.loop.SetNotice(0, []byte("status"))
-			c.want("wait")
-			c.say("echo")
-			c.want("echo")
-			s.append("not for it")
+	s := newTCP(t, 1<<20)
+	placed := false
+	asked := 0
+	s.place = func(*http.Request) sockets.Place {
+		return func(log *framelog.Log) (p sockets.Placement, ok bool) {
 			s.mu.Lock()
-			placed = true
-			s.mu.Unlock()
-			s.loop.Wake()
-			c.want("status", "live")
-			s.append("for it")
-			c.want("n:for it")
-		})
+			defer s.mu.Unlock()
+			asked++
+			if asked == 2 {
+				p.Hello = text("wait")
+			}
+			_, end := log.Bounds()
+			p.From, p.Mark, p.MarkFrames = end, end, text("live")
+			return p, placed
+		}
 	}
+	c := s.dial("/", 0, notices)
+	c.say("too early") // nothing may go before the greeting
+	s.loop.SetNotice(0, []byte("status"))
+	c.want("wait", "too early")
+	c.say("echo")
+	c.want("echo")
+	s.append("not for it")
+	s.mu.Lock()
+	placed = true
+	s.mu.Unlock()
+	s.loop.Wake()
+	c.want("status", "live")
+	s.append("for it")
+	c.want("n:for it")
 }
 
-// A connection whose greeting fills the socket is asked for its place again all the same.
-func TestPlaceAfterBeingAlone(t *testing.T) {
+// A connection whose greeting fills the socket is asked for its place again all the same, and is
+// not a slow one.
+func TestPlaceAfterFullSocket(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	placed := make(chan struct{})
 	long := strings.Repeat("x", 8<<20)
+	greeted := make(chan struct{})
 	s.place = func(*http.Request) sockets.Place {
-		greeted := false
 		return func(log *framelog.Log) (p sockets.Placement, ok bool) {
 			select {
 			case <-placed:
 				return sockets.Placement{MarkFrames: text("live")}, true
+			case <-greeted:
 			default:
-			}
-			if !greeted {
-				greeted = true
+				close(greeted)
 				p.Hello = text(long)
 			}
 			return p, false
 		}
 	}
 	c := s.dial("/", 128<<10)
-	until(t, "it is alone", func() bool { return s.stats().Solos == 1 })
-	s.loop.Wake() // a pass that meets it alone
-	time.Sleep(10 * time.Millisecond)
+	<-greeted
+	s.append("a pass that finds the socket full")
 	c.want(long)
-	until(t, "it is back", func() bool { return s.stats().Solos == 0 })
 	close(placed)
 	s.loop.Wake()
-	c.want("live")
+	c.want("live", "a pass that finds the socket full")
+	if n := s.stats().BecameSlow; n != 0 {
+		t.Errorf("%d slow clients", n)
+	}
+}
+
+// A client that reads everything at once is not a slow one, however much history it gets.
+func TestNewcomerIsNotSlow(t *testing.T) {
+	s := newTCP(t, 8<<20)
+	s.loop.SetNotice(0, []byte("status"))
+	for i := range 200 {
+		s.append(fmt.Sprint(i, strings.Repeat("x", 16<<10)))
+	}
+	c := s.dial("/?last=200", 16<<10, notices)
+	for c.next() != "live" {
+	}
+	if n := s.stats().BecameSlow; n != 0 {
+		t.Errorf("a newcomer was slow %d times", n)
+	}
 }
 
 func TestNoticesAreTheNewest(t *testing.T) {
