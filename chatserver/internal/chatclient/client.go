@@ -4,13 +4,15 @@
 // The client's rules, in the page's words: the topic decides the order; a message of one's own
 // waits in the outbox until the topic shows it; what is still there when the replay has ended is
 // sent again with the same id; and where the history that would tell was lost, the person is
-// asked.
+// asked. page/testdata/client.txt is the script that this client and the page's client.js both
+// pass.
 package chatclient
 
 import (
 	"context"
 	"encoding/hex"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,10 +26,14 @@ type Options struct {
 	Observe func(Event)
 	Name    string // of the person
 	Seed    uint64 // of the ids and of the waits
-	// Again is what the person says when asked whether a message is to be sent again.
+	// Again is a person who decides at once: what is unsure is sent again, and what is refused is
+	// removed. Without it, both wait for Decide.
 	Again bool
 	// ReadBuffer is the size of the socket's receive buffer; 0 leaves it to the kernel.
 	ReadBuffer int
+
+	dial dial           // of a test; nil: TCP
+	dice func() float64 // of a test; nil: from Seed
 }
 
 // An Event is one thing that happened to a client. Fields that its kind does not name are empty.
@@ -66,7 +72,8 @@ const (
 	mostPending = 40
 
 	check   = 5 * time.Second  // between two looks whether the connection is alive
-	overdue = 20 * time.Second // a sent message that waits for so long is a reason to connect anew
+	overdue = 20 * time.Second // the age of the oldest sent message that is a reason to connect anew
+	silence = 60 * time.Second // and that of the last frame: a pod sends a status each 25 s at the latest
 )
 
 // Client is one person with one page. Run runs it; the other methods may be called by anybody
@@ -83,7 +90,7 @@ type Client struct {
 	position   string
 	lastOffset int64
 	kafkaUp    bool
-	lastSent   time.Time
+	pings      bool // the pod sends a status with each ping
 	line       line
 
 	mu     sync.Mutex // guards the following
@@ -102,13 +109,17 @@ type state uint8
 const (
 	waiting state = iota // never given to a socket
 	sent                 // given to a socket: it may be in the topic
+	unsure               // was sent, and the history that would tell was lost; the person decides
 	stored               // acked; its message event is on the way
+	refused              // will never appear
 )
 
 type entry struct {
 	id, text string
 	state    state
-	again    bool // it was sent before
+	again    bool      // it was sent before
+	sentAt   time.Time // of the last time
+	offset   int64     // of what is stored
 }
 
 // New returns a client that does nothing until Run runs.
@@ -122,6 +133,12 @@ func New(opt Options) *Client {
 		kafkaUp:    true,
 	}
 	c.line = line{client: c}
+	if c.opt.dice == nil {
+		c.opt.dice = c.rng.Float64
+	}
+	if c.opt.dial == nil {
+		c.opt.dial = c.dialTCP
+	}
 	return c
 }
 
@@ -130,7 +147,7 @@ func (c *Client) Run(ctx context.Context) {
 	defer close(c.done)
 	c.line.ctx = ctx
 	c.line.open()
-	defer c.line.end()
+	defer c.line.stop()
 	ticker := time.NewTicker(check)
 	defer ticker.Stop()
 	for {
@@ -147,6 +164,8 @@ func (c *Client) Run(ctx context.Context) {
 			c.line.due()
 		case <-ticker.C:
 			c.lookForDeath()
+		case answer := <-c.line.answers:
+			c.line.answered(answer)
 		case <-ctx.Done():
 			return
 		}
@@ -169,6 +188,30 @@ func (c *Client) Say(text string) (ok bool) {
 		}
 	})
 	return ok
+}
+
+// Decide says what becomes of an unsure or refused message: it is sent again, or removed. An unsure
+// one keeps its id; a refused one is done with, and the new attempt is a new message.
+func (c *Client) Decide(id string, again bool) {
+	c.do(func() {
+		i := slices.IndexFunc(c.outbox, func(e *entry) bool { return e.id == id })
+		if i < 0 {
+			return
+		}
+		e := c.outbox[i]
+		if !again || e.state == refused {
+			c.remove(id)
+		}
+		if again && e.state == refused {
+			e = &entry{id: c.newID(), text: e.text}
+			c.outbox = append(c.outbox, e)
+			c.observe(Event{Kind: Said, ID: e.id})
+		}
+		e.state = waiting
+		if c.line.ready() {
+			c.sendAll(waiting)
+		}
+	})
 }
 
 // Cut breaks the connection, as a network does.

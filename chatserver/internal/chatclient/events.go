@@ -2,6 +2,7 @@ package chatclient
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 )
@@ -16,6 +17,7 @@ type event struct {
 	Resumed  bool   `json:"resumed"`
 	Reason   string `json:"reason"`
 	Kafka    string `json:"kafka"`
+	Where    string `json:"where"`
 	Within   int64  `json:"within_ms"`
 }
 
@@ -24,20 +26,26 @@ func (c *Client) hear(f frame) {
 	if json.Unmarshal(f.data, &e) != nil {
 		return // not ours to understand
 	}
+	c.line.heard = f.at
 	o := Event{At: f.at, ID: e.ID, Offset: e.Offset, Position: e.Position, Pod: e.Pod, Reason: e.Reason}
 	switch e.Type {
 	case "welcome":
 		c.line.welcomed()
 		o.Kind = Welcomed
 		c.observe(o)
-		c.kafkaUp = e.Kafka == "up"
-		if !e.Resumed {
-			c.lost(e.Reason != "gap")
+		c.kafkaUp, c.pings = e.Kafka == "up", e.Where != ""
+		switch {
+		case e.Resumed:
+		case c.position == "", e.Reason == "gap":
+			c.doubt()
+		default:
+			c.startAnew()
 		}
 	case "message":
 		o.Kind = Message
 		c.observe(o)
 		c.position, c.lastOffset = e.Position, e.Offset
+		c.settle(e.Offset)
 		c.remove(e.ID) // one's own message event is an ack
 		c.mu.Lock()
 		c.status.LastID = e.ID
@@ -53,15 +61,15 @@ func (c *Client) hear(f frame) {
 	case "reject":
 		o.Kind = Rejected
 		c.observe(o)
-		c.remove(e.ID)
+		c.refused(e.ID)
 	case "gap":
 		o.Kind = Gap
 		c.observe(o)
-		c.lost(false)
+		c.doubt()
 	case "reset":
 		o.Kind = Reset
 		c.observe(o)
-		c.lost(true)
+		c.startAnew()
 	case "status":
 		c.kafkaUp = e.Kafka == "up"
 	case "reconnect":
@@ -69,29 +77,37 @@ func (c *Client) hear(f frame) {
 		c.observe(o)
 		c.line.leave(time.Duration(e.Within) * time.Millisecond)
 	}
+	c.line.patient()
 }
 
-// lost: the history that would have shown what became of sent messages is lost, so the person is
+// startAnew: what follows is another log.
+func (c *Client) startAnew() {
+	c.settle(math.MaxInt64)
+	c.position, c.lastOffset = "", -1
+	c.doubt()
+}
+
+// doubt: the history that would have shown what became of sent messages is lost, so the person is
 // asked about each.
-func (c *Client) lost(position bool) {
-	if position {
-		c.position, c.lastOffset = "", -1
-	}
-	var kept []*entry
+func (c *Client) doubt() {
 	for _, e := range c.outbox {
-		if e.state == sent {
-			c.observe(Event{Kind: Unsure, ID: e.id})
-			if !c.opt.Again {
-				continue
-			}
+		if e.state != sent {
+			continue
+		}
+		c.observe(Event{Kind: Unsure, ID: e.id})
+		e.state = unsure
+		if c.opt.Again {
 			e.state = waiting
 		}
-		kept = append(kept, e)
 	}
-	c.outbox = kept
 	if c.line.ready() {
 		c.sendAll(waiting)
 	}
+}
+
+// settle removes what is stored before an offset, where a gap was: its events will not come.
+func (c *Client) settle(before int64) {
+	c.outbox = slices.DeleteFunc(c.outbox, func(e *entry) bool { return e.state == stored && e.offset < before })
 }
 
 func (c *Client) caughtUp(position string) {
@@ -99,8 +115,6 @@ func (c *Client) caughtUp(position string) {
 		c.position = position
 	}
 	c.line.caughtUp()
-	// Stored before the connection broke, and not in what was replayed: it stands in a gap.
-	c.outbox = slices.DeleteFunc(c.outbox, func(e *entry) bool { return e.state == stored })
 	// What was sent and is still here is not in the replay, so it did not arrive.
 	c.sendAll(sent, waiting)
 }
@@ -108,11 +122,20 @@ func (c *Client) caughtUp(position string) {
 func (c *Client) acked(id string, offset int64) {
 	for _, e := range c.outbox {
 		if e.id == id {
-			e.state = stored
+			e.state, e.offset = stored, offset
 		}
 	}
-	if offset <= c.lastOffset {
-		c.remove(id) // its event would have come by now
+	c.settle(c.lastOffset + 1)
+}
+
+func (c *Client) refused(id string) {
+	if c.opt.Again {
+		c.remove(id)
+	}
+	for _, e := range c.outbox {
+		if e.id == id {
+			e.state = refused
+		}
 	}
 }
 
@@ -129,8 +152,7 @@ func (c *Client) sendAll(states ...state) {
 }
 
 func (c *Client) send(e *entry) {
-	e.state = sent
-	c.lastSent = time.Now()
+	e.state, e.sentAt = sent, time.Now()
 	c.observe(Event{Kind: Sent, ID: e.id})
 	message, err := json.Marshal(map[string]any{"type": "message", "id": e.id, "name": c.opt.Name, "text": e.text, "again": e.again})
 	if err != nil {
@@ -140,15 +162,12 @@ func (c *Client) send(e *entry) {
 	c.line.write(message)
 }
 
-// lookForDeath connects anew if what was sent waits for too long though Kafka is up.
+// lookForDeath connects anew if what was sent waits for too long though Kafka is up, or if a pod
+// that pings was not heard for too long.
 func (c *Client) lookForDeath() {
-	if c.line.phase != live || !c.kafkaUp || time.Since(c.lastSent) < overdue {
-		return
-	}
-	for _, e := range c.outbox {
-		if e.state == sent {
-			c.line.open()
-			return
-		}
+	late := c.kafkaUp && slices.ContainsFunc(c.outbox, func(e *entry) bool { return e.state == sent && time.Since(e.sentAt) > overdue })
+	silent := c.pings && time.Since(c.line.heard) > silence
+	if c.line.phase == live && (late || silent) {
+		c.line.open()
 	}
 }

@@ -2,8 +2,10 @@ package chatclient
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,8 +17,10 @@ const (
 	// goodAfter is the age of a connection whose end is not held against the pods: the next wait
 	// is short again.
 	goodAfter = 5 * time.Second
-	// handshake is how long the pod may take to say welcome.
-	handshake = 10 * time.Second
+	// patience is how long the handshake up to the welcome may take, and then each frame until "live".
+	patience = 10 * time.Second
+	// askAfter so many failures each attempt asks by HTTP first.
+	askAfter = 2
 )
 
 type phase uint8
@@ -33,11 +37,15 @@ type line struct {
 	ctx      context.Context
 	sockets  sync.WaitGroup
 	socket   *socket // nil between two attempts
-	timer    alarm   // gives the handshake up, or opens
+	timer    alarm   // gives the attempt up, or opens
 	phase    phase
-	attempts int
+	failures int
 	opened   time.Time
-	asked    bool // the pod asked us to come back, and the timer is set to that
+	heard    time.Time // the last frame
+	asked    bool      // the pod asked us to come back, and the timer is set to that
+
+	answers chan int           // the status that the question by HTTP got, 0 for none; nil: none is asked
+	giveUp  context.CancelFunc // of the question
 }
 
 // ready says whether the pod takes messages.
@@ -47,6 +55,48 @@ func (l *line) ready() bool { return l.phase == live && !l.asked }
 func (l *line) open() {
 	l.letGo(false)
 	l.opened = time.Now()
+	l.heard = l.opened
+	l.timer.set(patience)
+	address := l.client.opt.Address()
+	switch {
+	case address == "":
+		l.closed()
+	case l.failures >= askAfter:
+		l.ask(address)
+	default:
+		l.dial(address)
+	}
+}
+
+// ask asks by HTTP whether there is anything at the address.
+func (l *line) ask(address string) {
+	ctx, cancel := context.WithCancel(l.ctx)
+	answers := make(chan int, 1) // so that the one who asks need not wait
+	l.answers, l.giveUp = answers, cancel
+	l.sockets.Go(func() {
+		defer cancel()
+		answers <- question(ctx, l.client.opt.dial, "http"+strings.TrimPrefix(address, "ws"))
+	})
+}
+
+// answered goes on with a question's answer. Some come before a websocket would: from a proxy
+// without a pod, or from a pod that takes nobody.
+func (l *line) answered(status int) {
+	l.answers = nil
+	switch status {
+	case 0, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		l.closed()
+		return
+	}
+	if address := l.client.opt.Address(); address != "" {
+		l.dial(address)
+	} else {
+		l.closed()
+	}
+}
+
+func (l *line) dial(address string) {
 	c := l.client
 	query := url.Values{}
 	if c.position != "" {
@@ -54,13 +104,7 @@ func (l *line) open() {
 	} else {
 		query.Set("last", strconv.Itoa(history))
 	}
-	l.timer.set(handshake)
-	address := c.opt.Address()
-	if address == "" {
-		l.closed()
-		return
-	}
-	l.socket = newSocket(l.ctx, c.opt.ReadBuffer, &c.reading)
+	l.socket = newSocket(l.ctx, c.opt.dial, &c.reading)
 	s := l.socket
 	l.sockets.Go(func() { s.run(address + "?" + query.Encode()) })
 }
@@ -76,18 +120,29 @@ func (l *line) frames() <-chan frame {
 func (l *line) due() {
 	l.timer.stop()
 	if l.socket != nil && !l.asked {
-		l.closed() // no welcome in time
+		l.closed() // no welcome in time, or no frame after it
+	} else if l.answers != nil {
+		l.closed() // no answer in time
 	} else {
 		l.open()
 	}
 }
 
-func (l *line) welcomed() {
-	l.timer.stop()
-	l.phase = replaying
+func (l *line) welcomed() { l.phase = replaying }
+
+func (l *line) caughtUp() {
+	l.phase = live
+	if !l.asked {
+		l.timer.stop()
+	}
 }
 
-func (l *line) caughtUp() { l.phase = live }
+// patient: each frame until "live" gives the pod more time.
+func (l *line) patient() {
+	if l.phase == replaying && !l.asked {
+		l.timer.set(patience)
+	}
+}
 
 // leave: all of a pod's clients hear this at once, so each picks a moment of its own.
 func (l *line) leave(within time.Duration) {
@@ -96,32 +151,34 @@ func (l *line) leave(within time.Duration) {
 }
 
 // closed: the connection has ended, or did not come about.
-func (l *line) closed() {
-	if time.Since(l.opened) > goodAfter {
-		l.attempts = 0
-	}
+func (l *line) closed() { l.end(false) }
+
+func (l *line) end(abruptly bool) {
 	if l.asked {
-		l.drop(false)
+		l.drop(abruptly)
 		return // the time to come back is set
 	}
-	l.letGo(false)
+	l.letGo(abruptly)
 	limit := maxBackoff
-	if l.attempts < 10 {
-		limit = min(maxBackoff, backoff<<l.attempts)
+	if l.failures < 10 {
+		limit = min(maxBackoff, backoff<<l.failures)
 	}
-	l.attempts++
+	l.failures++
 	l.timer.set(l.random(limit))
 }
 
 // cut breaks the connection as a network does: nothing that was on its way arrives.
 func (l *line) cut() {
 	if l.socket != nil {
-		l.drop(true)
-		l.closed()
+		l.end(true)
 	}
 }
 
 func (l *line) letGo(abruptly bool) {
+	if l.answers != nil {
+		l.giveUp()
+		l.answers = nil
+	}
 	l.timer.stop()
 	l.asked = false
 	l.drop(abruptly)
@@ -131,6 +188,9 @@ func (l *line) drop(abruptly bool) {
 	if l.socket == nil {
 		return
 	}
+	if l.phase == live && time.Since(l.opened) > goodAfter {
+		l.failures = 0
+	}
 	l.socket.end(abruptly)
 	l.socket = nil
 	if l.phase != closed {
@@ -139,8 +199,8 @@ func (l *line) drop(abruptly bool) {
 	}
 }
 
-// end ends everything, and waits for it.
-func (l *line) end() {
+// stop ends everything, and waits for it.
+func (l *line) stop() {
 	l.letGo(false)
 	l.sockets.Wait()
 }
@@ -148,7 +208,7 @@ func (l *line) end() {
 func (l *line) write(message []byte) { l.socket.write(message) }
 
 func (l *line) random(limit time.Duration) time.Duration {
-	return time.Duration(l.client.rng.Int64N(int64(max(limit, 1))))
+	return time.Duration(l.client.opt.dice() * float64(limit))
 }
 
 // An alarm is a timer that may not be set; its zero value is not.

@@ -3,6 +3,7 @@ package chatclient
 import (
 	"context"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -11,12 +12,12 @@ import (
 
 // A socket is one attempt, and the connection that it may lead to.
 type socket struct {
-	in         chan frame  // closed when the connection has ended
-	out        chan []byte // what it holds is lost when the connection ends
-	ctx        context.Context
-	cancel     context.CancelFunc
-	readBuffer int
-	reading    *gate
+	in      chan frame  // closed when the connection has ended
+	out     chan []byte // what it holds is lost when the connection ends
+	ctx     context.Context
+	cancel  context.CancelFunc
+	dial    dial
+	reading *gate
 
 	mu       sync.Mutex // guards the following
 	conn     net.Conn
@@ -31,8 +32,34 @@ type frame struct {
 // mostOut is more than can be on its way: the outbox, each of which may be sent again once.
 const mostOut = 4 * mostPending
 
-func newSocket(ctx context.Context, readBuffer int, reading *gate) *socket {
-	s := &socket{in: make(chan frame, 64), out: make(chan []byte, mostOut), readBuffer: readBuffer, reading: reading}
+type dial = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func (c *Client) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if tcp, ok := conn.(*net.TCPConn); ok && c.opt.ReadBuffer > 0 {
+		tcp.SetReadBuffer(c.opt.ReadBuffer)
+	}
+	return conn, err
+}
+
+// question returns the status with which an address answers a request for no websocket, 0 for none.
+func question(ctx context.Context, dial dial, address string) (status int) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0
+	}
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return 0
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
+
+func newSocket(ctx context.Context, dial dial, reading *gate) *socket {
+	s := &socket{in: make(chan frame, 64), out: make(chan []byte, mostOut), dial: dial, reading: reading}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
@@ -43,14 +70,8 @@ func (s *socket) run(address string) {
 	defer s.cancel()
 	dialer := websocket.Dialer{
 		Subprotocols:     []string{"chat.v1"},
-		HandshakeTimeout: handshake,
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-			if tcp, ok := conn.(*net.TCPConn); ok && s.readBuffer > 0 {
-				tcp.SetReadBuffer(s.readBuffer)
-			}
-			return conn, err
-		},
+		HandshakeTimeout: patience,
+		NetDialContext:   s.dial,
 	}
 	ws, _, err := dialer.DialContext(s.ctx, address, nil)
 	if err != nil {
@@ -81,7 +102,6 @@ func (s *socket) run(address string) {
 
 // writeAll writes until the socket's end, and then ends the connection.
 func (s *socket) writeAll(ws *websocket.Conn) {
-	const patience = 10 * time.Second
 	defer ws.Close()
 	for {
 		select {
