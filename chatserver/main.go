@@ -536,17 +536,17 @@ func (p *pod) stalled(silence time.Duration) bool {
 
 // ensureTopic makes the topic if it is missing.
 func (p *pod) ensureTopic(ctx context.Context) error {
-	made, partitions, err := p.cfg.Cluster.EnsureTopic(ctx, p.cfg.Topic)
+	state, err := p.cfg.Cluster.EnsureTopic(ctx, p.cfg.Topic, nil)
 	if err != nil {
 		return err
 	}
-	if made {
+	if state.Made {
 		p.log.Info("made the topic", "topic", p.cfg.Topic)
 	}
-	if partitions > 1 && p.partitions.Load() != partitions {
-		p.log.Warn("the topic has several partitions, and the chat is only in partition 0", "topic", p.cfg.Topic, "partitions", partitions)
+	if state.Partitions > 1 && p.partitions.Load() != state.Partitions {
+		p.log.Warn("the topic has several partitions, and the chat is only in partition 0", "topic", p.cfg.Topic, "partitions", state.Partitions)
 	}
-	p.partitions.Store(partitions)
+	p.partitions.Store(state.Partitions)
 	return nil
 }
 

@@ -24,7 +24,7 @@ func TestWalls(t *testing.T) {
 		why      string
 	}{
 		{"", "internal/broker", "github.com/twmb/franz-go/pkg/kfake", "only the embedded broker knows what it is made of"},
-		{"", "internal/broker internal/kafkatest", "github.com/twmb/franz-go", "sarama is the project's client"},
+		{"", "internal/broker internal/kafkatest internal/wire", "github.com/twmb/franz-go", "sarama is the project's client; these read and write its wire format"},
 		{"", "chatserver/internal/sockets chatserver chatserver/internal/chatclient", "github.com/gorilla/websocket", "only sockets writes to websockets; main configures the handshake"},
 		{"chatserver/internal/framelog", "", module, "the frame log knows bytes and offsets, and nothing else"},
 		{"chatserver/internal/framelog", "", "github.com/", "the same"},
@@ -38,7 +38,9 @@ func TestWalls(t *testing.T) {
 		{"chatserver/internal/publish", "", module + "chatserver", "the publisher meets the log through an interface"},
 		{"kafkawrite", "", module + "chatserver", "the tools are programs of their own"},
 		{"kafkaread", "", module + "chatserver", "the same"},
-		{"internal/kafka", "internal/kafkatest", module, "everybody connects through it, so it depends on nobody"},
+		{"internal/kafka", "internal/kafkatest", module + "chatserver", "everybody connects through it, so it depends on no program"},
+		{"internal/kafka", "internal/kafkatest", module + "internal/broker", "it is a client of any broker"},
+		{"internal/wire", "", module, "it knows bytes and nothing else"},
 		{"", "internal/kafkatest internal/realkafka chatserver/internal/browsertest chatserver/internal/chatclient chatserver/internal/podtest", "testing", "test support stays out of the programs"},
 		{"", "internal/realkafka chatserver/internal/podtest", module + "internal/child", "the same"},
 	}

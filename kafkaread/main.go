@@ -113,7 +113,8 @@ type reader struct {
 // awaitTopic returns how many partitions the topic has, as soon as there are some.
 func (r *reader) awaitTopic(ctx context.Context, cluster *kafka.Cluster, opt *options) (int32, error) {
 	for waiting := false; ; waiting = true {
-		n, err := cluster.Partitions(ctx, r.topic)
+		state, err := cluster.Lookup(ctx, r.topic)
+		n := state.Partitions
 		if n > 0 {
 			return n, nil
 		}

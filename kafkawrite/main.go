@@ -57,16 +57,16 @@ func run(args []string, getenv func(string) string, stdin io.Reader, stdout, std
 	if code != tool.OK {
 		return code
 	}
-	created, partitions, err := cluster.EnsureTopic(reading, topic)
+	state, err := cluster.EnsureTopic(reading, topic, nil)
 	if err != nil {
 		say("%v", err)
 		return tool.Unconnected
 	}
-	if created {
+	if state.Made {
 		say("there was no topic %q: made it", topic)
 	}
-	if opt.partition >= partitions {
-		return tool.WrongUsage(say, fmt.Errorf("-partition %d: topic %q has partitions 0 to %d", opt.partition, topic, partitions-1))
+	if opt.partition >= state.Partitions {
+		return tool.WrongUsage(say, fmt.Errorf("-partition %d: topic %q has partitions 0 to %d", opt.partition, topic, state.Partitions-1))
 	}
 
 	producer, err := newProducer(sending, cluster)

@@ -82,7 +82,7 @@ func (w *world) makeTopic() {
 	w.t.Helper()
 	cluster, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": w.kafka.Addrs()}[name] })
 	if err == nil {
-		_, _, err = cluster.EnsureTopic(w.ctx, w.topic)
+		_, err = cluster.EnsureTopic(w.ctx, w.topic, nil)
 	}
 	if err != nil {
 		w.t.Fatalf("making the topic: %v", err)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"kafkachat/internal/wire"
 )
 
 // A dialer makes all connections of one client. They end with its context.
@@ -21,6 +23,7 @@ type dialer struct {
 	ctx     context.Context
 	cluster *Cluster
 	warn    func(error) // told of faults, besides whoever dials or reads: sarama swallows most errors of connections
+	watch   wire.Watch  // of the connections' fetches; may be nil
 
 	mu sync.Mutex // guards the following; never held during I/O
 	// open holds every connection from before its first use until it is closed. nil: the context has ended.
@@ -30,8 +33,8 @@ type dialer struct {
 	bootstrapIP string
 }
 
-func newDialer(ctx context.Context, cluster *Cluster, warn func(error)) *dialer {
-	d := &dialer{ctx: ctx, cluster: cluster, warn: warn, open: make(map[*conn]struct{})}
+func newDialer(ctx context.Context, cluster *Cluster, warn func(error), watch wire.Watch) *dialer {
+	d := &dialer{ctx: ctx, cluster: cluster, warn: warn, watch: watch, open: make(map[*conn]struct{})}
 	context.AfterFunc(ctx, d.abort)
 	return d
 }
@@ -66,7 +69,7 @@ func (d *dialer) dial(network, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, d.explain(err, addr)
 	}
-	c := &conn{Conn: raw, raw: raw.(*net.TCPConn), dialer: d, addr: addr}
+	c := &conn{Conn: raw, raw: raw.(*net.TCPConn), dialer: d, addr: addr, answers: wire.Answers{Watch: d.watch}}
 	if !d.register(c) {
 		raw.Close()
 		return nil, d.ctx.Err()
@@ -166,12 +169,19 @@ type conn struct {
 	raw      *net.TCPConn
 	dialer   *dialer
 	addr     string
+	answers  wire.Answers
 	answered bool // owned by the reader
 }
 
-// Read recognizes two faults that only show in the first bytes of the first answer.
+func (c *conn) Write(p []byte) (int, error) {
+	c.answers.Sent(p)
+	return c.Conn.Write(p)
+}
+
+// Read changes answers as package wire does, and recognizes two faults that only show in the first
+// bytes of the first one.
 func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.answers.Read(c.Conn, p, func() { c.raw.SetReadDeadline(time.Now().Add(ioTimeout)) })
 	if c.answered {
 		return n, err
 	}

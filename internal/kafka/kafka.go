@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/wire"
 )
 
 const (
@@ -85,11 +87,11 @@ func (c *Cluster) warn(err error) {
 // cluster is in. A producer and a consumer must not share a client: a consumer's fetch waits for records with the broker's
 // lock held. The caller may change the settings before the first use, but not after it.
 func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
-	return c.config(ctx, clientID, c.warn)
+	return c.config(ctx, clientID, c.warn, nil)
 }
 
-// config is Config with somebody else to warn.
-func (c *Cluster) config(ctx context.Context, clientID string, warn func(error)) *sarama.Config {
+// config is Config with somebody else to warn, and somebody who is told of each fetch.
+func (c *Cluster) config(ctx context.Context, clientID string, warn func(error), watch wire.Watch) *sarama.Config {
 	config := sarama.NewConfig()
 	config.ClientID = clientID
 	config.Version = sarama.V2_8_0_0 // sarama does not negotiate; the requests of 2.8 are understood by brokers from 2.3 to 4.x
@@ -97,7 +99,7 @@ func (c *Cluster) config(ctx context.Context, clientID string, warn func(error))
 	config.ChannelBufferSize = 256
 
 	config.Net.Proxy.Enable = true // not a proxy: the only hook for a dialer of one's own
-	config.Net.Proxy.Dialer = newDialer(ctx, c, warn)
+	config.Net.Proxy.Dialer = newDialer(ctx, c, warn, watch)
 	config.Net.DialTimeout = dialTimeout
 	config.Net.ReadTimeout = ioTimeout
 	config.Net.WriteTimeout = ioTimeout

@@ -150,24 +150,24 @@ func TestEnsureTopic(t *testing.T) {
 	brokers := kafkatest.Broker(t)
 	c := at(t, brokers)
 	topic := kafkatest.Topic(t, brokers)
-	created, n, err := c.EnsureTopic(t.Context(), topic)
-	if created || n != 1 || err != nil {
-		t.Errorf("a topic that exists: %v, %d, %v", created, n, err)
+	s, err := c.EnsureTopic(t.Context(), topic, nil)
+	if s.Made || s.Partitions != 1 || s.Copies != 1 || s.MinInSync != 1 || err != nil {
+		t.Errorf("a topic that exists: %+v, %v", s, err)
 	}
 
 	missing := topic + "-missing"
-	if n, err := c.Partitions(t.Context(), missing); n != 0 || err != nil {
-		t.Errorf("a missing topic has %d partitions, %v", n, err)
+	if s, err := c.Lookup(t.Context(), missing); s.Partitions != 0 || err != nil {
+		t.Errorf("a missing topic: %+v, %v", s, err)
 	}
 	var creators sync.WaitGroup
 	made := make(chan bool, 4)
 	for range cap(made) {
 		creators.Go(func() {
-			created, n, err := c.EnsureTopic(t.Context(), missing)
-			if n != 1 || err != nil {
-				t.Errorf("EnsureTopic: %d partitions, %v", n, err)
+			s, err := c.EnsureTopic(t.Context(), missing, nil)
+			if s.Partitions != 1 || err != nil {
+				t.Errorf("EnsureTopic: %+v, %v", s, err)
 			}
-			made <- created
+			made <- s.Made
 		})
 	}
 	creators.Wait()
@@ -181,8 +181,8 @@ func TestEnsureTopic(t *testing.T) {
 	if makers != 1 {
 		t.Errorf("%d of four made the topic", makers)
 	}
-	if n, err := c.Partitions(t.Context(), missing); n != 1 || err != nil {
-		t.Errorf("the new topic has %d partitions, %v", n, err)
+	if s, err := c.Lookup(t.Context(), missing); s.Partitions != 1 || err != nil {
+		t.Errorf("the new topic: %+v, %v", s, err)
 	}
 	deleteTopic(t, brokers, missing)
 }

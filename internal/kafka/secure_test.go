@@ -187,7 +187,7 @@ func TestSecurity(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := kafka.EnsureTopic(t.Context(), "secure"); err != nil {
+			if _, err := kafka.EnsureTopic(t.Context(), "secure", nil); err != nil {
 				t.Fatal(err)
 			}
 			producer, err := sarama.NewSyncProducer(kafka.Brokers, kafka.Config(t.Context(), "test"))

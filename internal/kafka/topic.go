@@ -1,10 +1,13 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -14,7 +17,7 @@ import (
 
 // adminConfig is for the requests below. They return their errors, so nobody is warned of them besides.
 func (c *Cluster) adminConfig(ctx context.Context) *sarama.Config {
-	return c.config(ctx, "kafkachat-admin", func(error) {})
+	return c.config(ctx, "kafkachat-admin", func(error) {}, nil)
 }
 
 // Check contacts the cluster once, within ctx: a bootstrap broker, and a broker that this one advertises. Its error is one
@@ -30,69 +33,64 @@ func (c *Cluster) Check(ctx context.Context) error {
 	return c.reach(ctx, config, metadata)
 }
 
-// Partitions returns the number of partitions of topic, 0 if it does not exist.
-func (c *Cluster) Partitions(ctx context.Context, topic string) (int32, error) {
+// A State is what is known of a topic.
+type State struct {
+	Made       bool // by this call
+	Partitions int32
+	// Copies is how many brokers are to have partition 0, and MinInSync how many of them must be there
+	// for a record to be taken; 0 if it is not known.
+	Copies, MinInSync int
+}
+
+// Lookup looks a topic up; it has no partitions if there is none.
+func (c *Cluster) Lookup(ctx context.Context, topic string) (State, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	metadata, err := c.metadata(ctx, c.adminConfig(ctx), topic)
 	if err != nil {
-		return 0, err
+		return State{}, err
 	}
-	n, _, err := partitions(metadata, topic)
-	return n, err
+	state, _, err := c.state(metadata, topic)
+	return state, err
 }
 
-// EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and waits until every partition
-// has a leader. Somebody else may be making it at the same time.
-func (c *Cluster) EnsureTopic(ctx context.Context, topic string) (created bool, n int32, err error) {
-	return c.ensureTopic(ctx, topic, func(copies int16) map[string]string {
-		if copies < 3 {
-			return nil
-		}
-		return map[string]string{"min.insync.replicas": "2"} // one broker may be away, and still no acknowledged record is on one disk only
-	})
-}
-
-// EnsureTopicWith is EnsureTopic with settings of its own (Kafka's names and values) for a topic that it makes. One that
-// exists keeps the settings that it has.
-func (c *Cluster) EnsureTopicWith(ctx context.Context, topic string, settings map[string]string) (created bool, err error) {
-	created, _, err = c.ensureTopic(ctx, topic, func(int16) map[string]string { return settings })
-	return created, err
-}
-
-func (c *Cluster) ensureTopic(ctx context.Context, topic string, settings func(copies int16) map[string]string) (created bool, n int32, err error) {
+// EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and waits until partition 0 has
+// a leader. Somebody else may be making it at the same time. Settings (Kafka's names and values) are for a topic that is
+// made here; nil are those for records that are to be kept. A topic that exists keeps the settings that it has.
+func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[string]string) (State, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	config := c.adminConfig(ctx)
+	made := false
 	for {
 		metadata, err := c.metadata(ctx, config, topic)
 		if err != nil {
-			return created, 0, err
+			return State{}, err
 		}
-		n, led, err := partitions(metadata, topic)
+		state, led, err := c.state(metadata, topic)
+		state.Made = made
 		if err != nil {
-			return created, 0, err
+			return state, err
 		}
 		if led {
-			return created, n, nil
+			state.MinInSync = c.minInSync(ctx, config, metadata, topic)
+			return state, nil
 		}
-		if n == 0 && !created {
-			copies := int16(min(3, len(metadata.Brokers)))
-			created, err = c.createTopic(ctx, config, metadata, topic, copies, settings(copies))
-			if err != nil {
-				return created, 0, err
+		if state.Partitions == 0 && !made {
+			if made, err = c.createTopic(ctx, config, metadata, topic, settings); err != nil {
+				return state, err
 			}
 		}
 		select {
 		case <-time.After(backoff / 2): // the brokers are still telling each other, or choosing a leader
 		case <-ctx.Done():
-			return created, 0, fmt.Errorf("waiting for topic %q to become ready: %w", topic, ctx.Err())
+			return state, fmt.Errorf("waiting for topic %q to become ready: %w", topic, ctx.Err())
 		}
 	}
 }
 
-// partitions says how many partitions the topic has (0: there is no such topic), and whether each has a leader.
-func partitions(metadata *sarama.MetadataResponse, topic string) (n int32, led bool, err error) {
+// state says what there is of the topic, and whether partition 0 has a leader.
+func (c *Cluster) state(metadata *sarama.MetadataResponse, topic string) (state State, led bool, err error) {
 	for _, t := range metadata.Topics {
 		if t.Name != topic {
 			continue
@@ -100,48 +98,48 @@ func partitions(metadata *sarama.MetadataResponse, topic string) (n int32, led b
 		switch t.Err {
 		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
 		case sarama.ErrUnknownTopicOrPartition:
-			return 0, false, nil
-		case sarama.ErrInvalidTopic:
-			return 0, false, invalidTopic(topic)
+			return State{}, false, nil
 		default:
-			return 0, false, fmt.Errorf("topic %q: %w", topic, t.Err)
+			return State{}, false, c.Explain(t.Err, Look, topic)
 		}
-		led = len(t.Partitions) > 0
 		for _, p := range t.Partitions {
-			led = led && p.Err != sarama.ErrLeaderNotAvailable && p.Leader >= 0
+			if p.ID == 0 {
+				state.Copies, led = len(p.Replicas), p.Leader >= 0
+			}
 		}
-		return int32(len(t.Partitions)), led, nil
+		state.Partitions = int32(len(t.Partitions))
 	}
-	return 0, false, nil
+	return state, led, nil
 }
 
-func invalidTopic(topic string) error {
-	return newFault(sarama.ErrInvalidTopic, "TOPIC=%q: %s", topic, validTopic(MaxTopic))
-}
-
-// createTopic asks the controller once. It says false without an error if somebody else was faster, or if the cluster has
-// to settle first.
-func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string, copies int16, settings map[string]string) (bool, error) {
-	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: copies, ConfigEntries: make(map[string]*string)}
+// createTopic asks once. It says false without an error if somebody else was faster, or if the cluster has to settle first.
+func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string, settings map[string]string) (bool, error) {
+	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: int16(min(3, len(metadata.Brokers))), ConfigEntries: make(map[string]*string)}
+	if settings == nil && detail.ReplicationFactor == 3 {
+		settings = map[string]string{"min.insync.replicas": "2"} // one broker may be away, and still no acknowledged record is on one disk only
+	}
 	for name, value := range settings {
 		detail.ConfigEntries[name] = &value
 	}
 	// With a ZooKeeper only the controller does this; later brokers pass it on, and name any of them.
+	slices.SortStableFunc(metadata.Brokers, func(a, b *sarama.Broker) int {
+		return cmp.Compare(a.ID()^metadata.ControllerID, b.ID()^metadata.ControllerID) // the controller's is 0
+	})
+	failed := make(map[string]error)
+	var tried []string
 	for _, broker := range metadata.Brokers {
-		if broker.ID() != metadata.ControllerID {
+		tried = append(tried, broker.Addr())
+		if failed[broker.Addr()] = connect(broker, config); failed[broker.Addr()] != nil {
 			continue
 		}
-		if err := connect(broker, config); err != nil {
-			return false, c.unreachable(ctx, map[string]error{broker.Addr(): err}, []string{broker.Addr()})
-		}
-		defer broker.Close()
 		response, err := broker.CreateTopics(&sarama.CreateTopicsRequest{
 			Version:      2,
 			TopicDetails: map[string]*sarama.TopicDetail{topic: detail},
 			Timeout:      produceTimeout,
 		})
-		if err != nil {
-			return false, fmt.Errorf("making topic %q: %w", topic, err)
+		broker.Close()
+		if failed[broker.Addr()] = err; err != nil {
+			continue
 		}
 		answer := response.TopicErrors[topic]
 		if answer == nil {
@@ -150,14 +148,50 @@ func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metada
 		switch answer.Err {
 		case sarama.ErrNoError:
 			return true, nil
-		case sarama.ErrTopicAlreadyExists, sarama.ErrNotController, sarama.ErrRequestTimedOut, sarama.ErrInvalidReplicationFactor:
+		case sarama.ErrTopicAlreadyExists, sarama.ErrRequestTimedOut, sarama.ErrInvalidReplicationFactor:
 			return false, nil // the last one: a broker has just left; the next metadata says how many there are
-		case sarama.ErrInvalidTopic:
-			return false, invalidTopic(topic)
+		case sarama.ErrNotController:
+			continue
+		}
+		if err := c.Explain(answer, Create, topic); err != error(answer) {
+			return false, err
 		}
 		return false, fmt.Errorf("making topic %q: %w", topic, answer)
 	}
-	return false, nil // no controller at the moment
+	if len(failed) == 0 {
+		return false, nil
+	}
+	for _, err := range failed {
+		if err == nil {
+			return false, nil // the controller is another one by now
+		}
+	}
+	return false, c.unreachable(ctx, failed, tried)
+}
+
+// minInSync asks how many copies of a record there must be, and returns 0 if nobody says.
+func (c *Cluster) minInSync(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string) int {
+	const name = "min.insync.replicas"
+	for _, broker := range metadata.Brokers {
+		if connect(broker, config) != nil {
+			continue
+		}
+		response, err := broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1,
+			Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{name}}}})
+		broker.Close()
+		if err != nil {
+			continue
+		}
+		for _, resource := range response.Resources {
+			for _, entry := range resource.Configs {
+				if n, err := strconv.Atoi(entry.Value); entry.Name == name && err == nil {
+					return n
+				}
+			}
+		}
+		return 0 // it may not be allowed, which is nothing to fail for
+	}
+	return 0
 }
 
 // metadata asks the first bootstrap broker that answers about the brokers and topic ("": any). It does not wait for

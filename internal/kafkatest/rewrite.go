@@ -116,7 +116,7 @@ func notLeader(frame []byte, request kmsg.Request) ([]byte, error) {
 			rt.Topic, rt.TopicID = t.Topic, t.TopicID
 			for _, p := range t.Partitions {
 				rp := kmsg.NewFetchResponseTopicPartition()
-				rp.Partition, rp.ErrorCode, rp.HighWatermark = p.Partition, code, -1
+				rp.Partition, rp.ErrorCode, rp.HighWatermark, rp.RecordBatches = p.Partition, code, -1, []byte{} // Kafka sends no null here
 				rt.Partitions = append(rt.Partitions, rp)
 			}
 			response.Topics = append(response.Topics, rt)

@@ -85,11 +85,11 @@ func (b *bus) work(ctx context.Context) error {
 	defer cancel()
 	late := time.AfterFunc(openTimeout, cancel)
 	defer late.Stop()
-	made, err := b.cluster.EnsureTopicWith(ctx, b.topic, settings())
+	state, err := b.cluster.EnsureTopic(ctx, b.topic, settings())
 	if err != nil {
 		return err
 	}
-	if made {
+	if state.Made {
 		b.log.Info("made the topic by which pods find each other", "topic", b.topic)
 	}
 
