@@ -1,207 +1,140 @@
 package broker
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 
-	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkachat/internal/wire"
 )
 
-// maxDecompressed bounds what a compressed batch may become.
-const maxDecompressed = 16 * maxMessageBytes
+// maxBatch is what a batch may have before and after decompression, Kafka's own default: one
+// megabyte for the records and a little for the header.
+const maxBatch = 1<<20 + 12
 
-// checkProduce decodes a Produce request and looks into its batches: kfake
-// believes their record counts, and decodes the records later without looking.
-func checkProduce(req *kmsg.ProduceRequest, body []byte) error {
-	// Only this request may be large, so what its arrays announce is compared
-	// to what is possible before memory is taken for it.
-	r := kbin.Reader{Src: body}
-	if req.Version >= 3 {
-		r.NullableString()
-	}
-	r.Int16()
-	r.Int32()
-	topics := r.ArrayLen()
-	for range topics {
-		_ = r.String()
-		partitions := r.ArrayLen()
-		for range partitions {
-			r.Int32()
-			r.NullableBytes()
-		}
-		if topics > maxPartitions || partitions > maxPartitions || !r.Ok() {
-			return fmt.Errorf("%d topics with %d partitions in one of them", topics, partitions)
-		}
-	}
-	if err := complete(&r); err != nil {
-		return err
-	}
-	if err := req.ReadFrom(body); err != nil {
-		return err
-	}
-	for _, t := range req.Topics {
-		for _, p := range t.Partitions {
-			if err := checkBatch(p.Records); err != nil {
-				return fmt.Errorf("the batch for partition %d: %w", p.Partition, err)
-			}
-		}
-	}
-	return nil
-}
-
-// Where a batch (of version 2) has these; its checksum is over everything from
-// checksummed on.
+// Where a batch (of version 2) has these; its checksum is over everything from checksummed on.
 const (
-	lengthEnd      = 12
-	crcAt          = 17
-	checksummed    = 21
-	maxTimestampAt = 35
+	headerLength = 61
+	lengthEnd    = 12
+	crcAt        = 17
+	checksummed  = 21
 )
 
-// checkBatch checks one batch, and writes the largest timestamp of its records
-// to where that belongs, as a real broker does: sarama leaves -1 there, and no
-// record could be found by its time.
-func checkBatch(b []byte) error {
-	var batch kmsg.RecordBatch
-	if err := batch.ReadFrom(b); err != nil {
-		return err
+// produce hands the batches of a Produce request to kfake. It decodes the request itself, because
+// kmsg takes memory for whatever the length of an array says.
+func (c *client) produce(version int16, number int32, r kbin.Reader) ([]byte, error) {
+	req := kmsg.NewPtrProduceRequest()
+	req.SetVersion(version)
+	r.NullableString() // a transaction, of which kfake is not told
+	req.Acks, req.TimeoutMillis = r.Int16(), r.Int32()
+	room, many := maxRequest, 2*maxPartitions
+	for range r.ArrayLen() {
+		t := kmsg.NewProduceRequestTopic()
+		t.Topic = r.String()
+		for range r.ArrayLen() {
+			p := kmsg.NewProduceRequestTopicPartition()
+			p.Partition, p.Records = r.Int32(), r.NullableBytes()
+			if many--; many < 0 || !r.Ok() {
+				break
+			}
+			p.Records = c.checkBatch(p.Records, &room)
+			t.Partitions = append(t.Partitions, p)
+		}
+		req.Topics = append(req.Topics, t)
+		if many--; many < 0 || !r.Ok() {
+			break
+		}
 	}
-	if batch.Magic != 2 {
-		return nil // the broker refuses it, with an answer that says so
+	if newest, _ := c.offered.LookupMaxKeyVersion(req.Key()); version > newest || many < 0 || !r.Ok() {
+		return nil, fmt.Errorf("a Produce request that is broken, or too new (version %d), or has too many batches", version)
 	}
-	if int(batch.Length) != len(b)-lengthEnd {
-		return fmt.Errorf("it has %d bytes and says %d", len(b)-lengthEnd, batch.Length)
+	silent := req.Acks == 0
+	if silent {
+		req.Acks = 1 // kfake has no answer otherwise, and so no end
 	}
-	if batch.NumRecords < 1 || batch.LastOffsetDelta != batch.NumRecords-1 {
-		return fmt.Errorf("%d records, the last with number %d", batch.NumRecords, batch.LastOffsetDelta)
+	answer, err := c.ask(req, number)
+	if err == nil && c.unseen.Add(int64(maxRequest-room)) > maxKept/16 {
+		c.unseen.Store(0)
+		err = c.trim()
 	}
-	castagnoli := crc32.MakeTable(crc32.Castagnoli)
-	if batch.CRC != int32(crc32.Checksum(b[checksummed:], castagnoli)) {
-		return errors.New("wrong checksum")
+	if silent {
+		answer = nil
 	}
-	records, err := decompress(batch.Records, batch.Attributes&7)
-	if err != nil {
-		return err
-	}
-	newest, err := checkRecords(records, int(batch.NumRecords))
-	if err != nil {
-		return err
-	}
-	if newest += batch.FirstTimestamp; newest != batch.MaxTimestamp {
-		binary.BigEndian.PutUint64(b[maxTimestampAt:], uint64(newest))
-		binary.BigEndian.PutUint32(b[crcAt:], crc32.Checksum(b[checksummed:], castagnoli))
-	}
-	return nil
+	return answer, err
 }
 
-// checkRecords walks n records, which must be all that there is, and returns
-// the largest timestamp among them (as a difference to the batch's first one).
+// checkBatch returns what kfake may see in place of a batch: the same records, not compressed, with
+// the largest timestamp among them, which sarama leaves out. kfake looks no deeper than the header,
+// so a batch that it must refuse gets a header that it does refuse. room is what is left of the
+// bytes that one request may become.
+//
+// Records are kept without compression so that what is small here is nowhere large: not in kfake,
+// which decompresses what it searches for a time, and not in a consumer. (Kafka does the same for a
+// topic with compression.type=uncompressed.)
+func (c *client) checkBatch(b []byte, room *int) []byte {
+	var batch kmsg.RecordBatch
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
+	if len(b) > maxBatch || batch.ReadFrom(b) != nil || batch.Magic != 2 || int(batch.Length) != len(b)-lengthEnd ||
+		uint32(batch.CRC) != crc32.Checksum(b[checksummed:], castagnoli) {
+		return b // kfake answers MESSAGE_TOO_LARGE or CORRUPT_MESSAGE
+	}
+	const codec, control = 0x07, 0x20
+	records, err := batch.Records, error(nil)
+	if batch.Attributes&codec != 0 {
+		c.takeTurn()
+		records, err = new(wire.Decompressor).Append(nil, records, batch.Attributes&codec)
+	}
+	if *room -= headerLength + len(records); *room < 0 || headerLength+len(records) > maxBatch {
+		return make([]byte, maxBatch+1) // MESSAGE_TOO_LARGE: Java's producer splits the batch
+	}
+	var newest int64
+	if err == nil {
+		newest, err = checkRecords(records, int(batch.NumRecords))
+	}
+	if err != nil || batch.Attributes&^codec != 0 || batch.LastOffsetDelta != batch.NumRecords-1 {
+		// A transaction's or a control batch, one with the broker's time (for which kfake changes the
+		// header and not the checksum, so that nobody can read it), or not the records it promises.
+		batch.Attributes, records = control, nil // INVALID_RECORD
+	}
+	if id := batch.ProducerID - c.firstID; id < 0 || id >= maxProducers {
+		// Without an id, or one that an earlier run gave: kfake would remember each of these for ever.
+		batch.ProducerID, batch.ProducerEpoch, batch.FirstSequence = -1, -1, -1
+	}
+	batch.Attributes &^= codec
+	batch.MaxTimestamp = batch.FirstTimestamp + newest
+	batch.Records, batch.Length = records, int32(headerLength-lengthEnd+len(records))
+	b = batch.AppendTo(make([]byte, 0, headerLength+len(records)))
+	binary.BigEndian.PutUint32(b[crcAt:], crc32.Checksum(b[checksummed:], castagnoli))
+	return b
+}
+
+// checkRecords walks n records, which must be all that there is, and returns the largest timestamp
+// among them (as a difference to the batch's first one).
 func checkRecords(records []byte, n int) (newest int64, err error) {
 	all := kbin.Reader{Src: records}
 	for i := range n {
 		r := kbin.Reader{Src: all.Span(int(all.Varint()))}
 		r.Int8() // attributes
-		timestamp := r.Varlong()
-		number := r.Varint()
+		timestamp, number := r.Varlong(), r.Varint()
 		r.VarintBytes() // key
 		r.VarintBytes() // value
 		for range r.VarintArrayLen() {
 			r.VarintBytes() // header's key
 			r.VarintBytes() // header's value
 		}
-		if err := complete(&r); err != nil || !all.Ok() {
-			return 0, fmt.Errorf("record %d is too short or too long", i)
-		}
-		if int(number) != i {
-			return 0, fmt.Errorf("record %d has number %d", i, number)
+		if !all.Ok() || !r.Ok() || len(r.Src) > 0 || int(number) != i {
+			return 0, fmt.Errorf("record %d is broken", i)
 		}
 		if i == 0 || timestamp > newest {
 			newest = timestamp
 		}
 	}
-	return newest, complete(&all)
-}
-
-// decompress returns a batch's records. Nothing keeps them: this is only to see
-// whether they are good.
-func decompress(b []byte, codec int16) ([]byte, error) {
-	switch codec {
-	case 0:
-		return b, nil
-	case 1:
-		r, err := gzip.NewReader(bytes.NewReader(b))
-		if err != nil {
-			return nil, err
-		}
-		return readBounded(r)
-	case 2:
-		return snappy(b)
-	case 3:
-		return readBounded(lz4.NewReader(bytes.NewReader(b)))
-	case 4:
-		r, err := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1),
-			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxDecompressed))
-		if err != nil {
-			return nil, err
-		}
-		defer r.Close()
-		return readBounded(r)
+	if n < 1 || len(all.Src) > 0 {
+		return 0, errors.New("more or fewer records than promised")
 	}
-	return nil, fmt.Errorf("unknown compression %d", codec)
-}
-
-func readBounded(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxDecompressed+1))
-	if err == nil && len(b) > maxDecompressed {
-		err = errTooLarge()
-	}
-	return b, err
-}
-
-func errTooLarge() error {
-	return fmt.Errorf("more than %d bytes when decompressed", maxDecompressed)
-}
-
-// snappy decompresses one block, or the several of the framing that Java's
-// clients use: a header of 16 bytes, then each block after its length.
-func snappy(b []byte) ([]byte, error) {
-	const framed, header = "\x82SNAPPY\x00", 16
-	if !bytes.HasPrefix(b, []byte(framed)) || len(b) <= header {
-		return snappyBlock(nil, b)
-	}
-	var all []byte
-	r := kbin.Reader{Src: b[header:]}
-	for len(r.Src) > 0 {
-		block := r.Span(int(r.Int32()))
-		if !r.Ok() {
-			return nil, errors.New("a snappy block is cut")
-		}
-		var err error
-		if all, err = snappyBlock(all, block); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
-// snappyBlock appends what block decompresses to.
-func snappyBlock(all, block []byte) ([]byte, error) {
-	n, err := s2.DecodedLen(block)
-	if err != nil {
-		return nil, err
-	}
-	if n > maxDecompressed-len(all) {
-		return nil, errTooLarge()
-	}
-	decoded, err := s2.Decode(nil, block)
-	return append(all, decoded...), err
+	return newest, nil
 }

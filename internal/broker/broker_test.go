@@ -1,7 +1,9 @@
-package broker_test
+package broker
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -10,25 +12,12 @@ import (
 	"time"
 
 	"github.com/Shopify/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
-
-	"kafkachat/internal/broker"
 )
 
-func start(t *testing.T, cfg broker.Config) *broker.Broker {
-	t.Helper()
-	if cfg.Addr == "" {
-		cfg.Addr = "127.0.0.1:0"
-	}
-	b, err := broker.Start(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
-}
-
-func newConfig() *sarama.Config {
+func saramaConfig() *sarama.Config {
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
 	config.Producer.RequiredAcks = sarama.WaitForAll
@@ -37,7 +26,7 @@ func newConfig() *sarama.Config {
 	return config
 }
 
-// produce appends values to partition 0, one batch each.
+// produce appends values to partition 0 by sarama, one batch each.
 func produce(t *testing.T, addr string, config *sarama.Config, topic string, values ...string) {
 	t.Helper()
 	producer, err := sarama.NewSyncProducer([]string{addr}, config)
@@ -52,10 +41,10 @@ func produce(t *testing.T, addr string, config *sarama.Config, topic string, val
 	}
 }
 
-// consume reads n records of partition 0 from its start.
+// consume reads n records of partition 0 by sarama, from its start.
 func consume(t *testing.T, addr, topic string, n int) (values []string) {
 	t.Helper()
-	consumer, err := sarama.NewConsumer([]string{addr}, newConfig())
+	consumer, err := sarama.NewConsumer([]string{addr}, saramaConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,73 +58,96 @@ func consume(t *testing.T, addr, topic string, n int) (values []string) {
 		select {
 		case m := <-partition.Messages():
 			values = append(values, string(m.Value))
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%d records of %d came", len(values), n)
 		}
 	}
 	return values
 }
 
-func newClient(t *testing.T, addr string) sarama.Client {
-	t.Helper()
-	client, err := sarama.NewClient([]string{addr}, newConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	return client
+// someValues are what a producer sends, at most 1,000,000 bytes a batch.
+func someValues() []string {
+	return []string{"hello", strings.Repeat("long ", 100_000), "", strings.Repeat("x", 1_000_000-100)}
 }
 
-func offset(t *testing.T, client sarama.Client, topic string, at int64) int64 {
-	t.Helper()
-	o, err := client.GetOffset(topic, 0, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
-
-func TestProducersOfAllKinds(t *testing.T) {
+func TestSarama(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(*sarama.Config){
 		"plain": func(*sarama.Config) {},
 		"idempotent": func(c *sarama.Config) {
 			c.Producer.Idempotent, c.Producer.Retry.Max, c.Net.MaxOpenRequests = true, 1, 1
 		},
-		"gzip":   func(c *sarama.Config) { c.Producer.Compression = sarama.CompressionGZIP },
-		"snappy": func(c *sarama.Config) { c.Producer.Compression = sarama.CompressionSnappy },
-		"lz4":    func(c *sarama.Config) { c.Producer.Compression = sarama.CompressionLZ4 },
-		"zstd":   func(c *sarama.Config) { c.Producer.Compression = sarama.CompressionZSTD },
-		"old":    func(c *sarama.Config) { c.Version = sarama.V2_1_0_0 },
-		"new":    func(c *sarama.Config) { c.Version = sarama.MaxVersion },
+		"gzip":            func(c *sarama.Config) { c.Producer.Compression = sarama.CompressionGZIP },
+		"snappy":          func(c *sarama.Config) { c.Producer.Compression = sarama.CompressionSnappy },
+		"lz4":             func(c *sarama.Config) { c.Producer.Compression = sarama.CompressionLZ4 },
+		"zstd":            func(c *sarama.Config) { c.Producer.Compression = sarama.CompressionZSTD },
+		"old":             func(c *sarama.Config) { c.Version = sarama.V2_1_0_0 },
+		"new":             func(c *sarama.Config) { c.Version = sarama.MaxVersion },
+		"without answers": func(c *sarama.Config) { c.Producer.RequiredAcks = sarama.NoResponse },
 	}
-	want := []string{"hello", strings.Repeat("long ", 100_000), "", strings.Repeat("x", 1_000_000-100)}
+	b, want := start(t, Config{}), someValues()
 	for name, set := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := start(t, broker.Config{Topic: "chat"})
-			config := newConfig()
-			config.Producer.MaxMessageBytes = 1_000_000
+			topic := strings.ReplaceAll(name, " ", "-")
+			if err := dial(t, b.Addr()).create(topic, 1); err != nil {
+				t.Fatal(err)
+			}
+			config := saramaConfig()
 			set(config)
-			produce(t, b.Addr(), config, "chat", want...)
-			if got := consume(t, b.Addr(), "chat", len(want)); !slices.Equal(got, want) {
-				t.Errorf("other records came back")
+			produce(t, b.Addr(), config, topic, want...)
+			if got := consume(t, b.Addr(), topic, len(want)); !slices.Equal(got, want) {
+				t.Error("other records came back")
 			}
 		})
 	}
 }
 
+// franz-go compresses and is idempotent by default, sends several batches at a time, and asks for
+// fetch sessions.
+func TestFranz(t *testing.T) {
+	t.Parallel()
+	b := start(t, Config{Topic: "chat"})
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.DefaultProduceTopic("chat"),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"chat": {0: kgo.NewOffset().AtStart()}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var want, got []string
+	var sent []*kgo.Record
+	for i := range 3000 {
+		want = append(want, fmt.Sprint(i, strings.Repeat(" text", i%300)))
+		sent = append(sent, kgo.StringRecord(want[i]))
+	}
+	if err := client.ProduceSync(ctx, sent...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	for len(got) < len(want) {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatalf("after %d records: %v", len(got), err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) { got = append(got, string(r.Value)) })
+	}
+	if !slices.Equal(got, want) {
+		t.Error("other records came back")
+	}
+}
+
 func TestRecordsAreFoundByTime(t *testing.T) {
 	t.Parallel()
-	b := start(t, broker.Config{Topic: "chat"})
-	produce(t, b.Addr(), newConfig(), "chat", "1", "2")
+	b := start(t, Config{Topic: "chat"})
+	produce(t, b.Addr(), saramaConfig(), "chat", "1", "2")
 	time.Sleep(2 * time.Millisecond)
 	now := time.Now()
 	time.Sleep(2 * time.Millisecond)
-	produce(t, b.Addr(), newConfig(), "chat", "3")
-	client := newClient(t, b.Addr())
+	produce(t, b.Addr(), saramaConfig(), "chat", "3")
+	w := dial(t, b.Addr())
 	for at, want := range map[int64]int64{0: 0, now.UnixMilli(): 2, now.UnixMilli() + 3_600_000: -1} {
-		if got := offset(t, client, "chat", at); got != want {
+		if got := w.offset("chat", at); got != want {
 			t.Errorf("the first record at or after %d has offset %d, want %d", at, got, want)
 		}
 	}
@@ -144,25 +156,30 @@ func TestRecordsAreFoundByTime(t *testing.T) {
 func TestTakenPort(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	a := start(t, broker.Config{Topic: "chat"})
-	b := start(t, broker.Config{Topic: "chat", Addr: a.Addr(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	a := start(t, Config{Topic: "chat"})
+	b := start(t, Config{Topic: "chat", Addr: a.Addr(), Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if a.Addr() == b.Addr() {
 		t.Fatalf("two brokers at %s", a.Addr())
 	}
 	if strings.Count(log.String(), b.Addr()) != 1 {
 		t.Errorf("the log does not name %s: %s", b.Addr(), &log)
 	}
-	produce(t, b.Addr(), newConfig(), "chat", "b")
-	if n := offset(t, newClient(t, a.Addr()), "chat", sarama.OffsetNewest); n != 0 {
+	produce(t, b.Addr(), saramaConfig(), "chat", "b") // which asks b where b is
+	if n := dial(t, a.Addr()).newest("chat"); n != 0 {
 		t.Errorf("what was sent to one broker is on the other")
+	}
+	if _, err := Start(Config{Addr: "192.0.2.1:9092"}); err == nil || !strings.Contains(err.Error(), "192.0.2.1") {
+		t.Errorf("an address of another machine: %v", err)
 	}
 }
 
+// Close waits for nobody: not for who reads no answer, not for a fetch that waits, and not for half
+// a request.
 func TestCloseEndsAllGoroutines(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for _, dir := range []string{"", t.TempDir()} {
-		b := start(t, broker.Config{Topic: "chat", DataDir: dir})
-		for range 50 {
+		b := start(t, Config{Topic: "chat", DataDir: dir})
+		for range 30 {
 			conn, err := net.Dial("tcp", b.Addr())
 			if err != nil {
 				t.Fatal(err)
@@ -170,12 +187,23 @@ func TestCloseEndsAllGoroutines(t *testing.T) {
 			defer conn.Close()
 			conn.Write([]byte{0, 0, 0, 20, 0}) // the beginning of a request
 		}
+		w := dial(t, b.Addr())
+		w.newest("chat") // so that it is known to be served
+		wait := fetchRequest("chat", 0)
+		wait.MinBytes, wait.MaxWaitMillis = 1, 60_000
+		wait.SetVersion(11)
+		w.Write(kmsg.NewRequestFormatter().AppendRequest(nil, wait, 1))
+		begin := time.Now()
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("Close took %v", took)
 		}
 		if conn, err := net.Dial("tcp", b.Addr()); err == nil {
 			conn.Close()
 			t.Errorf("somebody still listens at %s", b.Addr())
 		}
+		w.Close()
 	}
 }

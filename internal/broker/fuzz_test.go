@@ -1,209 +1,217 @@
 package broker
 
 import (
-	"context"
-	"encoding/binary"
-	"hash/crc32"
-	"math"
+	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The fuzz targets send to a whole broker: what the guard lets through must not
-// hurt kfake, whose panics would end the process and so the test.
+// The fuzz targets send to a whole broker: what it hands on must not hurt kfake, whose panics would
+// end the process and so the test.
 
-// FuzzBytes sends anything.
+// FuzzBytes sends anything, and the end of the connection.
 func FuzzBytes(f *testing.F) {
 	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID("fuzz"))
 	rng := rand.New(rand.NewPCG(1, 1))
-	versions().EachMaxKeyVersion(func(key, newest int16) {
+	offered().EachMaxKeyVersion(func(key, newest int16) {
 		for version := range newest + 1 {
-			req := kmsg.RequestForKey(key)
-			req.SetVersion(version)
-			f.Add(format.AppendRequest(nil, req, 1))
-			fill(rng, reflect.ValueOf(req).Elem(), 0)
-			req.SetVersion(version)
-			f.Add(format.AppendRequest(nil, req, 1))
-		}
-	})
-	for _, c := range badBytes() {
-		f.Add(c.bytes)
-	}
-	f.Add(produceRequest("fuzz", batch(0, 3, records(3))))
-	addr := fuzzBroker(f)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		converse(t, addr, b)
-		alive(t, addr)
-	})
-}
-
-// FuzzRequest sends well-formed requests with wild contents.
-func FuzzRequest(f *testing.F) {
-	var keys []int16
-	versions().EachMaxKeyVersion(func(key, _ int16) { keys = append(keys, key) })
-	for seed := range uint64(200) {
-		f.Add(seed)
-	}
-	addr := fuzzBroker(f)
-	f.Fuzz(func(t *testing.T, seed uint64) {
-		rng := rand.New(rand.NewPCG(seed, 2))
-		var b []byte
-		for range 1 + rng.IntN(4) { // some need what others leave behind
-			key := keys[rng.IntN(len(keys))]
-			newest, _ := versions().LookupMaxKeyVersion(key)
-			req := kmsg.RequestForKey(key)
-			fill(rng, reflect.ValueOf(req).Elem(), 0)
-			req.SetVersion(int16(rng.IntN(int(newest) + 1)))
-			b = kmsg.NewRequestFormatter(kmsg.FormatterClientID("fuzz")).AppendRequest(b, req, 1)
-		}
-		converse(t, addr, b)
-		alive(t, addr)
-	})
-}
-
-// FuzzBatch sends a batch with a right length and checksum, and lets the broker
-// look for a time in it.
-func FuzzBatch(f *testing.F) {
-	f.Add(int16(0), int32(3), int64(1000), records(3))
-	f.Add(int16(0), int32(math.MaxInt32), int64(-1), records(1))
-	f.Add(int16(0), int32(-1), int64(math.MinInt64), []byte(nil))
-	f.Add(int16(8), int32(1), int64(math.MaxInt64), records(1))
-	f.Add(int16(1), int32(2), int64(0), []byte("\x1f\x8b\x08\x00"))
-	f.Add(int16(2), int32(2), int64(0), []byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01\xff\xff\xff\xff"))
-	f.Add(int16(2), int32(2), int64(0), []byte("\xff\xff\xff\xff\x0f"))
-	f.Add(int16(3), int32(2), int64(0), []byte("\x04\x22\x4d\x18"))
-	f.Add(int16(4), int32(2), int64(0), []byte("\x28\xb5\x2f\xfd"))
-	addr := fuzzBroker(f)
-	list := kmsg.NewPtrListOffsetsRequest()
-	list.SetVersion(5)
-	list.Topics = make([]kmsg.ListOffsetsRequestTopic, 1)
-	list.Topics[0].Topic = "fuzz"
-	for _, at := range []int64{0, 1000, math.MaxInt64} {
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Timestamp, p.CurrentLeaderEpoch = at, -1
-		list.Topics[0].Partitions = append(list.Topics[0].Partitions, p)
-	}
-	look := kmsg.NewRequestFormatter().AppendRequest(nil, list, 2)
-	f.Fuzz(func(t *testing.T, attributes int16, n int32, at int64, records []byte) {
-		b := batch(attributes, n, records)
-		binary.BigEndian.PutUint64(b[27:], uint64(at))
-		binary.BigEndian.PutUint32(b[crcAt:], crc32.Checksum(b[checksummed:], crc32.MakeTable(crc32.Castagnoli)))
-		converse(t, addr, produceRequest("fuzz", b))
-		converse(t, addr, look)
-		alive(t, addr)
-	})
-}
-
-func fuzzBroker(f *testing.F) (addr string) {
-	b, err := Start(Config{Addr: "127.0.0.1:0", Topic: "fuzz"})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { b.Close() })
-	return b.Addr()
-}
-
-// converse sends b and reads what comes, until the broker closes the connection
-// or answers nothing more.
-func converse(t *testing.T, addr string, b []byte) {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.Write(b)
-	conn.(*net.TCPConn).CloseWrite()
-	conn.SetReadDeadline(time.Now().Add(2 * time.Second))
-	answer := make([]byte, 64<<10)
-	for {
-		if _, err := conn.Read(answer); err != nil {
-			return
-		}
-	}
-}
-
-func alive(t *testing.T, addr string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	if _, err := roundTrip(ctx, addr, kmsg.NewPtrMetadataRequest()); err != nil {
-		t.Fatalf("the broker does not answer any more: %v", err)
-	}
-}
-
-// fill puts wild values into all fields of a request.
-func fill(rng *rand.Rand, v reflect.Value, depth int) {
-	pick := func(n ...int64) int64 { return n[rng.IntN(len(n))] }
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() && v.Type().Field(i).Name != "UnknownTags" {
-				fill(rng, v.Field(i), depth+1)
+			for range 2 {
+				req := kmsg.RequestForKey(key)
+				fill(rng, reflect.ValueOf(req).Elem())
+				req.SetVersion(version)
+				f.Add(format.AppendRequest(nil, req, 1))
 			}
 		}
-	case reflect.Pointer:
-		if rng.IntN(4) > 0 {
-			v.Set(reflect.New(v.Type().Elem()))
-			fill(rng, v.Elem(), depth+1)
+	})
+	for _, b := range badBytes() {
+		f.Add(b)
+	}
+	b := start(f, Config{Topic: "fuzz"})
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		w := dial(t, b.Addr())
+		w.Write(sent)
+		w.Conn.(*net.TCPConn).CloseWrite()
+		w.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, w); errors.Is(err, errSilent) || isTimeout(err) {
+			t.Error("neither answered nor closed")
 		}
-	case reflect.Slice:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			v.SetBytes([][]byte{nil, {}, []byte("bytes"), batch(0, 2, records(2)), {0, 1, 0, 0, 0, 1, 0, 4, 'f', 'u', 'z', 'z'}}[rng.IntN(5)])
-			return
+		dial(t, b.Addr()).ask(kmsg.NewPtrMetadataRequest(), 1)
+	})
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+// FuzzBatch sends a batch with a right length and checksum, and lets the broker look for a time in it.
+func FuzzBatch(f *testing.F) {
+	f.Add(int16(0), int32(3), int64(1000), records("a", "b", "c"))
+	f.Add(int16(0), int32(1<<31-1), int64(-1), records("a"))
+	f.Add(int16(0), int32(-1), int64(-1<<63), []byte(nil))
+	f.Add(int16(8), int32(1), int64(1<<63-1), records("a"))
+	f.Add(int16(1), int32(2), int64(0), []byte("\x1f\x8b\x08\x00"))
+	f.Add(int16(2), int32(2), int64(0), []byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01\xff\xff\xff\xff"))
+	f.Add(int16(3), int32(2), int64(0), []byte("\x04\x22\x4d\x18"))
+	f.Add(int16(4), int32(2), int64(0), []byte("\x28\xb5\x2f\xfd"))
+	b := start(f, Config{Topic: "fuzz"})
+	f.Fuzz(func(t *testing.T, attributes int16, n int32, at int64, records []byte) {
+		w := dial(t, b.Addr())
+		w.produce("fuzz", batch(n, records, func(b *kmsg.RecordBatch) { b.Attributes, b.FirstTimestamp = attributes, at }))
+		for _, at := range []int64{0, 1000, 1<<63 - 1} {
+			w.offset("fuzz", at)
 		}
-		n := rng.IntN(4)
-		v.Set(reflect.MakeSlice(v.Type(), n, n))
-		for i := range n {
-			fill(rng, v.Index(i), depth+1)
+	})
+}
+
+// FuzzState has several connections ask well-formed questions about a few topics, groups and
+// producers, each of which may need what another one left behind. Every one is answered, or costs
+// its connection, and at the end all that is there can be read.
+func FuzzState(f *testing.F) {
+	for seed := range uint64(12) {
+		f.Add(seed)
+	}
+	b := start(f, Config{Topic: "fuzz", DataDir: f.TempDir()})
+	f.Fuzz(func(t *testing.T, seed uint64) { askMany(t, b.Addr(), seed, func(step int) bool { return step < 120 }) })
+}
+
+func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) {
+	t.Helper()
+	ended := make(chan error)
+	const conns = 4
+	for i := range uint64(conns) {
+		go func() {
+			a := &asker{rand.New(rand.NewPCG(seed, i)), addr, t, nil}
+			var err error
+			for step := 0; err == nil && more(step); step++ {
+				err = a.step()
+			}
+			ended <- err
+		}()
+	}
+	for range conns {
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
-	case reflect.Array:
-		for i := range v.Len() {
-			fill(rng, v.Index(i), depth+1)
+	}
+	w := dial(t, addr)
+	for _, topic := range w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Topics {
+		for end, next := w.newest(*topic.Topic), w.oldest(*topic.Topic); next < end; {
+			p := w.fetch(*topic.Topic, next).Topics[0].Partitions[0]
+			var last kmsg.RecordBatch
+			for b := p.RecordBatches; len(b) > 0; b = b[12+last.Length:] {
+				if err := last.ReadFrom(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if next = last.FirstOffset + int64(last.LastOffsetDelta) + 1; p.ErrorCode != 0 || last.Magic != 2 {
+				t.Fatalf("%s cannot be read to its end %d (code %d)", *topic.Topic, end, p.ErrorCode)
+			}
 		}
-	case reflect.String:
-		v.SetString([]string{"fuzz", "fuzz", "fuzz", "", "a", "a.b", "a_b", "..", "/", "consumer", "range", "retention.bytes", "segment.bytes",
-			"cleanup.policy", "compact", "-1", "0", "99999999999999999999", "\xff", string(make([]byte, 300))}[rng.IntN(20)])
-	case reflect.Bool:
-		v.SetBool(rng.IntN(2) == 0)
-	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		v.SetInt(pick(-1, 0, 0, 0, 1, 2, 5, 100, -2, math.MinInt8, math.MaxInt8, math.MinInt32, math.MaxInt32, math.MinInt64, math.MaxInt64))
-	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		v.SetUint(uint64(pick(0, 0, 1, 255)))
 	}
 }
 
-// records encodes n small records.
-func records(n int) (b []byte) {
-	for i := range n {
-		r := kmsg.NewRecord()
-		r.OffsetDelta, r.TimestampDelta64 = int32(i), int64(i)
-		r.Value = []byte("value")
-		r.Length = int32(len(r.AppendTo(nil)) - 1) // the length itself takes a byte
-		b = r.AppendTo(b)
-	}
-	return b
+// asker is one connection of FuzzState.
+type asker struct {
+	*rand.Rand
+	addr string
+	t    *testing.T
+	w    *raw
 }
 
-// batch makes a batch that says it has n records.
-func batch(attributes int16, n int32, records []byte) []byte {
-	b := kmsg.RecordBatch{
-		Length: int32(49 + len(records)), Magic: 2, Attributes: attributes, LastOffsetDelta: n - 1, FirstTimestamp: 1000, MaxTimestamp: -1,
-		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: n, Records: records,
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// step asks something. That the connection ends is no error, that nothing happens is one.
+func (a *asker) step() error {
+	if a.w == nil {
+		a.w = dial(a.t, a.addr)
 	}
-	encoded := b.AppendTo(nil)
-	binary.BigEndian.PutUint32(encoded[crcAt:], crc32.Checksum(encoded[checksummed:], crc32.MakeTable(crc32.Castagnoli)))
-	return encoded
+	req, versions := a.request()
+	version := versions[a.IntN(len(versions))]
+	if p, ok := req.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
+		p.SetVersion(version)
+		a.w.number++
+		a.w.Write(kmsg.NewRequestFormatter().AppendRequest(nil, p, a.w.number))
+		return nil
+	}
+	switch _, err := a.w.try(req, version); {
+	case errors.Is(err, errSilent):
+		return fmt.Errorf("%s version %d was never answered: %+v", kmsg.NameForKey(req.Key()), version, req)
+	case err != nil || a.IntN(50) == 0:
+		a.w.Close()
+		a.w = nil
+	}
+	return nil
 }
 
-// produceRequest is a whole request, with its length, for partition 0.
-func produceRequest(topic string, batch []byte) []byte {
-	req := kmsg.NewPtrProduceRequest()
-	req.SetVersion(7)
-	req.Acks = -1
-	req.Topics = []kmsg.ProduceRequestTopic{{Topic: topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batch}}}}
-	return kmsg.NewRequestFormatter().AppendRequest(nil, req, 1)
+func (a *asker) topic() string { return pick(a.Rand, "fuzz", "fuzz", "one", "two.x", "two_x") }
+
+// request returns a request and the versions of it that there are. Most of a topic's are made by
+// hand, so that they are met by what they need; the others are wild.
+func (a *asker) request() (kmsg.Request, []int16) {
+	switch a.IntN(10) {
+	case 0, 1, 2:
+		req := produceRequest(a.topic())
+		req.Acks = pick[int16](a.Rand, -1, -1, 1, 0, 7)
+		for range 1 + a.IntN(3) {
+			values := slices.Repeat([]string{strings.Repeat("v", pick(a.Rand, 0, 1, 100, 5000))}, 1+a.IntN(4))
+			b := batch(pick(a.Rand, int32(len(values)), int32(len(values)), 1), records(values...), func(b *kmsg.RecordBatch) {
+				b.Attributes = pick[int16](a.Rand, 0, 0, 0, 1, 8, 16, 32)
+				b.ProducerID = pick[int64](a.Rand, -1, -1, 0, 1, 1000)
+				b.ProducerEpoch, b.FirstSequence = pick[int16](a.Rand, 0, 1, -1), pick[int32](a.Rand, 0, 1, 2, -1)
+			})
+			req.Topics[0].Partitions = append(req.Topics[0].Partitions,
+				kmsg.ProduceRequestTopicPartition{Partition: pick[int32](a.Rand, 0, 0, 1, 2, -1), Records: b})
+		}
+		return req, []int16{3, 4, 5, 6, 7}
+	case 3, 4:
+		req := fetchRequest(a.topic(), pick[int64](a.Rand, 0, 0, 1, 10, 1000, -1))
+		req.MinBytes, req.MaxWaitMillis = pick[int32](a.Rand, 0, 1, 1<<30), pick[int32](a.Rand, 0, 1, 20)
+		req.SessionID, req.SessionEpoch = pick[int32](a.Rand, 0, 0, 1), pick[int32](a.Rand, -1, 0, 1)
+		req.IsolationLevel = pick[int8](a.Rand, 0, 1)
+		return req, []int16{4, 7, 11}
+	case 5:
+		req := kmsg.NewPtrListOffsetsRequest()
+		for range 1 + a.IntN(2) {
+			p := kmsg.NewListOffsetsRequestTopicPartition()
+			p.Partition, p.Timestamp = pick[int32](a.Rand, 0, 1), pick[int64](a.Rand, -1, -2, -3, 0, 1000, 1002, 1<<62)
+			p.MaxNumOffsets = pick[int32](a.Rand, 0, 1, -1)
+			req.Topics = append(req.Topics, kmsg.ListOffsetsRequestTopic{Topic: a.topic(), Partitions: []kmsg.ListOffsetsRequestTopicPartition{p}})
+		}
+		return req, []int16{0, 1, 5}
+	case 6:
+		if a.IntN(4) == 0 {
+			req := kmsg.NewPtrDeleteTopicsRequest()
+			req.TopicNames = []string{a.topic()}
+			return req, []int16{0, 3}
+		}
+		return createRequest(a.topic(), pick[int32](a.Rand, 1, 3, -1, 0, 99)), []int16{0, 3}
+	case 7: // of groups and transactions, offered here or not
+		key := pick(a.Rand, kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.OffsetCommit,
+			kmsg.OffsetFetch, kmsg.ListGroups, kmsg.AddPartitionsToTxn, kmsg.EndTxn, kmsg.InitProducerID)
+		return a.wild(key), []int16{0, 1, 2}
+	}
+	keys := []kmsg.Key{}
+	offered().EachMaxKeyVersion(func(key, _ int16) { keys = append(keys, kmsg.Key(key)) })
+	key := pick(a.Rand, keys...)
+	newest, _ := offered().LookupMaxKeyVersion(key.Int16())
+	return a.wild(key), []int16{0, newest / 2, newest}
+}
+
+func (a *asker) wild(key kmsg.Key) kmsg.Request {
+	req := kmsg.RequestForKey(key.Int16())
+	fill(a.Rand, reflect.ValueOf(req).Elem())
+	if fetch, ok := req.(*kmsg.FetchRequest); ok {
+		fetch.MaxWaitMillis = min(fetch.MaxWaitMillis, 20)
+	}
+	return req
 }

@@ -1,166 +1,250 @@
 package broker
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 const (
-	// maxRequest holds sixteen full batches: a line of 1,000,000 bytes and a
-	// batch of sarama's or Java's default size (1 MB) pass, and so do those of
-	// a topic with several partitions, which travel together.
-	maxRequest = 16 * maxMessageBytes
-
-	// maxOtherRequest is for the requests that carry no records. kmsg takes up
-	// to about a hundred bytes of memory for each byte that an array announces,
-	// so this bounds what a small lie costs.
-	maxOtherRequest = 64 << 10
-
-	// maxFetch bounds the answer to one fetch, which kfake builds in memory,
-	// and maxFetchWait how long kfake remembers a fetch that nobody waits for.
-	maxFetch     = 8 * maxMessageBytes
-	maxFetchWait = time.Minute
+	maxOtherRequest = 32 << 10        // without records; a topic's name may have 249 letters
+	maxFetch        = 1 << 20         // of records in an answer; a first batch is always sent whole
+	maxFetchWait    = 5 * time.Second // for them
+	maxProducers    = 1024            // with an id, of whom kfake forgets none by itself
+	maxPartitions   = 100             // of all topics
+	maxKept         = 64 << 20        // bytes of batches in all partitions together
+	segmentBytes    = 1 << 20         // kfake gives memory (or disk) back by whole segments
 )
 
-// versions are the requests that this broker knows, each with its newest
-// version, as kfake is to announce them: what producers, consumers, groups of
-// consumers and the tools that make and describe topics send. kfake knows more
-// (transactions, share groups, users, quotas, settings at run time), which a chat
-// does not need and which would be more to keep safe.
-//
-// The versions are those of Kafka 2.3, the last ones without tagged fields:
-// kmsg believes the number of tags, and so four bytes could keep a processor
-// busy for a minute. All clients from then until now still speak them.
-func versions() *kversion.Versions {
-	all, known := kversion.V2_3_0(), new(kversion.Versions)
+// offered are the requests that this broker takes, each with its newest version. The versions are
+// those of Kafka 2.3, the last without tagged fields: kmsg believes the number of tags, and four
+// bytes could keep a processor busy for a minute. Clients of today still speak them.
+func offered() *kversion.Versions {
+	all, offered := kversion.V2_3_0(), new(kversion.Versions)
 	for _, key := range []kmsg.Key{
-		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetForLeaderEpoch,
-		kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.OffsetCommit,
-		kmsg.OffsetFetch, kmsg.DescribeGroups, kmsg.ListGroups, kmsg.DeleteGroups,
-		kmsg.ApiVersions, kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.CreatePartitions, kmsg.DeleteRecords, kmsg.DescribeConfigs,
+		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.ApiVersions, kmsg.InitProducerID,
+		kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.DescribeConfigs,
+		// librdkafka's consumers always have a group; without these, closing one takes 45 s.
+		kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.OffsetCommit, kmsg.OffsetFetch,
 	} {
 		newest, _ := all.LookupMaxKeyVersion(key.Int16())
-		known.SetMaxKeyVersion(key.Int16(), newest)
+		offered.SetMaxKeyVersion(key.Int16(), newest)
 	}
-	// The one exception: sarama does not ask, and a client of 2.5 or later
-	// sends this one with (no) tags. See initProducerID.
-	known.SetMaxKeyVersion(kmsg.InitProducerID.Int16(), 4)
-	return known
+	return offered
 }
 
-// admit returns the request that kfake may see in place of request (which has
-// no length prefix, and which it may change), or why there is none.
-func admit(request []byte, known *kversion.Versions) ([]byte, error) {
+// answer returns the answer to a request, with its length. After an error the connection ends, as
+// with Kafka: such a request has no answer.
+func (c *client) answer(request []byte) ([]byte, error) {
 	r := kbin.Reader{Src: request}
-	key, version := kmsg.Key(r.Int16()), r.Int16()
-	r.Int32() // correlation id
-	r.NullableString()
-	if !r.Ok() {
-		return nil, errors.New("a request without a header")
+	key, version, number, id := kmsg.Key(r.Int16()), r.Int16(), r.Int32(), r.NullableString()
+	newest, ok := c.offered.LookupMaxKeyVersion(key.Int16())
+	if !r.Ok() || !ok || version < 0 || key != kmsg.Produce && len(request) > maxOtherRequest {
+		return nil, fmt.Errorf("no request that is known here (key %d, version %d, %d bytes)", key, version, len(request))
 	}
-	header, body := request[:len(request)-len(r.Src)], r.Src
-	newest, ok := known.LookupMaxKeyVersion(key.Int16())
-	if !ok {
-		return nil, fmt.Errorf("api key %d, which this broker does not know", key)
+	name := *cmp.Or(id, new(string))
+	c.mu.Lock()
+	c.spoke, c.last, c.own = true, time.Now(), c.cfg.Own != "" && strings.HasPrefix(name, c.cfg.Own)
+	c.mu.Unlock()
+	if version > newest { // two that sarama and others send before they know what is offered
+		switch {
+		case key == kmsg.ApiVersions: // the answer says that, and is the same for all later versions
+			req := kmsg.NewPtrApiVersionsRequest()
+			req.SetVersion(newest + 1)
+			return c.ask(req, number)
+		case key != kmsg.InitProducerID || version > 4:
+			return nil, fmt.Errorf("version %d of %s", version, kmsg.NameForKey(key.Int16()))
+		}
 	}
-	if key == kmsg.ApiVersions && version > newest {
-		return apiVersions(header), nil
+	switch key {
+	case kmsg.Produce:
+		return c.produce(version, number, r)
+	case kmsg.InitProducerID:
+		return c.newProducer(version, number, r.Src), nil
 	}
-	if version < 0 || version > newest {
-		return nil, fmt.Errorf("%s version %d, this broker knows up to %d", kmsg.NameForKey(key.Int16()), version, newest)
-	}
-	if key != kmsg.Produce && len(request) > maxOtherRequest {
-		return nil, fmt.Errorf("a %s request of %d bytes, the largest allowed has %d", kmsg.NameForKey(key.Int16()), len(request), maxOtherRequest)
-	}
-	admitted, err := admitBody(key, version, body)
-	if err != nil {
-		return nil, fmt.Errorf("a broken %s request (version %d): %w", kmsg.NameForKey(key.Int16()), version, err)
-	}
-	if key == kmsg.Produce { // large, and changed in place
-		return request, nil
-	}
-	return append(header[:len(header):len(header)], admitted...), nil
-}
-
-// admitBody returns what kfake may see in place of what follows a request's
-// header: what was understood of it, within this broker's bounds.
-func admitBody(key kmsg.Key, version int16, body []byte) ([]byte, error) {
 	req := kmsg.RequestForKey(key.Int16())
 	req.SetVersion(version)
-	switch req := req.(type) {
-	case *kmsg.InitProducerIDRequest:
-		if req.IsFlexible() {
-			return initProducerID(req, body)
-		}
-	case *kmsg.ProduceRequest:
-		return body, checkProduce(req, body)
-	}
-	if err := req.ReadFrom(body); err != nil {
+	if err := req.ReadFrom(r.Src); err != nil {
 		return nil, err
 	}
-	understood := len(req.AppendTo(nil))
 	switch req := req.(type) {
 	case *kmsg.FetchRequest:
 		req.MaxBytes = min(req.MaxBytes, maxFetch)
 		req.MaxWaitMillis = min(req.MaxWaitMillis, int32(maxFetchWait.Milliseconds()))
+		if req.SessionEpoch == 0 { // a new session is declined: in kfake it may grow without a bound
+			req.SessionEpoch = -1
+		}
+	case *kmsg.DescribeConfigsRequest:
+		req.Resources = req.Resources[:min(len(req.Resources), maxPartitions+1)] // there are no more
 	case *kmsg.CreateTopicsRequest:
-		bound(req)
-	case *kmsg.CreatePartitionsRequest:
-		for i := range req.Topics {
-			if t := &req.Topics[i]; t.Count > maxPartitions {
-				t.Count = 0 // the broker answers INVALID_PARTITIONS
+		return c.createTopics(req, number), nil
+	case *kmsg.JoinGroupRequest:
+		c.noGroups.Do(func() {
+			c.cfg.Log.Warn("the embedded broker has no consumer groups: read a partition instead, as kcat -C and "+
+				"kafka-console-consumer.sh --partition 0 --offset earliest do", "client", name)
+		})
+		resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
+		resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
+		return encode(resp, number), nil
+	case *kmsg.OffsetFetchRequest: // nothing was committed
+		return encode(req.ResponseKind(), number), nil
+	case *kmsg.OffsetCommitRequest:
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, t := range req.Topics {
+			refused := kmsg.OffsetCommitResponseTopic{Topic: t.Topic}
+			for _, p := range t.Partitions {
+				refused.Partitions = append(refused.Partitions, kmsg.OffsetCommitResponseTopicPartition{
+					Partition: p.Partition, ErrorCode: kerr.GroupAuthorizationFailed.Code})
+			}
+			resp.Topics = append(resp.Topics, refused)
+		}
+		return encode(resp, number), nil
+	}
+	return c.ask(req, number)
+}
+
+// encode is what kfake does with its own answers.
+func encode(resp kmsg.Response, number int32) []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 4), uint32(number))
+	if resp.IsFlexible() {
+		b = append(b, 0) // no tags
+	}
+	b = resp.AppendTo(b)
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+	return b
+}
+
+// newProducer gives an idempotent producer its id. The ids go round: with a greater epoch, an id is
+// another producer to kfake, and the one that had it before is told so.
+func (c *client) newProducer(version int16, number int32, body []byte) []byte {
+	resp := kmsg.NewPtrInitProducerIDResponse()
+	resp.SetVersion(version)
+	n := c.producers.Add(1)
+	resp.ProducerID, resp.ProducerEpoch = c.firstID+n%maxProducers, int16(n/maxProducers%math.MaxInt16)
+	// Without a transactional id the body begins with a null string; from version 2 on, that is a
+	// zero behind the zero for "no tags".
+	if !bytes.HasPrefix(body, []byte{0xff, 0xff}) && !bytes.HasPrefix(body, []byte{0, 0}) {
+		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+	}
+	return encode(resp, number)
+}
+
+func (b *Broker) createTopics(req *kmsg.CreateTopicsRequest, number int32) []byte {
+	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+	for _, t := range req.Topics {
+		answer := kmsg.NewCreateTopicsResponseTopic()
+		answer.Topic = t.Topic
+		if err := b.create(t, req.ValidateOnly); err != nil {
+			known := kerr.UnknownServerError
+			errors.As(err, &known)
+			answer.ErrorCode, answer.ErrorMessage = known.Code, kmsg.StringPtr(err.Error())
+		}
+		resp.Topics = append(resp.Topics, answer)
+	}
+	return encode(resp, number)
+}
+
+// create makes a topic, unless the client only wants to know whether it could.
+func (b *Broker) create(t kmsg.CreateTopicsRequestTopic, look bool) error {
+	n := int(t.NumPartitions)
+	if n == -1 {
+		n = max(1, len(t.ReplicaAssignment))
+	}
+	b.topics.Lock()
+	defer b.topics.Unlock()
+	all, err := b.partitions()
+	if err != nil {
+		return err
+	}
+	// kfake has no rule for names, and a folder is lost to it in which one was too long to be a file's.
+	const legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	switch {
+	case t.Topic == "" || t.Topic == "." || t.Topic == ".." || len(t.Topic) > 249 ||
+		strings.ContainsFunc(t.Topic, func(r rune) bool { return !strings.ContainsRune(legal, r) }):
+		return fmt.Errorf("%w (a name has 1 to 249 of %s)", kerr.InvalidTopicException, legal)
+	case b.kfake.TopicInfo(t.Topic) != nil:
+		return kerr.TopicAlreadyExists
+	case t.ReplicationFactor > 1:
+		return fmt.Errorf("%w (this is one broker)", kerr.InvalidReplicationFactor)
+	case n < 1 || len(all)+n > maxPartitions:
+		return fmt.Errorf("%w (the embedded broker has at most %d in all)", kerr.InvalidPartitions, maxPartitions)
+	case look:
+		return nil
+	}
+	settings := map[string]string{ // time does not count: a client may say anything about it
+		"retention.bytes": fmt.Sprint(maxKept), "retention.ms": "-1", "segment.bytes": fmt.Sprint(segmentBytes),
+		"max.message.bytes": fmt.Sprint(maxBatch),
+	}
+	for _, c := range t.Configs { // of these two a client may ask for less
+		if limit, _ := strconv.Atoi(settings[c.Name]); c.Value != nil && (c.Name == "retention.bytes" || c.Name == "max.message.bytes") {
+			if n, err := strconv.Atoi(*c.Value); err == nil && n > 0 && n < limit {
+				settings[c.Name] = *c.Value
 			}
 		}
 	}
-	if understood != len(body) {
-		return nil, fmt.Errorf("it has %d bytes, its contents %d", len(body), understood)
-	}
-	return req.AppendTo(nil), nil
+	return b.kfake.CreateTopic(t.Topic, int32(n), settings)
 }
 
-// apiVersions returns the request for what the broker knows that a client has
-// sent in a version from after its time, with an empty body. The broker answers
-// any such version in the same way, and the client asks again with an older one.
-func apiVersions(header []byte) []byte {
-	req := kmsg.NewPtrApiVersionsRequest()
-	req.SetVersion(3)
-	request := append([]byte{0, byte(kmsg.ApiVersions), 0, byte(req.GetVersion())}, header[4:]...)
-	return req.AppendTo(append(request, 0)) // no tags
+// partition is what kfake says of one.
+type partition struct {
+	topic string
+	*kfake.PartitionInfo
 }
 
-// initProducerID decodes a version with tags, and forgets them.
-func initProducerID(req *kmsg.InitProducerIDRequest, body []byte) ([]byte, error) {
-	r := kbin.Reader{Src: body}
-	skipTags(&r)
-	req.TransactionalID = r.CompactNullableString()
-	req.TransactionTimeoutMillis = r.Int32()
-	if req.Version >= 3 {
-		req.ProducerID, req.ProducerEpoch = r.Int64(), r.Int16()
-	}
-	skipTags(&r)
-	if err := complete(&r); err != nil {
+func (b *Broker) partitions() (all []partition, err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.SetVersion(1)
+	answer, err := b.ask(req, 0)
+	if err != nil {
 		return nil, err
 	}
-	return req.AppendTo([]byte{0}), nil
+	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	if err := resp.ReadFrom(answer[8:]); err != nil {
+		return nil, err
+	}
+	for _, t := range resp.Topics {
+		for _, p := range b.kfake.PartitionInfos(*t.Topic) {
+			all = append(all, partition{*t.Topic, p})
+		}
+	}
+	return all, nil
 }
 
-// skipTags is kmsg.SkipTags, except that it ends with the data.
-func skipTags(r *kbin.Reader) {
-	for n := r.Uvarint(); n > 0 && r.Ok(); n-- {
-		r.Uvarint()
-		r.Span(int(r.Uvarint()))
+// trim deletes the oldest records of the largest partition, until all together keep maxKept at most.
+// kfake's retention is a bound for each: a hundred of them would be too much for a laptop.
+func (b *Broker) trim() error {
+	b.topics.Lock()
+	defer b.topics.Unlock()
+	b.kfake.ApplyRetention() // kfake does so by itself for a topic that was made, but not for one loaded
+	for {
+		all, err := b.partitions()
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		sum, largest := int64(0), all[0]
+		for _, p := range all {
+			if sum += p.NumBytes; p.NumBytes > largest.NumBytes {
+				largest = p
+			}
+		}
+		if sum <= maxKept {
+			return nil
+		}
+		eighth := (largest.HighWatermark-largest.LogStartOffset)/8 + 1
+		if err := b.kfake.DeleteRecords(largest.topic, largest.Partition, largest.LogStartOffset+eighth); err != nil {
+			return err
+		}
 	}
-}
-
-// complete says whether r has read all of its bytes, and no more than those.
-func complete(r *kbin.Reader) error {
-	if n := len(r.Src); n > 0 {
-		return fmt.Errorf("%d bytes too many", n)
-	}
-	return r.Complete()
 }
