@@ -21,14 +21,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -39,27 +40,28 @@ import (
 	"time"
 
 	"github.com/Shopify/sarama"
-	"github.com/gorilla/websocket"
 	gometrics "github.com/rcrowley/go-metrics"
-	"golang.org/x/time/rate"
 
 	"kafkachat/chatserver/internal/chat"
+	"kafkachat/chatserver/internal/consumer"
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/ops"
 	"kafkachat/chatserver/internal/page"
 	"kafkachat/chatserver/internal/presence"
+	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/publish"
 	"kafkachat/chatserver/internal/room"
 	"kafkachat/chatserver/internal/settings"
 	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/broker"
-	"kafkachat/internal/kafka"
 )
 
 func main() {
-	if len(os.Args) > 1 {
-		settings.Usage(os.Stderr)
+	if answered, err := settings.Answer(os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "chatserver:", err)
 		os.Exit(2)
+	} else if answered {
+		return
 	}
 	gometrics.UseNilMetrics = true // sarama's own counters: nobody reads them, and each costs a goroutine
 	if os.Getenv("GOGC") == "" {
@@ -79,7 +81,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	log := cfg.Logger(stderr)
+	log := ops.Logger(stderr, cfg.LogLevel, cfg.Pod)
 	if cfg.Limits.AnyOrigin() {
 		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
 	}
@@ -109,8 +111,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		return err
 	}
 	log.Info("metrics and profiler", "url", "http://"+admin.Addr().String()+"/metrics")
-	fmt.Fprintf(stdout, "Chatting on %s: open http://localhost:%d\n", cfg.Pod, ln.Addr().(*net.TCPAddr).Port)
-	return p.serve(ctx, ln, admin)
+	return p.serve(ctx, ln, admin, stdout)
 }
 
 // A pod is one running chat server.
@@ -119,18 +120,18 @@ type pod struct {
 	cfg       *settings.Config
 	log       *slog.Logger
 	page      *page.Page
-	upgrader  websocket.Upgrader
-	door      *room.Door         // lets clients in
+	room      *room.Room         // lets clients in, and reads what they say
 	tail      *history.Tail      // the topic, as this pod has read it
 	conns     *sockets.Loop      // writes the tail to the clients
 	publisher *publish.Publisher // brings their messages into the topic
-	ends      *kafka.Ends        // knows where the topic ends
+	probe     *probe.Probe       // knows where the topic ends
 	presence  *presence.Presence // knows the other pods
 	health    *ops.Health        // knows whether Kafka can be reached
 	metrics   *ops.Metrics
 
 	suspected  chan struct{} // capacity 1: the topic may be another one
 	partitions atomic.Int32  // of the topic; 0 until it is known
+	stalledAt  int64         // owned by handleMessages: the topic's end when the consumer was last found stalled
 }
 
 // Notices are what all chat.v1 clients are told, the newest of each kind.
@@ -140,88 +141,72 @@ const (
 )
 
 func newPod(cfg *settings.Config, log *slog.Logger) (*pod, error) {
-	p := &pod{cfg: cfg, log: log, door: room.New(cfg.Limits), tail: history.New(cfg.LogBytes), suspected: make(chan struct{}, 1)}
+	p := &pod{cfg: cfg, log: log, tail: history.New(cfg.LogBytes), suspected: make(chan struct{}, 1)}
 	var err error
 	if p.page, err = page.New(cfg.Pod); err != nil {
 		return nil, err
 	}
 	frames, _ := p.tail.Log()
 	p.conns = sockets.NewLoop(frames)
-	p.health = ops.NewHealth(func(up bool) {
-		log.Info("Kafka has gone up or down", "kafka", upOrDown(up))
-		p.conns.SetNotice(statusNotice, chat.Status(upOrDown(up)))
-	}, "consumer", "ends")
-	p.ends = cfg.Cluster.NewEnds(cfg.ClientID("ends"), cfg.Topic, 0, func(err error) {
-		p.health.Set("ends", err == nil)
+	p.health = ops.NewHealth(func(why error) {
+		if why == nil {
+			log.Info("Kafka is up")
+		} else {
+			log.Warn("Kafka is down", "err", why)
+		}
+		p.conns.SetNotice(statusNotice, chat.Status(upOrDown(why)))
+	}, "consumer", "probe")
+	p.probe = probe.New(cfg.Cluster, cfg.ClientID("probe"), cfg.Topic, func(up bool) {
+		p.report("probe", up)
 		p.conns.Wake() // for those whose place depends on the answer
 	})
 	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, publish.Outside{
-		End: p.endNow, Behind: p.behind, Suspect: p.suspect, OnChange: func(up bool) { p.health.Set("producer", up) },
+		End: p.probe.End, Behind: p.behind, Suspect: p.suspect, OnChange: func(up bool) { p.report("producer", up) },
 	}, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
 		func() int { return int(p.conns.Stats().Conns) },
 		func(pods []presence.Pod) {
 			p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 		}, log)
-	p.upgrader = websocket.Upgrader{
-		Subprotocols: []string{chat.Protocol},
-		CheckOrigin:  p.door.CheckOrigin,
-		// Small, since most connections are idle; a longer message is read into a shared buffer.
-		ReadBufferSize:   512,
-		WriteBufferPool:  &sync.Pool{}, // only for the handshake's answer
-		HandshakeTimeout: 10 * time.Second,
-		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
-			p.metrics.Refused.WithLabelValues("handshake").Inc()
-			http.Error(w, reason.Error()+" (this address is the chat's websocket; the page is at /)", status)
-		},
-	}
-	p.metrics = ops.New(ops.Parts{Conns: p.conns, Tail: p.tail, Ends: p.ends, Health: p.health})
+	p.metrics = ops.New(ops.Parts{Conns: p.conns, Tail: p.tail, Probe: p.probe, Health: p.health})
+	p.room = room.New(room.Config{
+		Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout,
+		Sockets: p.conns, Metrics: p.metrics, Log: log, Arrive: p.arrive,
+	})
 	return p, nil
 }
 
-// serve runs the pod's parts until ctx ends, sends the clients away, and stops the parts in the
-// order that lets what is under way arrive: clients, then consumer and producer.
-func (p *pod) serve(ctx context.Context, ln, admin net.Listener) error {
-	life, end := context.WithCancel(context.Background())
+// serve runs the pod's parts until ctx ends or serving HTTP fails, sends the clients away, and stops
+// the parts in the order that lets what is under way arrive: clients, then consumer and producer.
+func (p *pod) serve(ctx context.Context, ln, admin net.Listener, stdout io.Writer) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var parts sync.WaitGroup
 	parts.Go(func() { p.conns.Run(life) })
-	parts.Go(func() { p.ends.Run(life) })
+	parts.Go(func() { p.probe.Run(life) })
 	parts.Go(func() { p.publisher.Run(life) })
 	parts.Go(func() { p.handleMessages(life) })
 	parts.Go(func() { p.presence.Run(ctx) }) // it says goodbye as soon as the pod begins to stop
 
-	failed := make(chan error, 2)
-	// What net/http says is for the operator: no more sockets, a handler that panics.
-	errorLog := slog.NewLogLogger(p.log.Handler(), slog.LevelError)
-	server := &http.Server{
-		Handler: room.Harden(p.routes()),
-		// Of one request and its answer; a websocket has no more to do with them.
-		ReadTimeout:    10 * time.Second,
-		WriteTimeout:   30 * time.Second,
-		MaxHeaderBytes: 32 << 10,
-		IdleTimeout:    650 * time.Second, // longer than a load balancer keeps its connections, 600 s
-		ErrorLog:       errorLog,
-	}
-	adminServer := &http.Server{Handler: room.Harden(p.metrics.Handler()), ReadTimeout: 10 * time.Second, ErrorLog: errorLog}
-	parts.Go(func() { failed <- server.Serve(ln) })
-	parts.Go(func() { failed <- adminServer.Serve(admin) })
+	server, adminServer := p.room.Server(p.routes()), p.room.AdminServer(p.metrics.Handler())
+	parts.Go(func() { fail(fmt.Errorf("serving HTTP: %w", server.Serve(ln))) })
+	parts.Go(func() { fail(fmt.Errorf("serving the metrics: %w", adminServer.Serve(admin))) })
+	ops.Greet(ctx, stdout, p.cfg.Pod, ln.Addr().(*net.TCPAddr).Port, p.cfg.Where == "laptop", func() bool { return p.ready() == nil })
 
-	var err error
-	select {
-	case err = <-failed:
-		err = fmt.Errorf("serving HTTP: %w", err)
-	case <-ctx.Done():
-		p.log.Info("stopping", "clients", p.conns.Stats().Conns)
-	}
-	p.door.Close()
+	<-ctx.Done()
+	p.log.Info("stopping", "clients", p.conns.Stats().Conns)
+	p.room.Close()
 	p.conns.Drain(p.cfg.DrainTimeout, reconnect, sockets.CloseServiceRestart, "the server is restarting, please reconnect")
 	server.Close()
 	adminServer.Close()
 	end()
-	p.door.Wait()
+	p.room.Wait()
 	parts.Wait()
-	return err
+	if err := context.Cause(ctx); err != context.Canceled {
+		return err
+	}
+	return nil
 }
 
 // reconnect is the event by which a client learns when to come back.
@@ -233,159 +218,58 @@ func (p *pod) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.page)
 	mux.HandleFunc("GET /ws", p.handleWSConnections)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if _, loaded := p.tail.Log(); !loaded || !p.door.Open() {
-			http.Error(w, "not ready", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
+	mux.Handle("GET /healthz", ops.Check(func() error { return nil }))
+	mux.Handle("GET /readyz", ops.Check(p.ready))
 	return mux
 }
 
-// handleWSConnections makes a websocket of the request. Its messages are read by readMessages in
-// a goroutine of their own; this one returns, which frees the memory that an HTTP request holds.
+// ready returns why clients may not come.
+func (p *pod) ready() error {
+	if !p.room.Open() {
+		return errors.New("the server is stopping")
+	}
+	if _, loaded := p.tail.Log(); !loaded {
+		return cmp.Or(p.health.Why(), fmt.Errorf("reading the topic: at offset %d of %d", p.tail.Next(), p.probe.Last().End))
+	}
+	return nil
+}
+
+// handleWSConnections makes a websocket of the request, and writes what its client says to the topic.
+// Like everybody else, the client gets the message when handleMessages has read it.
 func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
-	request, err := history.Parse(r.URL.Query())
+	client, err := p.room.Enter(w, r)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return // the request has been answered
 	}
-	leave, err := p.door.Enter(r)
-	if err != nil {
-		p.metrics.Refused.WithLabelValues(room.Refuse(w, err)).Inc()
-		return
-	}
-	place := p.arrivals().Arrive(request)
-	conn, err := p.conns.Upgrade(w, r, &p.upgrader, p.options)
-	if err != nil {
-		leave()
-		p.log.Debug("no websocket", "remote", r.RemoteAddr, "err", err)
-		return
-	}
-	c := &client{pod: p, Conn: conn, pace: rate.NewLimiter(rate.Limit(p.cfg.MessageRate), p.cfg.MessageRate)}
-	take := c.takeText
-	if conn.Subprotocol() == chat.Protocol {
-		take = c.takeEvent
-		conn.Start(place.Chat)
-	} else {
-		conn.Start(place.Raw)
-	}
-	remote := r.RemoteAddr // the request itself shall not stay in memory
-	go func() {
-		defer leave()
-		defer conn.Finish()
-		err := c.readMessages(take)
-		p.metrics.CountEnd(err)
-		p.log.Debug("client gone", "remote", remote, "err", err)
-	}()
-}
-
-// arrivals is what decides where a client starts.
-func (p *pod) arrivals() history.Source {
-	return history.Source{Tail: p.tail, Ends: p.ends, Welcome: p.welcome, Outcome: func(outcome string) {
-		p.metrics.Resumes.WithLabelValues(outcome).Inc()
-	}}
-}
-
-func (p *pod) options(protocol string) sockets.Options {
-	if protocol == chat.Protocol {
-		// Each byte of the text may be escaped with six.
-		return sockets.Options{Track: history.ChatV1, Notices: true, Limit: int64(6*p.cfg.MessageBytes + 1024)}
-	}
-	return sockets.Options{Track: history.Raw, Limit: int64(p.cfg.MessageBytes)}
-}
-
-// A client is the reading side of a websocket. It belongs to one goroutine.
-type client struct {
-	*sockets.Conn
-	pod     *pod
-	pace    *rate.Limiter
-	strikes int // events in a row that made no sense
-}
-
-// maxStrikes is how many events in a row may make no sense before a client is closed.
-const maxStrikes = 10
-
-// readMessages takes the client's messages one after another: the next is read when the one
-// before has come back from Kafka, so they keep their order, and a client cannot be faster than
-// the chat. One that is faster than its pace is not read from, and nothing of it is lost.
-func (c *client) readMessages(take func([]byte) error) error {
-	for {
-		message, err := c.Read()
-		if err != nil {
-			return err
-		}
-		if err := c.pace.Wait(c.Context()); err != nil {
-			return err
-		}
-		if err := take(message); err != nil {
-			return err
-		}
-	}
-}
-
-// takeText publishes a message of a client without a subprotocol, which can be told nothing: if
-// Kafka does not take the message in time, the connection is closed.
-func (c *client) takeText(text []byte) error {
-	if len(text) == 0 {
-		return nil
-	}
-	c.pod.metrics.MessagesIn.WithLabelValues("raw").Inc()
-	ctx, cancel := context.WithTimeout(c.Context(), c.pod.cfg.PublishTimeout)
-	defer cancel()
-	_, err := c.pod.publish(ctx, chat.Message{ID: rand.Text(), Pod: c.pod.cfg.Pod, Text: string(text)}, false)
-	var rejected *publish.Rejected
-	switch {
-	case errors.As(err, &rejected):
-		c.pod.metrics.Rejects.WithLabelValues("kafka").Inc()
-		c.Close(sockets.ClosePolicyViolation, err.Error())
-	case err != nil:
-		c.Close(sockets.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
-	}
-	return err
-}
-
-// takeEvent publishes a message of a chat.v1 client and tells it what became of it. It waits for
-// Kafka as long as the client does. A client that makes no sense too often is closed.
-func (c *client) takeEvent(event []byte) error {
-	begun := time.Now()
-	r, err := chat.ParseRequest(event, c.pod.cfg.MessageBytes)
-	if err != nil {
-		c.pod.metrics.Rejects.WithLabelValues("malformed").Inc()
-		if c.strikes++; c.strikes >= maxStrikes {
-			c.Close(sockets.ClosePolicyViolation, "too many events that make no sense; the last one: "+err.Error())
-			return err
-		}
-		return c.Send(chat.Reject(r.ID, err.Error()))
-	}
-	c.strikes = 0
-	c.pod.metrics.MessagesIn.WithLabelValues(chat.Protocol).Inc()
-	offset, err := c.pod.publish(c.Context(), chat.Message{ID: r.ID, Name: r.Name, Pod: c.pod.cfg.Pod, Text: r.Text}, r.Again)
-	var rejected *publish.Rejected
-	switch {
-	case errors.As(err, &rejected):
-		c.pod.metrics.Rejects.WithLabelValues("kafka").Inc()
-		return c.Send(chat.Reject(r.ID, err.Error()))
-	case err != nil:
-		return err
-	}
-	return c.Send(chat.Ack(r.ID, offset, time.Since(begun)))
-}
-
-// publish writes m to the topic, unless it was sent before and is there, and returns its offset when
-// this pod has read it back.
-func (p *pod) publish(ctx context.Context, m chat.Message, again bool) (offset int64, err error) {
-	defer ops.Since(p.metrics.PublishSeconds, time.Now())
-	return p.publisher.Publish(ctx, m.ID, again, func(producer sarama.SyncProducer) (int32, int64, error) {
-		return producer.SendMessage(&sarama.ProducerMessage{
-			Topic:     p.cfg.Topic,
-			Partition: 0, // the chat has one order, so it lives in one partition
-			Value:     sarama.StringEncoder(m.Text),
-			Headers:   chat.Headers(m),
+	// In a goroutine of its own, since this one holds the memory of an HTTP request.
+	go client.Talk(func(ctx context.Context, m chat.Message, again bool) (offset int64, err error) {
+		defer ops.Since(p.metrics.PublishSeconds, time.Now())
+		return p.publisher.Publish(ctx, m.ID, again, func(producer sarama.SyncProducer) (partition int32, offset int64, err error) {
+			return producer.SendMessage(&sarama.ProducerMessage{
+				Topic:     p.cfg.Topic,
+				Partition: 0, // the chat has one order, so it lives in one partition
+				Value:     sarama.StringEncoder(m.Text),
+				Headers:   chat.Headers(m),
+			})
 		})
 	})
+}
+
+// arrive decides where a client starts, from what it asks for in its URL.
+func (p *pod) arrive(query url.Values, name string) (asChat, asRaw sockets.Place, err error) {
+	request, err := history.Parse(query)
+	if err != nil {
+		return nil, nil, err
+	}
+	welcome := func() chat.Welcome {
+		w := p.welcome()
+		w.Name = name
+		return w
+	}
+	place := history.Source{Tail: p.tail, Probe: p.probe, Welcome: welcome, Outcome: func(outcome string) {
+		p.metrics.Resumes.WithLabelValues(outcome).Inc()
+	}}.Arrive(request)
+	return place.Chat, place.Raw, nil
 }
 
 // handleMessages reads the topic and passes it on to this pod's clients, until ctx ends. A
@@ -394,13 +278,13 @@ func (p *pod) handleMessages(ctx context.Context) {
 	said := ""
 	for ctx.Err() == nil {
 		err := p.consume(ctx)
-		p.health.Set("consumer", false)
 		if errors.Is(err, history.ErrOtherLog) {
 			p.tail.Forget()
 		}
 		if ctx.Err() != nil {
 			return
 		}
+		p.health.Report("consumer", err)
 		p.metrics.Reopened.Inc()
 		level := slog.LevelWarn
 		if err.Error() == said {
@@ -415,36 +299,47 @@ func (p *pod) handleMessages(ctx context.Context) {
 const (
 	reopenPause = 100 * time.Millisecond
 	idleCheck   = 250 * time.Millisecond
-	// endIsOld is the age of the last known end from which on it says nothing; it is asked for each second.
-	endIsOld = 3 * time.Second
+	// stallAfter is the silence after which a consumer is opened again, if the broker says that
+	// there is more.
+	stallAfter = 5 * time.Second
+	// probeIsOld is the age of the probe's last answer from which on it says nothing; it asks each second.
+	probeIsOld = 3 * time.Second
 )
 
-var errSuspected = errors.New("the topic may be another one than was read")
+var (
+	errEnded     = errors.New("the partition consumer has ended")
+	errBroken    = errors.New("the partition's leader is lost")
+	errStalled   = errors.New("the topic goes on, but nothing arrives")
+	errSuspected = errors.New("the topic may be another one than was read")
+)
 
 // consume opens a consumer where the tail ends, and feeds the tail until something is wrong.
 func (p *pod) consume(ctx context.Context) error {
 	if err := p.ensureTopic(ctx); err != nil {
 		return err
 	}
-	session, err := p.cfg.Cluster.NewSession(ctx, p.cfg.ClientID("consumer"), p.cfg.Topic)
+	session, err := consumer.Open(ctx, p.cfg.Cluster, p.cfg.ClientID("consumer"), p.cfg.Topic)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	bounds, err := session.Bounds(0)
-	if err != nil {
-		return err
-	}
-	from, fresh := p.tail.Open(bounds.Oldest, bounds.Newest)
+	from, fresh := p.tail.Open(session.Oldest, session.Newest)
 	if fresh {
 		p.startAnew()
 	}
-	partition, err := session.ConsumePartition(p.cfg.Topic, 0, from)
+	consumer, err := sarama.NewConsumerFromClient(session.Client)
 	if err != nil {
-		return err
+		return fmt.Errorf("making a consumer: %w", err)
 	}
-	p.health.Set("consumer", true)
-	p.log.Info("reading the topic", "topic", p.cfg.Topic, "from", from, "end", bounds.Newest)
+	defer consumer.Close()
+	partition, err := consumer.ConsumePartition(p.cfg.Topic, 0, from)
+	if err != nil {
+		return fmt.Errorf("consuming from offset %d: %w", from, err)
+	}
+	defer partition.Close()
+	defer session.Cut() // before the others are closed: they may be waiting
+	p.health.Report("consumer", nil)
+	p.log.Info("reading the topic", "topic", p.cfg.Topic, "from", from, "end", session.Newest)
 
 	idle := time.NewTicker(idleCheck)
 	defer idle.Stop()
@@ -452,15 +347,23 @@ func (p *pod) consume(ctx context.Context) error {
 		select {
 		case message, ok := <-partition.Messages():
 			if !ok {
-				return session.Err()
+				return errEnded
 			}
 			if err := p.take(message); err != nil {
 				return err
 			}
+		case err := <-partition.Errors():
+			return err
+		case <-session.Broken:
+			return errBroken
 		case <-p.suspected:
 			return errSuspected
 		case <-idle.C:
-			p.tail.Idle(session.Reached(0))
+			if p.stalled(p.tail.Idle(partition.HighWaterMarkOffset())) {
+				return errStalled
+			}
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -490,8 +393,8 @@ func (p *pod) startAnew() {
 // behind says whether this pod may lack so much of the topic that a message which a client sends
 // again could be taken for a new one: it is cut off from Kafka, or has much to read.
 func (p *pod) behind() bool {
-	last := p.ends.Last()
-	return !p.health.Up() || time.Since(last.Asked) > endIsOld || last.Newest-p.tail.Next() > chat.WindowSize/2
+	last := p.probe.Last()
+	return p.health.Why() != nil || time.Since(last.Asked) > probeIsOld || last.End-p.tail.Next() > chat.WindowSize/2
 }
 
 // suspect has handleMessages look whether the topic is still the one that it has read.
@@ -502,10 +405,15 @@ func (p *pod) suspect() {
 	}
 }
 
-// endNow asks where the topic ends.
-func (p *pod) endNow(ctx context.Context) (int64, error) {
-	bounds, err := p.ends.Ask(ctx)
-	return bounds.Newest, err
+// stalled says whether the topic has gone on while nothing has arrived. Behind the last record
+// there may be markers, which nobody gets; so the same end counts only once.
+func (p *pod) stalled(silence time.Duration) bool {
+	last := p.probe.Last()
+	if silence < stallAfter || last.End <= p.tail.Next() || last.End == p.stalledAt {
+		return false
+	}
+	p.stalledAt = last.End
+	return true
 }
 
 // ensureTopic makes the topic if it is missing.
@@ -526,16 +434,25 @@ func (p *pod) ensureTopic(ctx context.Context) error {
 
 func (p *pod) welcome() chat.Welcome {
 	return chat.Welcome{
-		Pod: p.cfg.Pod, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.partitions.Load(),
-		MaxBytes: p.cfg.MessageBytes, Kafka: upOrDown(p.health.Up()), Version: p.page.Version(),
+		Pod: p.cfg.Pod, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.partitions.Load(), Where: p.cfg.Where,
+		MaxBytes: p.cfg.Limits.MessageBytes, Kafka: upOrDown(p.health.Why()), Version: p.page.Version(),
 	}
 }
 
-func upOrDown(up bool) string {
-	if up {
+func upOrDown(why error) string {
+	if why == nil {
 		return chat.Up
 	}
 	return chat.Down
+}
+
+// report passes on how a part fares that cannot say why.
+func (p *pod) report(part string, up bool) {
+	if up {
+		p.health.Report(part, nil)
+	} else {
+		p.health.Report(part, fmt.Errorf("Kafka does not answer the %s", part))
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) {

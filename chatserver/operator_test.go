@@ -59,7 +59,7 @@ func startLogged(t *testing.T, env map[string]string) (pod *testPod, log *logBuf
 			if v, ok := env[name]; ok {
 				return v
 			}
-			return map[string]string{"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0"}[name]
+			return freely[name]
 		}, stdout, log)
 		stdout.Close()
 		ended <- err

@@ -38,8 +38,7 @@ type testPod struct {
 	stop func() error
 }
 
-// startPod runs a server with the given environment, besides which PORT and EMBEDDED_ADDR are free
-// ports. It ends with the test.
+// startPod runs a server with the given environment, and that of freely besides. It ends with the test.
 func startPod(t *testing.T, env map[string]string) *testPod {
 	t.Helper()
 	pod, err := tryPod(t, env)
@@ -49,7 +48,12 @@ func startPod(t *testing.T, env map[string]string) *testPod {
 	return pod
 }
 
-var openAt = regexp.MustCompile(`open (http://\S+)`)
+var openAt = regexp.MustCompile(`"open":"(http://[^"]+)"`)
+
+// freely are the settings of a test's server, unless the test has its own: free ports, and no pace for clients.
+var freely = map[string]string{
+	"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0", "MESSAGE_RATE": "1000000", "BYTE_RATE": "1000000000",
+}
 
 // tryPod returns the error of a server that does not start.
 func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
@@ -58,7 +62,10 @@ func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 		if v, ok := env[name]; ok {
 			return v
 		}
-		return map[string]string{"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0", "LOG_LEVEL": "warn"}[name]
+		if name == "LOG_LEVEL" {
+			return "warn"
+		}
+		return freely[name]
 	}
 	out, stdout := io.Pipe()
 	ended := make(chan error, 1)

@@ -7,9 +7,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -95,8 +93,8 @@ func TestForeignOriginIsRefused(t *testing.T) {
 	if n := metric(t, admin, `chat_connections_refused_total{reason="origin"}`); n != 3 {
 		t.Errorf("%v refusals are counted", n)
 	}
-	if strings.Contains(log.String(), "WARN") {
-		t.Errorf("a client's fault is a warning:\n%s", log)
+	if n := strings.Count(log.String(), `"level":"WARN"`); n != 1 || !strings.Contains(log.String(), "proxy_set_header Host") {
+		t.Errorf("%d warnings in the log, which should say once what to change:\n%s", n, log)
 	}
 }
 
@@ -148,36 +146,6 @@ func TestConnectionLimits(t *testing.T) {
 	})
 }
 
-// A stranger who says that he is a proxy is not believed.
-func TestForwardedForOfAStranger(t *testing.T) {
-	t.Parallel()
-	a := startPod(t, map[string]string{"MAX_CONNECTIONS_PER_ADDRESS": "1"}).waitReady()
-	if _, _, err := a.tryDial("X-Forwarded-For", "192.0.2.1"); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := a.tryDial("X-Forwarded-For", "192.0.2.2"); err == nil {
-		t.Error("a second connection came in by another X-Forwarded-For")
-	}
-}
-
-// A client faster than MESSAGE_RATE waits, and loses nothing.
-func TestMessageRate(t *testing.T) {
-	t.Parallel()
-	const rate, messages = 50, 125 // the first 50 are free, the rest take 1.5 s
-	a := startPod(t, map[string]string{"MESSAGE_RATE": strconv.Itoa(rate)}).waitReady()
-	c := a.raw("")
-	begun := time.Now()
-	for i := range messages {
-		c.send(fmt.Sprint(i))
-	}
-	for i := range messages {
-		c.want(fmt.Sprint(i))
-	}
-	if took := time.Since(begun); took < time.Second {
-		t.Errorf("%d messages took %v", messages, took)
-	}
-}
-
 func TestMessageBytes(t *testing.T) {
 	t.Parallel()
 	a := startPod(t, map[string]string{"MESSAGE_BYTES": "10"}).waitReady()
@@ -198,86 +166,12 @@ func TestMessageBytes(t *testing.T) {
 	}
 }
 
-// ended waits until the server has closed the connection, and returns how long that took.
-func ended(t *testing.T, c net.Conn) time.Duration {
-	t.Helper()
-	begun := time.Now()
-	c.SetReadDeadline(begun.Add(patience))
-	_, err := io.Copy(io.Discard, c)
-	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-		t.Errorf("still open after %v", patience)
-	}
-	return time.Since(begun)
-}
-
-// Who opens a connection and dawdles loses it, whatever he is in the middle of.
-func TestDawdlersAreClosed(t *testing.T) {
-	t.Parallel()
-	a := startPod(t, nil).waitReady()
-	var all sync.WaitGroup
-	for name, say := range map[string]string{
-		"says nothing":             "",
-		"stops in the first line":  "GET / HT",
-		"stops in the headers":     "GET / HTTP/1.1\r\nHost: x\r\nX-",
-		"stops in a handshake":     "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-Websocket-",
-		"stops in a body":          "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc",
-		"stops in a body of parts": "POST /ws HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
-	} {
-		c := a.connect()
-		if _, err := io.WriteString(c, say); err != nil {
-			t.Fatal(err)
-		}
-		all.Go(func() {
-			if took := ended(t, c); took > 40*time.Second { // 10 s, on a machine that is not busy
-				t.Errorf("a client that %s was closed after %v", name, took)
-			}
-		})
-	}
-	all.Go(func() { // one header a second: each byte is progress, the whole is none
-		c := a.connect()
-		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n")
-		for begun := time.Now(); ; time.Sleep(time.Second) {
-			if _, err := io.WriteString(c, "X-Y: z\r\n"); err != nil {
-				return
-			}
-			if time.Since(begun) > 40*time.Second {
-				t.Error("a client that dribbles headers is still there")
-				return
-			}
-		}
-	})
-	all.Wait()
-}
-
-// Who asks for pages and does not read them loses the connection; a websocket that is only quiet
-// keeps it.
-func TestTimeoutsOfAnAnswerAreNotThoseOfAWebsocket(t *testing.T) {
-	t.Parallel()
-	a := startPod(t, nil).waitReady()
-	quiet := a.raw("")
-	deaf := a.connect()
-	begun := time.Now()
-	go func() {
-		for { // until the server does not read any more, and then until it has closed
-			if _, err := io.WriteString(deaf, "GET /chat.js HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-				return
-			}
-		}
-	}()
-	time.Sleep(35 * time.Second) // longer than the time-outs, which is what this is about
-	quiet.send("still here")
-	quiet.want("still here")
-	if took := ended(t, deaf); took > time.Second || time.Since(begun) > 60*time.Second {
-		t.Errorf("who does not read was closed after %v", time.Since(begun))
-	}
-}
-
 func TestHugeHeaders(t *testing.T) {
 	t.Parallel()
 	a := startPod(t, nil).waitReady()
 	for _, header := range []string{"X: " + strings.Repeat("a", 1<<20), strings.Repeat("X: y\r\n", 1<<17), "Sec-WebSocket-Protocol: " + strings.Repeat("chat.v1,", 1<<17)} {
 		c := a.connect()
-		go io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+header+"\r\n\r\n")
+		go io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+header+"\r\n\r\n")
 		c.SetReadDeadline(time.Now().Add(patience))
 		line, err := bufio.NewReader(c).ReadString('\n')
 		if err == nil && !strings.Contains(line, " 431 ") {

@@ -1,60 +1,66 @@
-// Package ops knows whether Kafka can be reached: every part of the pod that talks to Kafka says
-// how it fares, and Kafka is up when all of them are well.
 package ops
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
-// Health is used by all parts at once.
+// ErrUnknown is why a part is not well that has not reported yet.
+var ErrUnknown = errors.New("Kafka has not been reached yet")
+
+// Health knows whether Kafka can be used: each part of the pod that talks to Kafka reports how it
+// fares, and Kafka is up when all of them are well. Its methods may be called by all parts at once.
 type Health struct {
-	onChange func(up bool)
+	onChange func(why error)
 
 	telling sync.Mutex // held while onChange runs, so that what it is told last is how things are
-	told    bool       // guarded by telling
+	toldUp  bool       // guarded by telling
 
-	mu   sync.Mutex // guards the following; not held while onChange runs
-	well map[string]bool
-	up   bool
+	mu    sync.Mutex // guards the following; not held while onChange runs
+	parts []string   // in the order in which their reasons are given
+	why   map[string]error
 }
 
-// New returns the health of the named parts, none of which is well yet. onChange is called when
-// Kafka goes up or down, by one goroutine at a time, and may call Up.
-func NewHealth(onChange func(up bool), parts ...string) *Health {
-	h := &Health{onChange: onChange, well: make(map[string]bool)}
+// NewHealth returns the health of the named parts, none of which is well yet. OnChange is called when
+// Kafka goes up, with nil, or down, with the reason; by one goroutine at a time. It may call Why.
+func NewHealth(onChange func(why error), parts ...string) *Health {
+	h := &Health{onChange: onChange, why: make(map[string]error)}
 	for _, part := range parts {
-		h.well[part] = false
+		h.set(part, ErrUnknown)
 	}
 	return h
 }
 
-// Set notes how a part fares.
-func (h *Health) Set(part string, well bool) {
-	h.mu.Lock()
-	h.well[part] = well
-	was := h.up
-	h.up = true
-	for _, well := range h.well {
-		h.up = h.up && well
-	}
-	changed := h.up != was
-	h.mu.Unlock()
-	if changed {
-		h.tell()
-	}
-}
-
-// tell asks again how things are: another part may have changed that since.
-func (h *Health) tell() {
+// Report notes how a part fares: err is nil while it is well, else why it is not. The reports of one
+// part must not overlap, since the last one counts.
+func (h *Health) Report(part string, err error) {
+	h.set(part, err)
 	h.telling.Lock()
 	defer h.telling.Unlock()
-	if up := h.Up(); up != h.told {
-		h.told = up
-		h.onChange(up)
+	// How things are is asked again: another part may have changed that since.
+	if why := h.Why(); (why == nil) != h.toldUp {
+		h.toldUp = why == nil
+		h.onChange(why)
 	}
 }
 
-// Up says whether all parts are well.
-func (h *Health) Up() bool {
+func (h *Health) set(part string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.up
+	if _, known := h.why[part]; !known {
+		h.parts = append(h.parts, part)
+	}
+	h.why[part] = err
+}
+
+// Why returns nil while all parts are well, else why the first of the others is not.
+func (h *Health) Why() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, part := range h.parts {
+		if err := h.why[part]; err != nil {
+			return err
+		}
+	}
+	return nil
 }

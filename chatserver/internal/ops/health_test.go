@@ -1,90 +1,86 @@
 package ops_test
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"kafkachat/chatserver/internal/ops"
 )
 
+var errAway = errors.New("away")
+
 func TestUpWhenAllAreWell(t *testing.T) {
 	t.Parallel()
-	var said []bool
-	h := ops.NewHealth(func(up bool) { said = append(said, up) }, "consumer", "probe")
-	steps := []struct {
-		part     string
-		well, up bool
+	var told []error
+	h := ops.NewHealth(func(why error) { told = append(told, why) }, "consumer", "ends")
+	if h.Why() != ops.ErrUnknown {
+		t.Errorf("before any report: %v", h.Why())
+	}
+	errRefused := errors.New("refused")
+	for i, s := range []struct {
+		part      string
+		err, want error
 	}{
-		{"consumer", true, false},
-		{"probe", false, false},
-		{"probe", true, true},
-		{"probe", true, true},
-		{"producer", true, true}, // a part that nobody waited for
-		{"producer", false, false},
-		{"consumer", false, false},
-		{"producer", true, false},
-		{"consumer", true, true},
-	}
-	if h.Up() {
-		t.Error("up before anybody has said so")
-	}
-	for i, s := range steps {
-		h.Set(s.part, s.well)
-		if h.Up() != s.up {
-			t.Fatalf("step %d, %s well is %v: up is %v", i, s.part, s.well, h.Up())
+		{"consumer", nil, ops.ErrUnknown},
+		{"ends", errAway, errAway},
+		{"ends", nil, nil},
+		{"ends", nil, nil},
+		{"producer", nil, nil}, // a part that nobody waited for
+		{"producer", errRefused, errRefused},
+		{"consumer", errAway, errAway}, // the first part's reason
+		{"producer", nil, errAway},
+		{"consumer", nil, nil},
+	} {
+		h.Report(s.part, s.err)
+		if h.Why() != s.want {
+			t.Fatalf("step %d, %s reports %v: %v, want %v", i, s.part, s.err, h.Why(), s.want)
 		}
 	}
-	if want := []bool{true, false, true}; !slices.Equal(said, want) {
-		t.Errorf("told %v, want %v", said, want)
+	if want := []error{nil, errRefused, nil}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }
 
 // A slow listener is told the truth last, whatever has happened meanwhile.
 func TestToldLastIsHowThingsAre(t *testing.T) {
 	t.Parallel()
-	telling, goOn := make(chan bool, 10), make(chan struct{})
-	h := ops.NewHealth(func(up bool) {
-		telling <- up
-		<-goOn
-	}, "consumer")
-	var sets sync.WaitGroup
-	sets.Go(func() { h.Set("consumer", true) })
-	if !<-telling {
-		t.Fatal("told that it is down")
-	}
-	sets.Go(func() { h.Set("consumer", false) })
-	for deadline := time.Now().Add(10 * time.Second); h.Up() && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond) // until the listener can only be told late
-	}
-	close(goOn)
-	sets.Wait()
-	close(telling)
-	last := true
-	for up := range telling {
-		last = up
-	}
-	if last || h.Up() {
-		t.Errorf("told last that up is %v, and it is %v", last, h.Up())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var told []error
+		goOn := make(chan struct{})
+		h := ops.NewHealth(func(why error) {
+			<-goOn
+			told = append(told, why)
+		}, "consumer")
+		go h.Report("consumer", nil)
+		synctest.Wait() // until the listener is being told
+		go h.Report("consumer", errAway)
+		synctest.Wait() // until it can only be told late
+		close(goOn)
+		synctest.Wait()
+		if want := []error{nil, errAway}; !slices.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+	})
 }
 
 func TestManyParts(t *testing.T) {
 	t.Parallel()
-	last := false
-	h := ops.NewHealth(func(up bool) { last = up }) // the race detector watches that calls do not overlap
+	last := errAway
+	h := ops.NewHealth(func(why error) { last = why }) // the race detector watches that calls do not overlap
 	var parts sync.WaitGroup
 	for _, part := range []string{"a", "b", "c", "d"} {
 		parts.Go(func() {
 			for i := range 2000 {
-				h.Set(part, i%3 != 0)
+				h.Report(part, []error{nil, nil, errAway}[i%3])
 			}
-			h.Set(part, true)
+			h.Report(part, nil)
 		})
 	}
 	parts.Wait()
-	if !last || !h.Up() {
-		t.Errorf("told last that up is %v, and it is %v", last, h.Up())
+	if last != nil || h.Why() != nil {
+		t.Errorf("told last %v, and it is %v", last, h.Why())
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/history"
+	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/sockets"
-	"kafkachat/internal/kafka"
 )
 
 // namespace is before the name of every metric of the chat.
@@ -42,7 +42,7 @@ type Metrics struct {
 type Parts struct {
 	Conns  *sockets.Loop
 	Tail   *history.Tail
-	Ends   *kafka.Ends
+	Probe  *probe.Probe
 	Health *Health
 }
 
@@ -61,13 +61,17 @@ func New(parts Parts) *Metrics {
 	})
 	m.Resumes = m.vector("resumes_total", "Clients that named a position, by what followed.", "outcome", "resumed", "gap", "reset")
 	m.Rejects = m.vector("rejects_total", "Messages that will not appear, by reason: the client's event made no sense, Kafka refused it, or it ended its connection.",
-		"reason", "malformed", "kafka", "binary", "not_utf8", "too_long")
-	m.Refused = m.vector("connections_refused_total", "Clients that were not let in, by reason.", "reason", "full", "per_address", "origin", "handshake", "stopping")
+		"reason", "malformed", "kafka", "binary", "not_utf8", "too_long", "unfinished", "no_room")
+	m.Refused = m.vector("connections_refused_total", "Clients that were not let in, by reason.", "reason", "full", "per_address", "origin", "host", "user", "handshake", "stopping")
 	m.MessagesIn = m.vector("messages_in_total", "Messages from clients, by protocol.", "protocol", "raw", chat.Protocol)
 	m.Reopened = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: namespace, Name: "consumer_reopened_total", Help: "Times that the consumer was closed and opened again after a fault.",
 	})
-	m.registry.MustRegister(m.PublishSeconds, m.FanOutSeconds, m.Reopened,
+	edition := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "1, with the edition of the server that runs.", ConstLabels: prometheus.Labels{"edition": Edition()},
+	})
+	edition.Set(1)
+	m.registry.MustRegister(m.PublishSeconds, m.FanOutSeconds, m.Reopened, edition,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	m.read(parts)
 	return m
@@ -106,14 +110,14 @@ func (m *Metrics) read(parts Parts) {
 		{"connections", "Open websockets.", conns(func(s sockets.Stats) int64 { return s.Conns })},
 		{"slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", conns(func(s sockets.Stats) int64 { return s.Slow })},
 		{"consumer_lag_records", "Records between what this pod has read and the topic's end.", func() float64 {
-			return float64(max(0, parts.Ends.Last().Newest-parts.Tail.Next()))
+			return float64(max(0, parts.Probe.Last().End-parts.Tail.Next()))
 		}},
 		{"log_bytes", "Memory of the frame log.", log(func(l *framelog.Log) int64 { b, _ := l.Size(); return int64(b) })},
 		{"log_messages", "Messages in the frame log.", log(func(l *framelog.Log) int64 { _, n := l.Size(); return int64(n) })},
 		{"log_start_offset", "Offset of the oldest record that the frame log can show.", log(func(l *framelog.Log) int64 { start, _ := l.Bounds(); return start })},
 		{"log_end_offset", "Offset after the newest record in the frame log.", log(func(l *framelog.Log) int64 { _, end := l.Bounds(); return end })},
 		{"kafka_up", "1 while Kafka can be reached.", func() float64 {
-			if parts.Health.Up() {
+			if parts.Health.Why() == nil {
 				return 1
 			}
 			return 0
@@ -151,7 +155,22 @@ func (m *Metrics) CountEnd(err error) {
 		m.Rejects.WithLabelValues("not_utf8").Inc()
 	case errors.Is(err, sockets.ErrTooLong):
 		m.Rejects.WithLabelValues("too_long").Inc()
+	case errors.Is(err, sockets.ErrUnfinished):
+		m.Rejects.WithLabelValues("unfinished").Inc()
+	case errors.Is(err, sockets.ErrNoRoom):
+		m.Rejects.WithLabelValues("no_room").Inc()
 	}
+}
+
+// Check answers whether a pod is well: with 200, or with 503 and why it is not.
+func Check(why func() error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := why(); err != nil {
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
 }
 
 // Handler serves /metrics and /debug/pprof/.

@@ -14,6 +14,7 @@ import (
 
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/ops"
+	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/kafka"
 )
@@ -22,11 +23,11 @@ import (
 func parts() (ops.Parts, *history.Tail) {
 	t := history.New(1 << 20)
 	frames, _ := t.Log()
-	h := ops.NewHealth(func(bool) {}, "consumer")
-	h.Set("consumer", true)
+	h := ops.NewHealth(func(error) {}, "consumer")
+	h.Report("consumer", nil)
 	return ops.Parts{
 		Conns: sockets.NewLoop(frames), Tail: t, Health: h,
-		Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
+		Probe: probe.New(&kafka.Cluster{}, "probe", "chat", func(bool) {}),
 	}, t
 }
 
@@ -57,9 +58,10 @@ func TestAllMetricsAreThereFromTheStart(t *testing.T) {
 		`chat_messages_in_total{protocol="raw"} 0`, `chat_messages_in_total{protocol="chat.v1"} 0`,
 		`chat_resumes_total{outcome="resumed"} 0`, `chat_resumes_total{outcome="gap"} 0`, `chat_resumes_total{outcome="reset"} 0`,
 		`chat_rejects_total{reason="malformed"} 0`, `chat_rejects_total{reason="kafka"} 0`,
-		`chat_rejects_total{reason="binary"} 0`, `chat_rejects_total{reason="not_utf8"} 0`, `chat_rejects_total{reason="too_long"} 0`,
+		`chat_rejects_total{reason="binary"} 0`, `chat_rejects_total{reason="not_utf8"} 0`, `chat_rejects_total{reason="too_long"} 0`, `chat_rejects_total{reason="unfinished"} 0`, `chat_rejects_total{reason="no_room"} 0`,
 		`chat_connections_refused_total{reason="full"} 0`, `chat_connections_refused_total{reason="origin"} 0`,
 		`chat_connections_refused_total{reason="per_address"} 0`, `chat_connections_refused_total{reason="handshake"} 0`,
+		`chat_connections_refused_total{reason="host"} 0`, `chat_connections_refused_total{reason="user"} 0`, "chat_build_info{edition=",
 		"chat_publish_seconds_count 0", "chat_fanout_delay_seconds_count 0",
 		"go_build_info{", "go_goroutines ", "go_memstats_heap_inuse_bytes ", "process_start_time_seconds ",
 	} {

@@ -36,8 +36,8 @@ type Pod struct {
 	log string // file
 }
 
-// Start starts a pod whose environment is its name, ports that the kernel chooses, and env, and
-// returns when it listens. Its output goes to the file log. The test's end kills it.
+// Start starts a pod whose environment is its name, ports that the kernel chooses, no pace for clients,
+// and env, and returns when it listens. Its output goes to the file log. The test's end kills it.
 func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	t.Helper()
 	out, err := os.Create(log)
@@ -46,7 +46,7 @@ func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	}
 	defer out.Close() // the process has it, too
 	cmd := exec.Command(server)
-	cmd.Env = append([]string{"PORT=0", "ADMIN_ADDR=127.0.0.1:0", "POD_NAME=" + name}, env...)
+	cmd.Env = append([]string{"PORT=0", "ADMIN_ADDR=127.0.0.1:0", "POD_NAME=" + name, "MESSAGE_RATE=1000000", "BYTE_RATE=1000000000"}, env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	process, err := child.Start(cmd)
 	if err != nil {
@@ -55,7 +55,7 @@ func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	t.Cleanup(process.Kill)
 	p := &Pod{Process: process, Name: name, log: log}
 	// The admin address is logged before the greeting says where to chat.
-	admin, chat := regexp.MustCompile(`http://(\S+)/metrics`), regexp.MustCompile(`open http://localhost(:\d+)\n`)
+	admin, chat := regexp.MustCompile(`http://(\S+)/metrics`), regexp.MustCompile(`"open":"http://localhost(:\d+)"`)
 	p.await(t, "listens", func() bool {
 		said := p.Log()
 		a, c := admin.FindStringSubmatch(said), chat.FindStringSubmatch(said)

@@ -1,237 +1,180 @@
-// Package room decides who may connect: how many in all and from one address, from which web
-// sites, and how fast a client may talk.
+// Package room is who may come to a pod, and what its clients say: how many may connect, from which
+// web sites and under which names, how fast a client may talk, and what it is answered.
 package room
 
 import (
-	"errors"
-	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
-	"strings"
 	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"kafkachat/chatserver/internal/chat"
+	"kafkachat/chatserver/internal/ops"
+	"kafkachat/chatserver/internal/sockets"
 )
 
 // Limits do not change after New.
 type Limits struct {
-	Connections    int            // at once; 0: no limit
+	Connections    int            // websockets at once; 0: as many as the process may open files for
 	PerAddress     int            // of them, from one address; 0: no limit
+	Hosts          []string       // names of this server besides those of its machine; "*": all
 	Origins        []string       // web sites besides the server's own whose pages may connect; "*": all
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For and UserHeader are believed
+	UserHeader     string         // in which they name the person; "": nobody signs in
+	MessageBytes   int            // of the longest text
+	MessageRate    int            // messages a second of one client, after a burst
+	ByteRate       int            // bytes a second of one client, after a burst
 }
 
-// AnyOrigin says whether pages of every web site may connect.
-func (l Limits) AnyOrigin() bool { return slices.Contains(l.Origins, "*") }
+// Config is what a Room needs. All fields are required.
+type Config struct {
+	Limits         Limits
+	Pod            string        // stands in each message
+	PublishTimeout time.Duration // of a client without chat.v1
+	Sockets        *sockets.Loop
+	Metrics        *ops.Metrics
+	Log            *slog.Logger
+	// Arrive returns where a client starts in the log, with chat.v1 and without. Name is that of a
+	// person who has signed in, else "". An error is a fault of the query.
+	Arrive func(query url.Values, name string) (chat, raw sockets.Place, err error)
+}
 
-// A Door is used by all requests at once.
-type Door struct {
-	limits Limits
+// A Room is used by all requests at once.
+type Room struct {
+	Config
+	names       []string      // of this machine
+	limit       int           // websockets at once
+	messageTime time.Duration // for a message from its first byte to its last
+	upgrader    websocket.Upgrader
+	plain       plain
+	unread      unread
+	refusals    refusals
 
 	mu      sync.Mutex // guards the following
 	closed  bool
 	inside  int
-	from    map[netip.Addr]int // only if there is a limit per address
-	leaving sync.WaitGroup     // one for each that is inside; none is added once the door is closed
+	from    map[netip.Addr]int // clients by address, if there is a limit for each
+	leaving sync.WaitGroup     // the clients that are inside; none is added once the room is closed
 }
 
-// New returns an open door.
-func New(limits Limits) *Door {
-	return &Door{limits: limits, from: make(map[netip.Addr]int)}
+// New returns an open room.
+func New(c Config) *Room {
+	r := &Room{Config: c, names: machineNames(), messageTime: messageTime, from: make(map[netip.Addr]int)}
+	r.limit, r.plain.limit = share(c.Limits.Connections, maxFiles())
+	if r.limit < c.Limits.Connections {
+		c.Log.Info("files bound the connections, not MAX_CONNECTIONS; ulimit -n raises the bound", "websockets", r.limit)
+	}
+	r.unread.free = unreadBytes
+	r.refusals = refusals{log: c.Log, metric: c.Metrics.Refused, last: make(map[*refusal]*report)}
+	r.upgrader = websocket.Upgrader{
+		Subprotocols:     []string{chat.Protocol},
+		CheckOrigin:      func(*http.Request) bool { return true }, // admit has checked it
+		ReadBufferSize:   512,                                      // most connections are idle; a longer message is read into a shared buffer
+		WriteBufferPool:  &sync.Pool{},                             // only for the handshake's answer
+		HandshakeTimeout: 10 * time.Second,
+		Error: func(w http.ResponseWriter, req *http.Request, status int, reason error) {
+			r.refuse(w, req, handshakeFault(req, status, reason))
+		},
+	}
+	return r
 }
 
-// A Refusal is why a client may not come in.
-type Refusal struct {
-	reason string // for a metric: one word
-	status int    // of the answer
-	text   string // for a person
+// spareFiles are kept for what is no client: a connection to each broker for each of a pod's clients of
+// Kafka, the admin port, the embedded broker's ends and files.
+const spareFiles = 64
+
+// share divides the files that the process may open: how many websockets and how many other HTTP
+// connections there may be at once.
+func share(connections, files int) (websockets, plain int) {
+	free := files - min(spareFiles, files/2)
+	plain = min(max(free/8, 4), 512)
+	websockets = free - plain
+	if connections > 0 {
+		websockets = min(websockets, connections)
+	}
+	return websockets, plain
 }
 
-func (r *Refusal) Error() string { return r.text }
-
-// The reasons for a refusal.
-var (
-	ErrStopping   = &Refusal{"stopping", http.StatusServiceUnavailable, "the server is stopping"}
-	ErrFull       = &Refusal{"full", http.StatusServiceUnavailable, "the server is full"}
-	ErrPerAddress = &Refusal{"per_address", http.StatusServiceUnavailable, "too many connections from this address"}
-	ErrOrigin     = &Refusal{"origin", http.StatusForbidden, "pages of other web sites may not connect; the server's ALLOWED_ORIGINS can name those that may"}
-)
-
-// retryAfter is when a client that was turned away may come again, in seconds.
-const retryAfter = "5"
-
-// Refuse answers a request that Enter has turned away with err, and returns the reason for a
-// metric.
-func Refuse(w http.ResponseWriter, err error) (reason string) {
-	refusal, ok := errors.AsType[*Refusal](err)
-	if !ok {
-		refusal = &Refusal{"other", http.StatusServiceUnavailable, err.Error()}
+// Enter makes a websocket of the request. On an error the request has been answered.
+func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) {
+	name, refused := r.person(req)
+	if refused != nil {
+		return nil, r.refuse(w, req, refused)
 	}
-	if refusal.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter)
+	asChat, asRaw, err := r.Arrive(req.URL.Query(), name)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil, err
 	}
-	http.Error(w, refusal.text, refusal.status)
-	return refusal.reason
+	leave, refused := r.admit(req)
+	if refused != nil {
+		return nil, r.refuse(w, req, refused)
+	}
+	c := newClient(r, name, leave, req.RemoteAddr)
+	if c.conn, err = r.Sockets.Upgrade(w, req, &r.upgrader, c.options); err != nil {
+		leave()
+		r.Log.Debug("no websocket", "remote", req.RemoteAddr, "err", err)
+		return nil, err
+	}
+	if c.isChat() {
+		c.conn.Start(asChat)
+	} else {
+		c.conn.Start(asRaw)
+	}
+	return c, nil
 }
 
-// Enter counts a client in, until the function that it returns is called, once.
-func (d *Door) Enter(r *http.Request) (leave func(), err error) {
-	if !d.CheckOrigin(r) {
-		return nil, ErrOrigin
+// admit counts a client in, until leave is called, once.
+func (r *Room) admit(req *http.Request) (leave func(), refused *refusal) {
+	if !r.ownOrigin(req) {
+		return nil, refusedOrigin
 	}
-	var addr netip.Addr
-	if d.limits.PerAddress > 0 {
-		addr = household(d.Address(r))
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	addr := network(r.address(req))
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch {
-	case d.closed:
-		return nil, ErrStopping
-	case d.limits.Connections > 0 && d.inside >= d.limits.Connections:
-		return nil, ErrFull
-	case d.limits.PerAddress > 0 && d.from[addr] >= d.limits.PerAddress:
-		return nil, ErrPerAddress
+	case r.closed:
+		return nil, refusedStopping
+	case r.inside >= r.limit:
+		return nil, refusedFull
+	case r.Limits.PerAddress > 0 && r.from[addr] >= r.Limits.PerAddress:
+		return nil, refusedAddress
 	}
-	d.inside++
-	d.leaving.Add(1)
-	if d.limits.PerAddress > 0 {
-		d.from[addr]++
+	r.inside++
+	r.leaving.Add(1)
+	if r.Limits.PerAddress > 0 {
+		r.from[addr]++
 	}
-	return func() { d.leave(addr) }, nil
+	return func() { r.leave(addr) }, nil
 }
 
-func (d *Door) leave(addr netip.Addr) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.inside--
-	if d.limits.PerAddress > 0 {
-		if d.from[addr]--; d.from[addr] == 0 {
-			delete(d.from, addr)
-		}
+func (r *Room) leave(addr netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inside--
+	if r.from[addr]--; r.from[addr] <= 0 {
+		delete(r.from, addr)
 	}
-	d.leaving.Done()
-}
-
-// Close refuses everybody from now on.
-func (d *Door) Close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = true
+	r.leaving.Done()
 }
 
 // Open says whether clients may come.
-func (d *Door) Open() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return !d.closed
+func (r *Room) Open() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.closed
 }
 
-// Wait returns when everybody has left. It is called after Close.
-func (d *Door) Wait() { d.leaving.Wait() }
-
-// household returns what is counted as one address: of IPv6 the first half, since whoever has one
-// address has all that begin like it.
-func household(addr netip.Addr) netip.Addr {
-	if prefix, err := addr.Prefix(64); err == nil && addr.Is6() {
-		return prefix.Addr()
-	}
-	return addr
+// Close refuses everybody from now on.
+func (r *Room) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
 }
 
-// Address returns the address of the client: the peer's, or what the last trusted proxy has seen.
-func (d *Door) Address(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr := peer.Addr().Unmap().WithZone("")
-	// Each proxy appends whom it has seen, so the list is believed from its end, as long as the one
-	// who said it is trusted.
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && d.trusts(addr); i-- {
-		seen, ok := parseHop(strings.TrimSpace(hops[i]))
-		if !ok {
-			break
-		}
-		addr = seen
-	}
-	return addr
-}
-
-// parseHop reads an entry of X-Forwarded-For: an address, with which some proxies write the port.
-func parseHop(hop string) (netip.Addr, bool) {
-	if withPort, err := netip.ParseAddrPort(hop); err == nil {
-		return withPort.Addr().Unmap(), true
-	}
-	addr, err := netip.ParseAddr(hop)
-	return addr.Unmap(), err == nil
-}
-
-func (d *Door) trusts(addr netip.Addr) bool {
-	return slices.ContainsFunc(d.limits.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-// CheckOrigin says whether a page from the request's Origin may connect: one from this host, or one
-// of the allowed web sites. Programs send no Origin, and are not stopped here: only browsers can
-// be made to act for somebody else (RFC 6455 section 10.2).
-func (d *Door) CheckOrigin(r *http.Request) bool {
-	origins := r.Header.Values("Origin")
-	if len(origins) == 0 || d.limits.AnyOrigin() {
-		return true
-	}
-	u, err := url.Parse(origins[0])
-	if err != nil || u.Host == "" || len(origins) > 1 {
-		return false // "null" is the origin of a page that hides where it comes from
-	}
-	host := withoutPort(u.Scheme, u.Host)
-	return host == withoutPort(u.Scheme, r.Host) || slices.Contains(d.limits.Origins, u.Scheme+"://"+host)
-}
-
-// withoutPort returns host in lower case, and without the port that goes without saying.
-func withoutPort(scheme, host string) string {
-	host = strings.ToLower(host)
-	switch scheme {
-	case "http":
-		return strings.TrimSuffix(host, ":80")
-	case "https":
-		return strings.TrimSuffix(host, ":443")
-	}
-	return host
-}
-
-// ParseOrigins reads a comma-separated list of web sites, such as https://chat.example.com.
-func ParseOrigins(list string) ([]string, error) {
-	var origins []string
-	for entry := range strings.SplitSeq(list, ",") {
-		entry = strings.TrimSpace(entry)
-		if entry == "*" {
-			origins = append(origins, entry)
-			continue
-		}
-		u, err := url.Parse(strings.TrimSuffix(entry, "/"))
-		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
-			return nil, fmt.Errorf("%q is not a web site: valid are https://host, http://host:port and *", entry)
-		}
-		origins = append(origins, u.Scheme+"://"+withoutPort(u.Scheme, u.Host))
-	}
-	return origins, nil
-}
-
-// ParseProxies reads a comma-separated list of addresses and networks, such as 10.0.0.0/8.
-func ParseProxies(list string) ([]netip.Prefix, error) {
-	var proxies []netip.Prefix
-	for entry := range strings.SplitSeq(list, ",") {
-		entry = strings.TrimSpace(entry)
-		prefix, err := netip.ParsePrefix(entry)
-		if addr, notAddr := netip.ParseAddr(entry); notAddr == nil {
-			addr = addr.Unmap()
-			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-		}
-		if err != nil || prefix.Addr().Is4In6() {
-			return nil, fmt.Errorf("%q is not an address: valid are 10.0.0.1, 10.0.0.0/8 and fd00::/8", entry)
-		}
-		proxies = append(proxies, prefix.Masked())
-	}
-	return proxies, nil
-}
+// Wait returns when every client's Talk has ended. It is called after Close.
+func (r *Room) Wait() { r.leaving.Wait() }

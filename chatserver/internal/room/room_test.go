@@ -1,7 +1,7 @@
-package room_test
+package room
 
 import (
-	"errors"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"kafkachat/chatserver/internal/room"
+	"kafkachat/chatserver/internal/chat"
 )
 
 func request(remote string, header ...string) *http.Request {
@@ -26,7 +26,7 @@ func request(remote string, header ...string) *http.Request {
 
 func origins(t *testing.T, list string) []string {
 	t.Helper()
-	parsed, err := room.ParseOrigins(list)
+	parsed, err := ParseOrigins(list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func origins(t *testing.T, list string) []string {
 
 func proxies(t *testing.T, list string) []netip.Prefix {
 	t.Helper()
-	parsed, err := room.ParseProxies(list)
+	parsed, err := ParseProxies(list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,26 +82,88 @@ func TestOrigin(t *testing.T) {
 		{"chat.example.com", "null", "*", true},
 		{"chat.example.com", "null", "https://a.b,*", true},
 	} {
-		var limits room.Limits
+		var limits Limits
 		if c.allowed != "" {
 			limits.Origins = origins(t, c.allowed)
 		}
 		r := request("192.0.2.1:1000", "Origin", c.origin)
 		r.Host = c.host
-		_, err := room.New(limits).Enter(r)
-		if in := err == nil; in != c.in {
+		if in := with(limits).ownOrigin(r); in != c.in {
 			t.Errorf("host %q, origin %q, allowed %q: let in %v, want %v", c.host, c.origin, c.allowed, in, c.in)
 		}
-		if err != nil && !errors.Is(err, room.ErrOrigin) {
-			t.Errorf("origin %q: %v", c.origin, err)
+	}
+	if !with(Limits{}).ownOrigin(request("192.0.2.1:1000")) {
+		t.Error("a program, which sends no Origin, is not let in")
+	}
+	if with(Limits{}).ownOrigin(request("192.0.2.1:1000", "Origin", "https://chat.example.com", "Origin", "https://evil.net")) {
+		t.Error("two origins are let in")
+	}
+}
+
+func TestHost(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		host, allowed string
+		own           bool
+	}{
+		{"localhost:8000", "", true}, {"LOCALHOST", "", true}, {"localhost.", "", true}, {"chat.localhost:8000", "", true},
+		{"127.0.0.1:8000", "", true}, {"192.0.2.7", "", true}, {"[::1]:8000", "", true}, {"[2001:db8::1]", "", true}, {"0.0.0.0:8000", "", true},
+		{"", "", true},                                                                 // HTTP/1.0; a browser names a host
+		{"box", "", true}, {"box.local:8000", "", true}, {"Box.Example.org", "", true}, // os.Hostname is box.example.org
+		{"evil.example", "", false}, {"evil.example:8000", "", false}, {"localhost.evil.example", "", false}, {"127.0.0.1.evil.example", "", false},
+		{"notlocalhost", "", false}, {"box.evil.example", "", false}, {"x:y:z", "", false}, {"[::1", "", false}, {"127.1.evil", "", false},
+		{"chat.example.com", "chat.example.com", true}, {"Chat.Example.com:443", "a.b, chat.example.com", true},
+		{"x.chat.example.com", "chat.example.com", false}, {"localhost", "chat.example.com", true},
+		{"evil.example", "*", true},
+	} {
+		var hosts []string
+		if c.allowed != "" {
+			var err error
+			if hosts, err = ParseHosts(c.allowed); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := &Room{names: []string{"box.example.org", "box", "box.local"}}
+		if own := r.ownHost(c.host, hosts); own != c.own {
+			t.Errorf("host %q, allowed %q: %v", c.host, c.allowed, own)
 		}
 	}
-	if _, err := room.New(room.Limits{}).Enter(request("192.0.2.1:1000")); err != nil {
-		t.Errorf("a program, which sends no Origin: %v", err)
+	for _, bad := range []string{"", "a b", "https://a", "a:80", "a,", "*.a", "[::1]"} {
+		if _, err := ParseHosts(bad); err == nil || !strings.Contains(err.Error(), "chat.example.com") {
+			t.Errorf("%q: %v", bad, err)
+		}
 	}
-	two := request("192.0.2.1:1000", "Origin", "https://chat.example.com", "Origin", "https://evil.net")
-	if _, err := room.New(room.Limits{}).Enter(two); !errors.Is(err, room.ErrOrigin) {
-		t.Errorf("two origins: %v", err)
+}
+
+func TestPerson(t *testing.T) {
+	t.Parallel()
+	const header = "X-Forwarded-User"
+	r := with(Limits{UserHeader: header, TrustedProxies: proxies(t, "10.0.0.0/8")})
+	for _, c := range []struct {
+		name   string
+		remote string
+		header []string
+		want   string // "": refused
+	}{
+		{"a proxy says it", "10.0.0.1:9", []string{header, "ann"}, "ann"},
+		{"with spaces, not in ASCII", "10.0.0.1:9", []string{header, " Jörg Müller "}, "Jörg Müller"},
+		{"Google's proxy", "10.0.0.1:9", []string{header, "accounts.google.com:ann@example.com"}, "ann@example.com"},
+		{"another spelling", "10.0.0.1:9", []string{"x-forwarded-user", "ann"}, "ann"},
+		{"a stranger says it", "192.0.2.1:9", []string{header, "ann"}, ""},
+		{"a stranger says that a proxy has seen him", "192.0.2.1:9", []string{header, "ann", "X-Forwarded-For", "10.0.0.1"}, ""},
+		{"the client and the proxy say it", "10.0.0.1:9", []string{header, "ann", header, "bob"}, ""},
+		{"nobody says it", "10.0.0.1:9", nil, ""},
+		{"an empty name", "10.0.0.1:9", []string{header, " "}, ""},
+		{"a long name", "10.0.0.1:9", []string{header, strings.Repeat("n", chat.MaxName+1)}, ""},
+		{"not UTF-8", "10.0.0.1:9", []string{header, "\xff"}, ""},
+	} {
+		got, refused := r.person(request(c.remote, c.header...))
+		if got != c.want || (refused == nil) != (c.want != "") {
+			t.Errorf("%s: %q, %v", c.name, got, refused)
+		}
+	}
+	if name, refused := with(Limits{}).person(request("10.0.0.1:9", header, "ann")); name != "" || refused != nil {
+		t.Errorf("where nobody signs in: %q, %v", name, refused)
 	}
 }
 
@@ -112,7 +174,7 @@ func TestParseOrigins(t *testing.T) {
 	}
 	for _, bad := range []string{"", "a.b", "https://", "https://:443", "ftp://a.b", "https://a.b/path", "https://a.b?q", "https://a.b?q=1",
 		"https://u@a.b", "https://a.b#f", "https://*.a.b/x", "https://a.b,", "null", "https://a b", "**"} {
-		if _, err := room.ParseOrigins(bad); err == nil || !strings.Contains(err.Error(), "https://host") {
+		if _, err := ParseOrigins(bad); err == nil || !strings.Contains(err.Error(), "https://host") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -121,7 +183,7 @@ func TestParseOrigins(t *testing.T) {
 func TestAddress(t *testing.T) {
 	t.Parallel()
 	const xff = "X-Forwarded-For"
-	d := room.New(room.Limits{TrustedProxies: proxies(t, "10.0.0.0/8, 192.0.2.7, fd00::/8, fe80::1")})
+	d := with(Limits{TrustedProxies: proxies(t, "10.0.0.0/8, 192.0.2.7, fd00::/8, fe80::1")})
 	for _, c := range []struct {
 		name   string
 		remote string
@@ -148,7 +210,7 @@ func TestAddress(t *testing.T) {
 		{"a list without end", "10.1.2.3:999", []string{xff, strings.Repeat("10.0.0.9,", 5000) + "10.0.0.9"}, "10.0.0.9"},
 		{"no address", "@", nil, "invalid IP"},
 	} {
-		if got := d.Address(request(c.remote, c.header...)).String(); got != c.want {
+		if got := d.address(request(c.remote, c.header...)).String(); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 		}
 	}
@@ -162,7 +224,7 @@ func TestParseProxies(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, bad := range []string{"", "10.0.0.0/33", "10.0.0", "proxy", "10.0.0.1:80", "::ffff:10.0.0.0/104", "10.0.0.1,"} {
-		if _, err := room.ParseProxies(bad); err == nil || !strings.Contains(err.Error(), "10.0.0.0/8") {
+		if _, err := ParseProxies(bad); err == nil || !strings.Contains(err.Error(), "10.0.0.0/8") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -170,49 +232,28 @@ func TestParseProxies(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	d := room.New(room.Limits{Connections: 3, PerAddress: 2})
-	enter := func(remote string) (func(), error) { return d.Enter(request(remote)) }
-	leave, err := enter("192.0.2.1:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := enter("192.0.2.1:2"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := enter("192.0.2.1:3"); !errors.Is(err, room.ErrPerAddress) {
-		t.Errorf("the third of one address: %v", err)
-	}
-	if _, err := enter("192.0.2.2:1"); err != nil {
-		t.Errorf("the third of all: %v", err)
-	}
-	if _, err := enter("192.0.2.3:1"); !errors.Is(err, room.ErrFull) {
-		t.Errorf("the fourth of all: %v", err)
-	}
-	leave()
-	if _, err := enter("192.0.2.1:4"); err != nil {
-		t.Errorf("after one has left: %v", err)
-	}
-	// Whoever has one address of IPv6 has 2^64.
-	d = room.New(room.Limits{PerAddress: 1})
-	if _, err := enter("[2001:db8:0:1::1]:1"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := enter("[2001:db8:0:1:ffff::2]:1"); !errors.Is(err, room.ErrPerAddress) {
-		t.Errorf("a neighbour in the same network: %v", err)
-	}
-	if _, err := enter("[2001:db8:0:2::1]:1"); err != nil {
-		t.Errorf("one of another network: %v", err)
-	}
-}
-
-func TestNoLimits(t *testing.T) {
-	t.Parallel()
-	d := room.New(room.Limits{})
-	for range 1000 {
-		if _, err := d.Enter(request("192.0.2.1:1")); err != nil {
-			t.Fatal(err)
+	d := with(Limits{PerAddress: 2})
+	d.limit = 3
+	in := func(remote string, want *refusal) (leave func()) {
+		t.Helper()
+		leave, refused := d.admit(request(remote))
+		if refused != want {
+			t.Errorf("%s: %v, want %v", remote, refused, want)
 		}
+		return leave
 	}
+	leave := in("192.0.2.1:1", nil)
+	in("192.0.2.1:2", nil)
+	in("192.0.2.1:3", refusedAddress)
+	in("192.0.2.2:1", nil)
+	in("192.0.2.3:1", refusedFull)
+	leave()
+	in("192.0.2.1:4", nil)
+	d = with(Limits{PerAddress: 1})
+	d.limit = 10
+	in("[2001:db8:0:1::1]:1", nil)
+	in("[2001:db8:0:1:ffff::2]:1", refusedAddress) // whoever has one address of IPv6 has 2^64
+	in("[2001:db8:0:2::1]:1", nil)
 }
 
 // However many come and go at once, never more are inside than are allowed, and Wait returns when the
@@ -220,14 +261,15 @@ func TestNoLimits(t *testing.T) {
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	const allowed = 5
-	d := room.New(room.Limits{Connections: allowed, PerAddress: allowed})
+	d := with(Limits{PerAddress: allowed})
+	d.limit = allowed
 	var inside, entered atomic.Int64
 	var crowd sync.WaitGroup
 	for range 50 {
 		crowd.Go(func() {
 			for range 200 {
-				leave, err := d.Enter(request("192.0.2.1:1"))
-				if err != nil {
+				leave, refused := d.admit(request("192.0.2.1:1"))
+				if refused != nil {
 					continue
 				}
 				entered.Add(1)
@@ -240,16 +282,16 @@ func TestCrowd(t *testing.T) {
 		})
 	}
 	crowd.Wait()
-	if entered.Load() == 0 {
-		t.Error("nobody came in")
+	if entered.Load() == 0 || len(d.from) != 0 {
+		t.Errorf("%d came in, and %d addresses are still counted", entered.Load(), len(d.from))
 	}
-	leave, err := d.Enter(request("192.0.2.1:1"))
-	if err != nil {
-		t.Fatalf("after all have left: %v", err)
+	leave, refused := d.admit(request("192.0.2.1:1"))
+	if refused != nil {
+		t.Fatalf("after all have left: %v", refused)
 	}
 	d.Close()
-	if _, err := d.Enter(request("192.0.2.1:1")); !errors.Is(err, room.ErrStopping) || d.Open() {
-		t.Errorf("a closed door: %v", err)
+	if _, refused := d.admit(request("192.0.2.1:1")); refused != refusedStopping || d.Open() {
+		t.Errorf("a closed room: %v", refused)
 	}
 	done := make(chan struct{})
 	go func() { d.Wait(); close(done) }()
@@ -262,28 +304,25 @@ func TestCrowd(t *testing.T) {
 	<-done
 }
 
-func TestRefuse(t *testing.T) {
+// Files are kept for Kafka and the admin port, and for requests that are no websockets.
+func TestShare(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		err    error
-		reason string
-		status int
-		again  bool
-	}{
-		{room.ErrFull, "full", 503, true},
-		{room.ErrStopping, "stopping", 503, true},
-		{room.ErrPerAddress, "per_address", 503, true},
-		{room.ErrOrigin, "origin", 403, false},
+	for _, c := range []struct{ connections, files, websockets, plain int }{
+		{20000, 1 << 20, 20000, 512},
+		{0, 1 << 20, 1<<20 - spareFiles - 512, 512},
+		{20000, 20000, 20000 - spareFiles - 512, 512},
+		{20000, 1024, 840, 120},
+		{100, 1024, 100, 120},
+		{20000, 64, 28, 4},
+		{20000, 32, 12, 4},
 	} {
-		w := httptest.NewRecorder()
-		if reason := room.Refuse(w, c.err); reason != c.reason || w.Code != c.status {
-			t.Errorf("%v: %q with status %d", c.err, reason, w.Code)
-		}
-		if again := w.Header().Get("Retry-After") != ""; again != c.again {
-			t.Errorf("%v: Retry-After is %q", c.err, w.Header().Get("Retry-After"))
-		}
-		if body := strings.TrimSpace(w.Body.String()); body != c.err.Error() {
-			t.Errorf("%v: says %q", c.err, body)
+		if w, p := share(c.connections, c.files); w != c.websockets || p != c.plain {
+			t.Errorf("MAX_CONNECTIONS=%d, %d files: %d websockets and %d others, want %d and %d", c.connections, c.files, w, p, c.websockets, c.plain)
 		}
 	}
+}
+
+// with returns a room that only judges.
+func with(limits Limits) *Room {
+	return &Room{Config: Config{Limits: limits}, limit: math.MaxInt, from: make(map[netip.Addr]int)}
 }

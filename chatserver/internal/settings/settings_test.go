@@ -2,11 +2,11 @@ package settings_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -44,45 +44,17 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Port != 8000 || c.Topic != "chat" || c.Pod != host || !c.Embedded || c.EmbeddedAddr != "127.0.0.1:9092" || c.DataDir != "" {
+	if c.Port != 8000 || c.Topic != "chat" || c.Pod != host || !c.Embedded || c.EmbeddedAddr != "127.0.0.1:9092" || c.DataDir != "" || c.Where != "laptop" {
 		t.Errorf("%+v", c)
 	}
 	if c.LogBytes != 16<<20 || c.PublishTimeout != 10*time.Second || c.DrainTimeout != 30*time.Second || c.LogLevel != slog.LevelInfo || c.AdminAddr != "" {
 		t.Errorf("%+v", c)
 	}
 	l := c.Limits
-	if c.MessageBytes != 8192 || c.MessageRate != 500 || l.Connections != 20000 || l.PerAddress != 0 || l.Origins != nil || l.TrustedProxies != nil {
-		t.Errorf("%+v", c)
+	if l.MessageBytes != 8192 || l.MessageRate != 20 || l.ByteRate != 16384 || l.Connections != 20000 || l.PerAddress != 0 ||
+		l.Hosts != nil || l.Origins != nil || l.TrustedProxies != nil || l.UserHeader != "" {
+		t.Errorf("%+v", l)
 	}
-}
-
-// What the list of variables gives as the default of a variable can be set, and is the default.
-func TestDefaultsAreTheListedOnes(t *testing.T) {
-	t.Parallel()
-	plain := load(t, "POD_NAME", "p")
-	for _, v := range settings.Variables() {
-		if strings.ContainsAny(v.Default, " ") || v.Default == "none" {
-			continue // a sentence
-		}
-		c, err := settings.Load(environment("POD_NAME", "p", v.Name, v.Default))
-		if err != nil {
-			t.Errorf("%s: its default is not valid: %v", v.Name, err)
-			continue
-		}
-		if got, want := text(c), text(plain); got != want {
-			t.Errorf("%s: with its default:\n%s\nwithout:\n%s", v.Name, got, want)
-		}
-		if v.Meaning == "" {
-			t.Errorf("%s has no meaning", v.Name)
-		}
-	}
-}
-
-// text shows everything that the environment sets, but for the cluster, which has a function.
-func text(c *settings.Config) string {
-	without := *c
-	without.Cluster = nil
-	return fmt.Sprintf("%+v", without)
 }
 
 func TestValues(t *testing.T) {
@@ -103,8 +75,11 @@ func TestValues(t *testing.T) {
 		{"PUBLISH_TIMEOUT", "1m30s", func(c *settings.Config) bool { return c.PublishTimeout == 90*time.Second }},
 		{"DRAIN_TIMEOUT", "1h", func(c *settings.Config) bool { return c.DrainTimeout == time.Hour }},
 		{"ADMIN_ADDR", ":9090", func(c *settings.Config) bool { return c.AdminAddr == ":9090" }},
-		{"MESSAGE_BYTES", "1", func(c *settings.Config) bool { return c.MessageBytes == 1 }},
-		{"MESSAGE_RATE", "1000000", func(c *settings.Config) bool { return c.MessageRate == 1e6 }},
+		{"MESSAGE_BYTES", "1", func(c *settings.Config) bool { return c.Limits.MessageBytes == 1 }},
+		{"BYTE_RATE", "1", func(c *settings.Config) bool { return c.Limits.ByteRate == 1 }},
+		{"KUBERNETES_SERVICE_HOST", "10.0.0.1", func(c *settings.Config) bool { return c.Where == "cluster" }},
+		{"ALLOWED_HOSTS", "Chat.example.com, *", func(c *settings.Config) bool { return slices.Equal(c.Limits.Hosts, []string{"chat.example.com", "*"}) }},
+		{"MESSAGE_RATE", "1000000", func(c *settings.Config) bool { return c.Limits.MessageRate == 1e6 }},
 		{"MAX_CONNECTIONS", "0", func(c *settings.Config) bool { return c.Limits.Connections == 0 }},
 		{"MAX_CONNECTIONS_PER_ADDRESS", "7", func(c *settings.Config) bool { return c.Limits.PerAddress == 7 }},
 		{"ALLOWED_ORIGINS", "*", func(c *settings.Config) bool { return c.Limits.AnyOrigin() }},
@@ -153,7 +128,7 @@ func TestBadValues(t *testing.T) {
 		{"DRAIN_TIMEOUT", "2h", "1h0m0s"},
 		{"ADMIN_ADDR", "9090", "host:port"},
 		{"MESSAGE_BYTES", "0", "from 1"},
-		{"MESSAGE_BYTES", "99999999", "to 1048576"},
+		{"MESSAGE_BYTES", "1000001", "to 1000000"},
 		{"MESSAGE_RATE", "0", "from 1"},
 		{"MESSAGE_RATE", "fast", "whole number"},
 		{"MAX_CONNECTIONS", "-1", "from 0"},
@@ -161,6 +136,10 @@ func TestBadValues(t *testing.T) {
 		{"MAX_CONNECTIONS_PER_ADDRESS", "many", "from 0"},
 		{"ALLOWED_ORIGINS", "chat.example.com", "https://host"},
 		{"TRUSTED_PROXIES", "proxy", "10.0.0.0/8"},
+		{"BYTE_RATE", "16K", "whole number"},
+		{"ALLOWED_HOSTS", "https://chat.example.com", "without a port"},
+		{"ALLOWED_HOSTS", "chat.example.com:80", "without a port"},
+		{"USER_HEADER", "X Forwarded User", "hyphens"},
 		{"LOG_LEVEL", "loud", "debug, info, warn and error"},
 		{"KAFKA_BROKER", "kafka:http", "host:port"},
 	} {
@@ -173,34 +152,15 @@ func TestBadValues(t *testing.T) {
 			t.Errorf("%s=%.50q: the error is %q", c.name, c.value, err)
 		}
 	}
-	_, err := settings.Load(environment("KAFKA_BROKER", "kafka:9092", "DATA_DIR", "/data"))
-	if err == nil || !strings.Contains(err.Error(), "DATA_DIR") || !strings.Contains(err.Error(), "KAFKA_BROKER") {
-		t.Errorf("a folder without an embedded broker: %v", err)
-	}
-}
-
-func TestLoggerIsJSONForMachines(t *testing.T) {
-	t.Parallel()
-	c := load(t, "POD_NAME", "a pod", "LOG_LEVEL", "warn")
-	var b bytes.Buffer
-	log := c.Logger(&b)
-	log.Info("not this")
-	log.Warn("this", "offset", 7)
-	var line struct {
-		Level, Msg, Pod string
-		Offset          int
-	}
-	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line.Level != "WARN" || line.Msg != "this" || line.Pod != "a pod" || line.Offset != 7 {
-		t.Errorf("%q: %v", b.String(), err)
-	}
-	file, err := os.Create(t.TempDir() + "/log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	c.Logger(file).Warn("this")
-	if b, err := os.ReadFile(file.Name()); err != nil || !json.Valid(b) {
-		t.Errorf("a file gets %q: %v", b, err)
+	for _, c := range [][]string{ // each valid by itself
+		{"KAFKA_BROKER", "kafka:9092", "DATA_DIR", "/data"},
+		{"MESSAGE_BYTES", "8193", "LOG_BYTES", "65536"},
+		{"USER_HEADER", "X-Forwarded-User", "TRUSTED_PROXIES", ""},
+	} {
+		_, err := settings.Load(environment(c...))
+		if err == nil || !strings.Contains(err.Error(), c[0]) || !strings.Contains(err.Error(), c[2]) {
+			t.Errorf("%q: %v", c, err)
+		}
 	}
 }
 
@@ -241,7 +201,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		switch {
 		case c.Port < 0 || c.Port > 65535, c.Topic == "", c.Pod == "" || !utf8.ValidString(c.Pod),
-			c.LogBytes < 64<<10, c.MessageBytes < 1, c.MessageRate < 1, c.Limits.Connections < 0, c.Limits.PerAddress < 0,
+			c.LogBytes < 64<<10, c.Limits.MessageBytes < 1, c.Limits.MessageRate < 1, c.Limits.ByteRate < 1, c.Limits.Connections < 0, c.Limits.PerAddress < 0,
 			c.PublishTimeout < time.Second || c.PublishTimeout > time.Hour, c.DrainTimeout < time.Second || c.DrainTimeout > time.Hour:
 			t.Errorf("%s=%q: %+v", v.Name, value, c)
 		}
@@ -251,15 +211,50 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-func TestUsage(t *testing.T) {
-	var b bytes.Buffer
-	settings.Usage(&b)
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	var help bytes.Buffer
+	if answered, err := settings.Answer([]string{"-h"}, &help); !answered || err != nil {
+		t.Errorf("-h: %v, %v", answered, err)
+	}
+	names := []string{"KAFKA_BROKER"}
 	for _, v := range settings.Variables() {
-		if !strings.Contains(b.String(), "\n  "+v.Name+" ") {
-			t.Errorf("%s is not there:\n%s", v.Name, &b)
+		names = append(names, v.Name)
+	}
+	for _, name := range names {
+		if !strings.Contains(help.String(), "\n  "+name+" ") {
+			t.Errorf("-h does not list %s:\n%s", name, &help)
 		}
 	}
-	if !strings.Contains(b.String(), "\n  KAFKA_BROKER ") {
-		t.Errorf("KAFKA_BROKER is not there:\n%s", &b)
+	var version bytes.Buffer
+	if answered, err := settings.Answer([]string{"-version"}, &version); !answered || err != nil || !strings.HasPrefix(version.String(), "chatserver ") {
+		t.Errorf("-version: %v, %v, %q", answered, err, &version)
+	}
+	if answered, err := settings.Answer(nil, nil); answered || err != nil {
+		t.Errorf("no arguments: %v, %v", answered, err)
+	}
+	for _, args := range [][]string{{"8001"}, {"-port", "8001"}} {
+		if answered, err := settings.Answer(args, nil); answered || err == nil || !strings.Contains(err.Error(), "-h") {
+			t.Errorf("%q: %v, %v", args, answered, err)
+		}
+	}
+}
+
+// The README's table has the row of each variable, as the settings have it.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range settings.Variables() {
+		value := "`" + v.Default + "`"
+		if sentence, ok := strings.CutPrefix(v.Default, "("); ok {
+			value = strings.TrimSuffix(sentence, ")")
+		}
+		row := fmt.Sprintf("| `%s` | %s | %s |\n", v.Name, value, v.Meaning)
+		if v.Name != "TOPIC" && !strings.Contains(string(readme), row) { // the tools have that one, too
+			t.Errorf("README.md has no row\n%s", row)
+		}
 	}
 }

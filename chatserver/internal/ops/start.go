@@ -1,0 +1,81 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"time"
+)
+
+// Logger returns a logger that writes text for a person at a terminal, and JSON for what collects
+// logs.
+func Logger(w io.Writer, level slog.Level, pod string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if isTerminal(w) {
+		return slog.New(slog.NewTextHandler(w, options)).With("pod", pod)
+	}
+	return slog.New(slog.NewJSONHandler(w, options)).With("pod", pod)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// Edition names the source that this program was built from, as far as the build says it.
+func Edition() string {
+	info, ok := debug.ReadBuildInfo()
+	if ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel" // as with go run, or built outside a repository
+}
+
+// settled is how long a person's greeting waits for the pod to be ready, so that it is the last line of the start.
+const settled = 2 * time.Second
+
+// Greet says on w where the chat on port is: for a person at a terminal as the last lines of the start, as soon as
+// the pod is ready or that takes long, else at once and as a line of the log. Network is whether
+// others on this network may come, too.
+func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool, ready func() bool) {
+	local, others := fmt.Sprintf("http://localhost:%d", port), ""
+	if addr := outward(); network && addr != "" {
+		others = "http://" + net.JoinHostPort(addr, fmt.Sprint(port))
+	}
+	if !isTerminal(w) {
+		Logger(w, slog.LevelInfo, pod).Info("chatting", "open", local, "network", others, "edition", Edition())
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settled)
+	defer cancel()
+	for tick := time.Tick(settled / 100); !ready() && ctx.Err() == nil; {
+		select {
+		case <-tick:
+		case <-ctx.Done():
+		}
+	}
+	fmt.Fprintf(w, "\nChatting on %s (edition %s). Open\n\n    %s\n", pod, Edition(), local)
+	if others != "" {
+		fmt.Fprintf(w, "    %s   for others on this network\n", others)
+	}
+	fmt.Fprintln(w)
+}
+
+// outward returns this machine's address on the way to other networks, "" if there is none. Nothing
+// is sent: UDP only looks up the way.
+func outward() string {
+	conn, err := net.Dial("udp4", "192.0.2.1:9") // an address for documentation (RFC 5737)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).IP.String()
+}

@@ -1,0 +1,100 @@
+package room
+
+import (
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A refusal is why a request is turned away.
+type refusal struct {
+	reason string // one word, for metric and log
+	status int    // of the answer
+	text   string // for whoever is refused
+	change string // for the operator: what to change if that client should come in
+}
+
+func (r *refusal) Error() string { return r.text }
+
+var (
+	refusedStopping = &refusal{"stopping", http.StatusServiceUnavailable, "the server is stopping", ""}
+	refusedFull     = &refusal{"full", http.StatusServiceUnavailable, "the server is full",
+		"run more pods, or raise MAX_CONNECTIONS (and the process's limit of open files, ulimit -n)"}
+	refusedAddress = &refusal{"per_address", http.StatusServiceUnavailable, "too many connections from this address",
+		"raise MAX_CONNECTIONS_PER_ADDRESS; if the address is that of a proxy, name it in TRUSTED_PROXIES"}
+	refusedOrigin = &refusal{"origin", http.StatusForbidden, "pages of other web sites may not connect; the server's ALLOWED_ORIGINS can name those that may",
+		"if origin is where people open this chat, a proxy replaces Host: let it pass on the browser's (nginx: proxy_set_header Host $http_host); if it is another web site that may connect, name it in ALLOWED_ORIGINS"}
+	refusedHost = &refusal{"host", http.StatusForbidden, "this server does not go by that name; its ALLOWED_HOSTS can name it",
+		"if host is a name of this server, put it into ALLOWED_HOSTS"}
+	refusedUser = &refusal{"user", http.StatusUnauthorized, "please sign in: the proxy in front of this server says who you are",
+		"the proxy has to be one of TRUSTED_PROXIES and to set USER_HEADER, once, to a name of 1 to 64 bytes"}
+	refusedUpgrade = &refusal{"handshake", http.StatusBadRequest, "the websocket's Upgrade header is missing: a proxy has dropped it",
+		"let the proxy pass on the upgrade (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade)"}
+)
+
+// handshakeFault is what is wrong with a request that is no websocket's. A Sec-WebSocket-Key without Upgrade is
+// what is left of one behind a proxy that does not know websockets.
+func handshakeFault(req *http.Request, status int, reason error) *refusal {
+	if req.Header.Get("Sec-WebSocket-Key") != "" && req.Header.Get("Upgrade") == "" {
+		return refusedUpgrade
+	}
+	return &refusal{"handshake", status, reason.Error() + " (this address is the chat's websocket; the page is at /)", ""}
+}
+
+// refuse answers a request that is turned away.
+func (r *Room) refuse(w http.ResponseWriter, req *http.Request, why *refusal) error {
+	r.refusals.count(req, why)
+	if why.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5") // seconds
+	}
+	http.Error(w, why.text, why.status)
+	return why
+}
+
+// refusals tells the operator of refusals that he can change, for each reason at once and then once a minute.
+type refusals struct {
+	log    *slog.Logger
+	metric *prometheus.CounterVec // by reason
+
+	mu   sync.Mutex // guards the following
+	last map[*refusal]*report
+}
+
+type report struct {
+	at    time.Time
+	since int // refusals that have not been told
+}
+
+func (r *refusals) count(req *http.Request, why *refusal) {
+	r.metric.WithLabelValues(why.reason).Inc()
+	if why.change == "" {
+		return
+	}
+	if times := r.due(why); times > 0 {
+		r.log.Warn("clients are refused", "reason", why.reason, "times", times, "host", short(req.Host), "origin", short(req.Header.Get("Origin")),
+			"remote", req.RemoteAddr, "change", why.change)
+	}
+}
+
+// due counts a refusal, and returns how many are to be told now.
+func (r *refusals) due(why *refusal) (times int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.last[why]
+	if last == nil {
+		last = &report{}
+		r.last[why] = last
+	}
+	last.since++
+	if time.Since(last.at) < time.Minute {
+		return 0
+	}
+	times, last.at, last.since = last.since, time.Now(), 0
+	return times
+}
+
+// short is enough of what a client says of itself.
+func short(s string) string { return s[:min(len(s), 100)] }
