@@ -43,17 +43,16 @@ import (
 	gometrics "github.com/rcrowley/go-metrics"
 
 	"kafkachat/chatserver/internal/chat"
-	"kafkachat/chatserver/internal/consumer"
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/ops"
 	"kafkachat/chatserver/internal/page"
 	"kafkachat/chatserver/internal/presence"
-	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/publish"
 	"kafkachat/chatserver/internal/room"
 	"kafkachat/chatserver/internal/settings"
 	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/broker"
+	"kafkachat/internal/kafka"
 )
 
 func main() {
@@ -124,14 +123,13 @@ type pod struct {
 	tail      *history.Tail      // the topic, as this pod has read it
 	conns     *sockets.Loop      // writes the tail to the clients
 	publisher *publish.Publisher // brings their messages into the topic
-	probe     *probe.Probe       // knows where the topic ends
+	ends      *kafka.Ends        // knows where the topic ends
 	presence  *presence.Presence // knows the other pods
 	health    *ops.Health        // knows whether Kafka can be reached
 	metrics   *ops.Metrics
 
 	suspected  chan struct{} // capacity 1: the topic may be another one
 	partitions atomic.Int32  // of the topic; 0 until it is known
-	stalledAt  int64         // owned by handleMessages: the topic's end when the consumer was last found stalled
 }
 
 // Notices are what all chat.v1 clients are told, the newest of each kind.
@@ -155,20 +153,20 @@ func newPod(cfg *settings.Config, log *slog.Logger) (*pod, error) {
 			log.Warn("Kafka is down", "err", why)
 		}
 		p.conns.SetNotice(statusNotice, chat.Status(upOrDown(why)))
-	}, "consumer", "probe")
-	p.probe = probe.New(cfg.Cluster, cfg.ClientID("probe"), cfg.Topic, func(up bool) {
-		p.report("probe", up)
+	}, "consumer", "ends")
+	p.ends = cfg.Cluster.NewEnds(cfg.ClientID("ends"), cfg.Topic, 0, func(err error) {
+		p.health.Report("ends", err)
 		p.conns.Wake() // for those whose place depends on the answer
 	})
 	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, publish.Outside{
-		End: p.probe.End, Behind: p.behind, Suspect: p.suspect, OnChange: func(up bool) { p.report("producer", up) },
+		End: p.endNow, Behind: p.behind, Suspect: p.suspect, OnChange: func(up bool) { p.report("producer", up) },
 	}, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
 		func() int { return int(p.conns.Stats().Conns) },
 		func(pods []presence.Pod) {
 			p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 		}, log)
-	p.metrics = ops.New(ops.Parts{Conns: p.conns, Tail: p.tail, Probe: p.probe, Health: p.health})
+	p.metrics = ops.New(ops.Parts{Conns: p.conns, Tail: p.tail, Ends: p.ends, Health: p.health})
 	p.room = room.New(room.Config{
 		Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout,
 		Sockets: p.conns, Metrics: p.metrics, Log: log, Arrive: p.arrive,
@@ -184,7 +182,7 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener, stdout io.Write
 	defer end()
 	var parts sync.WaitGroup
 	parts.Go(func() { p.conns.Run(life) })
-	parts.Go(func() { p.probe.Run(life) })
+	parts.Go(func() { p.ends.Run(life) })
 	parts.Go(func() { p.publisher.Run(life) })
 	parts.Go(func() { p.handleMessages(life) })
 	parts.Go(func() { p.presence.Run(ctx) }) // it says goodbye as soon as the pod begins to stop
@@ -229,7 +227,7 @@ func (p *pod) ready() error {
 		return errors.New("the server is stopping")
 	}
 	if _, loaded := p.tail.Log(); !loaded {
-		return cmp.Or(p.health.Why(), fmt.Errorf("reading the topic: at offset %d of %d", p.tail.Next(), p.probe.Last().End))
+		return cmp.Or(p.health.Why(), fmt.Errorf("reading the topic: at offset %d of %d", p.tail.Next(), p.ends.Last().Newest))
 	}
 	return nil
 }
@@ -266,7 +264,7 @@ func (p *pod) arrive(query url.Values, name string) (asChat, asRaw sockets.Place
 		w.Name = name
 		return w
 	}
-	place := history.Source{Tail: p.tail, Probe: p.probe, Welcome: welcome, Outcome: func(outcome string) {
+	place := history.Source{Tail: p.tail, Ends: p.ends, Welcome: welcome, Outcome: func(outcome string) {
 		p.metrics.Resumes.WithLabelValues(outcome).Inc()
 	}}.Arrive(request)
 	return place.Chat, place.Raw, nil
@@ -299,47 +297,36 @@ func (p *pod) handleMessages(ctx context.Context) {
 const (
 	reopenPause = 100 * time.Millisecond
 	idleCheck   = 250 * time.Millisecond
-	// stallAfter is the silence after which a consumer is opened again, if the broker says that
-	// there is more.
-	stallAfter = 5 * time.Second
-	// probeIsOld is the age of the probe's last answer from which on it says nothing; it asks each second.
-	probeIsOld = 3 * time.Second
+	// endIsOld is the age of the last known end from which on it says nothing; it is asked for each second.
+	endIsOld = 3 * time.Second
 )
 
-var (
-	errEnded     = errors.New("the partition consumer has ended")
-	errBroken    = errors.New("the partition's leader is lost")
-	errStalled   = errors.New("the topic goes on, but nothing arrives")
-	errSuspected = errors.New("the topic may be another one than was read")
-)
+var errSuspected = errors.New("the topic may be another one than was read")
 
 // consume opens a consumer where the tail ends, and feeds the tail until something is wrong.
 func (p *pod) consume(ctx context.Context) error {
 	if err := p.ensureTopic(ctx); err != nil {
 		return err
 	}
-	session, err := consumer.Open(ctx, p.cfg.Cluster, p.cfg.ClientID("consumer"), p.cfg.Topic)
+	session, err := p.cfg.Cluster.NewSession(ctx, p.cfg.ClientID("consumer"), p.cfg.Topic)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	from, fresh := p.tail.Open(session.Oldest, session.Newest)
+	bounds, err := session.Bounds(0)
+	if err != nil {
+		return err
+	}
+	from, fresh := p.tail.Open(bounds.Oldest, bounds.Newest)
 	if fresh {
 		p.startAnew()
 	}
-	consumer, err := sarama.NewConsumerFromClient(session.Client)
+	partition, err := session.ConsumePartition(p.cfg.Topic, 0, from)
 	if err != nil {
-		return fmt.Errorf("making a consumer: %w", err)
+		return err
 	}
-	defer consumer.Close()
-	partition, err := consumer.ConsumePartition(p.cfg.Topic, 0, from)
-	if err != nil {
-		return fmt.Errorf("consuming from offset %d: %w", from, err)
-	}
-	defer partition.Close()
-	defer session.Cut() // before the others are closed: they may be waiting
 	p.health.Report("consumer", nil)
-	p.log.Info("reading the topic", "topic", p.cfg.Topic, "from", from, "end", session.Newest)
+	p.log.Info("reading the topic", "topic", p.cfg.Topic, "from", from, "end", bounds.Newest)
 
 	idle := time.NewTicker(idleCheck)
 	defer idle.Stop()
@@ -347,23 +334,15 @@ func (p *pod) consume(ctx context.Context) error {
 		select {
 		case message, ok := <-partition.Messages():
 			if !ok {
-				return errEnded
+				return session.Err()
 			}
 			if err := p.take(message); err != nil {
 				return err
 			}
-		case err := <-partition.Errors():
-			return err
-		case <-session.Broken:
-			return errBroken
 		case <-p.suspected:
 			return errSuspected
 		case <-idle.C:
-			if p.stalled(p.tail.Idle(partition.HighWaterMarkOffset())) {
-				return errStalled
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+			p.tail.Idle(session.Reached(0))
 		}
 	}
 }
@@ -393,8 +372,8 @@ func (p *pod) startAnew() {
 // behind says whether this pod may lack so much of the topic that a message which a client sends
 // again could be taken for a new one: it is cut off from Kafka, or has much to read.
 func (p *pod) behind() bool {
-	last := p.probe.Last()
-	return p.health.Why() != nil || time.Since(last.Asked) > probeIsOld || last.End-p.tail.Next() > chat.WindowSize/2
+	last := p.ends.Last()
+	return p.health.Why() != nil || time.Since(last.Asked) > endIsOld || last.Newest-p.tail.Next() > chat.WindowSize/2
 }
 
 // suspect has handleMessages look whether the topic is still the one that it has read.
@@ -405,15 +384,10 @@ func (p *pod) suspect() {
 	}
 }
 
-// stalled says whether the topic has gone on while nothing has arrived. Behind the last record
-// there may be markers, which nobody gets; so the same end counts only once.
-func (p *pod) stalled(silence time.Duration) bool {
-	last := p.probe.Last()
-	if silence < stallAfter || last.End <= p.tail.Next() || last.End == p.stalledAt {
-		return false
-	}
-	p.stalledAt = last.End
-	return true
+// endNow asks where the topic ends.
+func (p *pod) endNow(ctx context.Context) (int64, error) {
+	bounds, err := p.ends.Ask(ctx)
+	return bounds.Newest, err
 }
 
 // ensureTopic makes the topic if it is missing.

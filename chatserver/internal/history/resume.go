@@ -12,8 +12,8 @@ import (
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/framelog"
-	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/sockets"
+	"kafkachat/internal/kafka"
 )
 
 // maxLast is the most messages that a client may ask for when it comes.
@@ -54,8 +54,8 @@ func Parse(query url.Values) (Request, error) {
 
 // Source is what decisions are made from.
 type Source struct {
-	Tail  *Tail
-	Probe *probe.Probe
+	Tail *Tail
+	Ends *kafka.Ends
 	// Welcome returns the parts of the welcome that do not depend on the client.
 	Welcome func() chat.Welcome
 	// Outcome is told, for each client that named a position, what followed: resumed, gap or reset.
@@ -125,10 +125,10 @@ func (c *Client) Chat(log *framelog.Log) (sockets.Placement, bool) {
 	}
 	// This pod has not read so far. That is ordinary if the client comes from a pod that was a
 	// little ahead; if the topic itself does not go so far, the client knew another one.
-	if last := c.Probe.Last(); last.Asked.After(c.came) && last.End <= after.Offset {
+	if last := c.Ends.Last(); last.Asked.After(c.came) && last.Newest <= after.Offset {
 		return c.start(log, end, start, chat.Reset), true
 	}
-	c.Probe.Ask()
+	c.Ends.Wake()
 	return c.wait()
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/Shopify/sarama"
 
@@ -27,9 +26,6 @@ const (
 	// showAtMost is how many records before its end a topic is read for when a pod starts. The
 	// log's limit in bytes may keep fewer.
 	showAtMost = 65536
-	// quiet is the silence after which a fetch has found nothing more: several times what a
-	// fetch waits for records.
-	quiet = time.Second
 )
 
 // ErrOtherLog says that the topic is not the one that was read before: it was deleted and made
@@ -47,7 +43,6 @@ type Tail struct {
 	showFrom           int64  // records before this offset are read for their ids only
 	target             int64  // where the topic ended when it was opened first
 	verify             bool   // the next record must be last again
-	arrived            time.Time
 
 	mu       sync.Mutex // guards the following; held for one record
 	log      *framelog.Log
@@ -57,8 +52,7 @@ type Tail struct {
 	next     int64
 	last     chat.Position // of the record before next
 	hasLast  bool
-	fetched  int64 // the consumer has had an answer that reached to here
-	isQuiet  bool  // nothing has come for a while
+	fetched  int64 // everything before this has been received
 	counters Counters
 }
 
@@ -86,7 +80,7 @@ func newTail(limit int, windowSize int64) *Tail {
 func (t *Tail) Open(oldest, newest int64) (from int64, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.arrived, t.verify, t.isQuiet, t.fetched = time.Now(), false, false, 0
+	t.verify, t.fetched = false, 0
 	switch {
 	case !t.known, newest < t.next, oldest > t.next && !(t.hasLast && t.loaded):
 		t.load(oldest, newest)
@@ -146,12 +140,10 @@ type Added struct {
 
 // Add takes the next record of the topic. The error is ErrOtherLog, or nil.
 func (t *Tail) Add(r *sarama.ConsumerMessage) (Added, error) {
-	t.arrived = time.Now()
 	m := chat.Decode(r)
 	position := chat.PositionOf(r, m.ID)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.isQuiet = false
 	added := Added{ID: m.ID, Offset: m.Offset, Shown: m.Offset, Live: t.loaded}
 	if t.verify {
 		t.verify = false
@@ -193,18 +185,13 @@ func (t *Tail) append(m chat.Message, position chat.Position) {
 	t.log.Append(framelog.Entry(position), t.raw, t.chat)
 }
 
-// Idle is called from time to time with the consumer's high-water mark. It returns how long
-// nothing has come.
-func (t *Tail) Idle(highWaterMark int64) time.Duration {
-	silence := time.Since(t.arrived)
+// Idle is called from time to time with the offset before which everything has been received. What
+// is between the last record and that offset are no records but markers.
+func (t *Tail) Idle(reached int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.fetched = highWaterMark
-	if silence >= quiet {
-		t.isQuiet = true
-		t.loaded = t.loaded || t.known // what is left before the target are no records but markers
-	}
-	return silence
+	t.fetched = reached
+	t.loaded = t.loaded || t.known && reached >= t.target
 }
 
 // Log returns the frame log, and whether it has been loaded.
@@ -230,12 +217,11 @@ func (t *Tail) Next() int64 {
 }
 
 // Reached says whether every record before end has been read. Behind the last record there may
-// be markers, which nobody gets: the consumer has been there when the broker has told it of an
-// end that far, and then nothing came.
+// be markers, which nobody gets.
 func (t *Tail) Reached(end int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.known && (t.next >= end || t.isQuiet && t.fetched >= end)
+	return t.known && (max(t.next, t.fetched) >= end)
 }
 
 // Counters returns the counts.

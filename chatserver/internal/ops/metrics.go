@@ -17,8 +17,8 @@ import (
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/history"
-	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/sockets"
+	"kafkachat/internal/kafka"
 )
 
 // namespace is before the name of every metric of the chat.
@@ -42,7 +42,7 @@ type Metrics struct {
 type Parts struct {
 	Conns  *sockets.Loop
 	Tail   *history.Tail
-	Probe  *probe.Probe
+	Ends   *kafka.Ends
 	Health *Health
 }
 
@@ -110,7 +110,7 @@ func (m *Metrics) read(parts Parts) {
 		{"connections", "Open websockets.", conns(func(s sockets.Stats) int64 { return s.Conns })},
 		{"slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", conns(func(s sockets.Stats) int64 { return s.Slow })},
 		{"consumer_lag_records", "Records between what this pod has read and the topic's end.", func() float64 {
-			return float64(max(0, parts.Probe.Last().End-parts.Tail.Next()))
+			return float64(max(0, parts.Ends.Last().Newest-parts.Tail.Next()))
 		}},
 		{"log_bytes", "Memory of the frame log.", log(func(l *framelog.Log) int64 { b, _ := l.Size(); return int64(b) })},
 		{"log_messages", "Messages in the frame log.", log(func(l *framelog.Log) int64 { _, n := l.Size(); return int64(n) })},

@@ -14,7 +14,6 @@ import (
 
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/ops"
-	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/kafka"
 )
@@ -27,7 +26,7 @@ func parts() (ops.Parts, *history.Tail) {
 	h.Report("consumer", nil)
 	return ops.Parts{
 		Conns: sockets.NewLoop(frames), Tail: t, Health: h,
-		Probe: probe.New(&kafka.Cluster{}, "probe", "chat", func(bool) {}),
+		Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
 	}, t
 }
 

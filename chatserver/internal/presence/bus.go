@@ -9,7 +9,6 @@ import (
 
 	"github.com/Shopify/sarama"
 
-	"kafkachat/chatserver/internal/consumer"
 	"kafkachat/internal/kafka"
 )
 
@@ -39,11 +38,7 @@ const (
 	fetchWait = time.Second
 )
 
-var (
-	errEnded   = errors.New("the partition consumer has ended")
-	errBroken  = errors.New("the partition's leader is lost")
-	errStalled = errors.New("what is written does not come back")
-)
+var errStalled = errors.New("what is written does not come back")
 
 // settings bound the topic: nothing in it is of use for longer than some seconds. It is not
 // compacted, because this sarama can get stuck in batches that compaction has emptied.
@@ -93,25 +88,17 @@ func (b *bus) work(ctx context.Context) error {
 		b.log.Info("made the topic by which pods find each other", "topic", b.topic)
 	}
 
-	config := b.cluster.Config(ctx, b.clientID)
-	config.Metadata.Retry.Max = retries
-	config.Consumer.MaxWaitTime = fetchWait
-	// After a fault sarama would go on where it was, and deliver what is old by then.
-	broken := consumer.NoticeBroken(ctx, config)
-	reader, err := sarama.NewConsumer(b.cluster.Brokers, config)
+	session, err := b.cluster.NewSession(ctx, b.clientID, b.topic, func(config *sarama.Config) { config.Consumer.MaxWaitTime = fetchWait })
 	if err != nil {
-		return fmt.Errorf("connecting to Kafka: %w", err)
+		return err
 	}
-	defer reader.Close()
-	defer cancel() // first of all, here and below: it ends whatever is being waited for
-	partition, err := reader.ConsumePartition(b.topic, 0, sarama.OffsetNewest)
+	defer session.Close()
+	partition, err := session.ConsumePartition(b.topic, 0, sarama.OffsetNewest)
 	if err != nil {
-		return fmt.Errorf("consuming: %w", err)
+		return err
 	}
-	defer partition.Close()
-	defer cancel()
 
-	config = b.cluster.Config(ctx, b.clientID) // on connections of its own: a fetch holds up what is behind it
+	config := b.cluster.Config(ctx, b.clientID) // on connections of its own: a fetch holds up what is behind it
 	config.Metadata.Retry.Max = retries
 	config.Producer.RequiredAcks = sarama.WaitForLocal
 	config.Producer.Return.Successes = false // a record that has come back is success enough
@@ -120,13 +107,13 @@ func (b *bus) work(ctx context.Context) error {
 		return fmt.Errorf("making a producer: %w", err)
 	}
 	defer producer.Close()
-	defer cancel()
+	defer cancel() // first of all: it ends whatever is being waited for
 	late.Stop()
-	return b.carry(ctx, partition, producer, broken)
+	return b.carry(ctx, session, partition, producer)
 }
 
 // carry carries until something is wrong.
-func (b *bus) carry(ctx context.Context, partition sarama.PartitionConsumer, producer sarama.AsyncProducer, broken <-chan struct{}) error {
+func (b *bus) carry(ctx context.Context, session *kafka.Session, partition sarama.PartitionConsumer, producer sarama.AsyncProducer) error {
 	var said time.Time // when the first record was said after which nothing was heard; zero: none
 	clock := time.NewTicker(time.Second)
 	defer clock.Stop()
@@ -138,7 +125,7 @@ func (b *bus) carry(ctx context.Context, partition sarama.PartitionConsumer, pro
 			b.failing = false
 		case message, ok := <-partition.Messages():
 			if !ok {
-				return errEnded
+				return session.Err()
 			}
 			said = time.Time{}
 			select {
@@ -157,13 +144,6 @@ func (b *bus) carry(ctx context.Context, partition sarama.PartitionConsumer, pro
 			}
 		case err := <-producer.Errors():
 			return fmt.Errorf("producing: %w", err)
-		case err, ok := <-partition.Errors():
-			if !ok {
-				return errEnded
-			}
-			return fmt.Errorf("consuming: %w", err)
-		case <-broken:
-			return errBroken
 		case <-clock.C:
 			if !said.IsZero() && time.Since(said) > stalled {
 				return errStalled

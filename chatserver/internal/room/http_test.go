@@ -16,7 +16,6 @@ import (
 	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/ops"
-	"kafkachat/chatserver/internal/probe"
 	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/kafka"
 )
@@ -28,7 +27,7 @@ func start(t *testing.T, limits Limits, log io.Writer) *Room {
 	frames, _ := tail.Log()
 	loop := sockets.NewLoop(frames)
 	metrics := ops.New(ops.Parts{
-		Conns: loop, Tail: tail, Health: ops.NewHealth(func(error) {}), Probe: probe.New(&kafka.Cluster{}, "probe", "chat", func(bool) {}),
+		Conns: loop, Tail: tail, Health: ops.NewHealth(func(error) {}), Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
 	})
 	ended := make(chan struct{})
 	go func() {
