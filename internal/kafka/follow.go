@@ -230,6 +230,9 @@ func (p *followed) find() error {
 
 // read hands records over until the end (nil) or a fault.
 func (p *followed) read(wait *Wait) error {
+	if p.next >= p.end {
+		return nil
+	}
 	session, err := p.session(p.partition)
 	if err != nil {
 		return err

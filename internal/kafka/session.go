@@ -11,10 +11,9 @@ import (
 )
 
 var (
-	errClosed   = errors.New("the session is closed")
-	errLeader   = errors.New("the partition's leader is lost")
-	errStalled  = errors.New("the partition goes on, but nothing arrives")
-	errNoReader = errors.New("the session does not read this partition")
+	errClosed  = errors.New("the session is closed")
+	errLeader  = errors.New("the partition's leader is lost")
+	errStalled = errors.New("the partition goes on, but nothing arrives")
 )
 
 const (
@@ -51,9 +50,10 @@ type progress struct {
 	offset   int64                    // of the newest fetch; what stands before it has been handed over
 	received int64                    // what Reached returned last
 
-	refused sarama.KError // what the last answer said
-	more    bool          // the last answer spoke of records from offset on
-	same    time.Time     // since when offset has been asked for in vain; zero: it has not
+	answered bool          // a fetch has been answered without an error
+	refused  sarama.KError // what the last answer said
+	more     bool          // the last answer spoke of records from offset on
+	same     time.Time     // since when offset has been asked for in vain; zero: it has not
 }
 
 // NewSession returns a session that has not connected yet. Adjust may change the settings.
@@ -112,14 +112,14 @@ func (s *Session) ConsumePartition(topic string, partition int32, offset int64) 
 	return consumer, nil
 }
 
-// Reached returns the offset before which everything has been received from Messages(), -1 if that
-// is not known yet. It counts what no consumer sees: markers of transactions, and what compaction
+// Reached returns the offset before which everything has been received from Messages(), -1 while no
+// fetch has been answered. It counts what no consumer sees: markers of transactions, and what compaction
 // has taken. Only the goroutine that receives from Messages() may call it.
 func (s *Session) Reached(partition int32) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.partitions[partition]
-	if p == nil || p.consumer == nil {
+	if p == nil || p.consumer == nil || !p.answered {
 		return -1
 	}
 	// sarama asks for an offset when what comes before it is in the channel.
@@ -187,5 +187,6 @@ func (s *Session) Fetched(topic string, partition int32, refused int16, highWate
 	defer s.mu.Unlock()
 	if p := s.partitions[partition]; topic == s.topic && p != nil {
 		p.refused, p.more = sarama.KError(refused), highWaterMark > p.offset
+		p.answered = p.answered || p.refused == sarama.ErrNoError
 	}
 }
