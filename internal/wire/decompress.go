@@ -55,11 +55,11 @@ func (d *Decompressor) Append(out, b []byte, codec int16) ([]byte, error) {
 				return nil, err
 			}
 		}
-		out, err := d.zstd.DecodeAll(b, out)
+		decoded, err := d.zstd.DecodeAll(b, out[len(out):]) // its limit counts what is there already
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
 			err = errTooLarge
 		}
-		return out, err
+		return append(out, decoded...), err
 	}
 	return nil, fmt.Errorf("unknown compression %d", codec)
 }
