@@ -32,9 +32,9 @@ const (
 	turn = 4
 
 	// maxRest is the longest rest after a pass, that is how long what comes then, messages and acks
-	// alike, may have to wait. After passes shorter than minRest there is none: to sleep and wake up would be more work.
+	// alike, may have to wait. To sleep and to wake up is more work than a pass shorter than minRest.
 	minRest = 100 * time.Microsecond
-	maxRest = 5 * time.Millisecond
+	maxRest = 2 * time.Millisecond
 
 	// nothing is the next offset of a connection that needs nothing of the log.
 	nothing = math.MaxInt64
@@ -43,7 +43,7 @@ const (
 // Loop owns the connections. Its methods may be called by anybody.
 type Loop struct {
 	tick     time.Duration // between two sweeps
-	buffers  sync.Pool     // of *[]byte, for messages being read
+	buffers  sync.Pool     // of *[]byte, the first buffers of messages
 	wake     chan struct{} // capacity 1, never closed: the log has grown, or there is mail
 	requests chan func()   // to be run by the loop
 	done     chan struct{} // closed when Run has returned
@@ -98,7 +98,7 @@ func NewLoop(log *framelog.Log) *Loop {
 		full:     newFull(),
 		rested:   time.NewTimer(0),
 	}
-	l.buffers.New = func() any { b := make([]byte, 0, 512); return &b }
+	l.buffers.New = func() any { b := make([]byte, 0, smallBuffer); return &b }
 	return l
 }
 
@@ -131,11 +131,12 @@ func (l *Loop) Run(ctx context.Context) {
 	}
 }
 
-// rest waits after a pass for as long as it took, up to maxRest. So the loop leaves room for those
-// who read from Kafka and from the clients, and the messages of that time share a write: under
-// load that is less work, and less waiting, than a pass for each.
+// rest waits after a pass during which messages have come: for as long as the pass took, up to
+// maxRest. So the loop leaves room for those who read from Kafka and from the clients, and the
+// messages of that time share a write: under load that is less work than a pass for each. Without
+// load nothing comes during a pass, and nobody waits.
 func (l *Loop) rest(ctx context.Context, took time.Duration) {
-	if took < minRest {
+	if _, end := l.log.Bounds(); end == l.end || took < minRest {
 		return
 	}
 	l.rested.Reset(min(took, maxRest))

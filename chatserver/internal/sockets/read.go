@@ -105,15 +105,14 @@ func (c *Conn) setReadDeadline(t time.Time) {
 	}
 }
 
-// keepBuffer is the capacity in bytes of the largest message buffer that is used again.
-const keepBuffer = 64 << 10
+// smallBuffer is the capacity in bytes of a message's first buffer. Only those are used again: what
+// has grown was counted by Options.Grow, and must be free when it is not counted any more.
+const smallBuffer = 512
 
 // release gives back the buffer of the last message.
 func (c *Conn) release() {
-	if c.buf != nil {
-		if cap(*c.buf) <= keepBuffer {
-			c.loop.buffers.Put(c.buf)
-		}
-		c.buf = nil
+	if c.buf != nil && cap(*c.buf) == smallBuffer {
+		c.loop.buffers.Put(c.buf)
 	}
+	c.buf = nil
 }

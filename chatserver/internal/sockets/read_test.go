@@ -93,10 +93,13 @@ func TestGrow(t *testing.T) {
 	if n := asked.Load(); n != 0 {
 		t.Errorf("%d bytes for a small message", n)
 	}
-	c.say(strings.Repeat("x", 20_000))
-	c.next()
-	if n := asked.Load(); n < 19_000 || n > 40_000 {
-		t.Errorf("%d bytes for a message of 20,000", n)
+	for range 3 { // a buffer that has grown is not used again without being counted
+		asked.Store(0)
+		c.say(strings.Repeat("x", 20_000))
+		c.next()
+		if n := asked.Load(); n < 19_000 || n > 40_000 {
+			t.Errorf("%d bytes for a message of 20,000", n)
+		}
 	}
 	c.say(strings.Repeat("x", 100_000))
 	if err := <-ended; !errors.Is(err, sockets.ErrNoRoom) {
