@@ -16,9 +16,16 @@ import (
 	"kafkachat/internal/realkafka"
 )
 
-// A bench is a topic, its pods, and those who use it.
+// A target is a server to which clients come: a pod, or the limit.
+type target struct {
+	addr string
+	pid  int
+}
+
+// A bench is a topic, its pods, and those who use it; or the limit, which has neither.
 type bench struct {
 	t        *testing.T
+	targets  []target
 	topic    string
 	producer sarama.SyncProducer // of another program, which writes to the topic past all pods
 	pods     []*podtest.Pod
@@ -30,7 +37,9 @@ func newBench(t *testing.T, broker *realkafka.Cluster, server string, pods int) 
 	t.Helper()
 	b := &bench{t: t, topic: "scale-" + rand.Text()}
 	for i := range pods {
-		b.pods = append(b.pods, startPod(t, server, fmt.Sprintf("pod-%d", i), broker.Addrs(), b.topic))
+		p := startPod(t, server, fmt.Sprintf("pod-%d", i), broker.Addrs(), b.topic)
+		b.pods = append(b.pods, p)
+		b.targets = append(b.targets, target{p.Addr, p.PID()})
 	}
 	cluster, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": broker.Addrs()}[name] })
 	if err != nil {
@@ -74,31 +83,31 @@ const perLoad = 15000
 func (b *bench) connect(clients int) {
 	b.t.Helper()
 	loads := (clients + perLoad - 1) / perLoad
-	if clients%(loads*len(b.pods)) != 0 {
-		b.t.Fatalf("%d clients cannot be shared alike by %d load processes and %d pods", clients, loads, len(b.pods))
+	if clients%(loads*len(b.targets)) != 0 {
+		b.t.Fatalf("%d clients cannot be shared alike by %d load processes and %d pods", clients, loads, len(b.targets))
 	}
 	for range loads {
 		b.loads = append(b.loads, startLoad(b.t))
 	}
 	c := command{Do: "connect", Clients: clients / loads}
-	for _, p := range b.pods {
-		c.Addrs = append(c.Addrs, p.Addr)
+	for _, target := range b.targets {
+		c.Addrs = append(c.Addrs, target.addr)
 	}
 	b.all(c)
 }
 
 // A use is what was used while something was measured.
 type use struct {
-	took       time.Duration
-	pods, load time.Duration // CPU
-	busy       float64       // share of the machine's cores
+	took          time.Duration
+	servers, load time.Duration // CPU
+	busy          float64       // share of the machine's cores
 }
 
 func (b *bench) measure(do func()) use {
 	b.t.Helper()
 	used := func() (u use, busy, all float64) {
-		for _, p := range b.pods {
-			u.pods += cpuTime(b.t, p.PID())
+		for _, target := range b.targets {
+			u.servers += cpuTime(b.t, target.pid)
 		}
 		for _, p := range b.loads {
 			u.load += cpuTime(b.t, p.pid)
@@ -111,7 +120,7 @@ func (b *bench) measure(do func()) use {
 	do()
 	took := time.Since(begun)
 	after, busy, all := used()
-	return use{took, after.pods - before.pods, after.load - before.load, (busy - busyBefore) / (all - allBefore)}
+	return use{took, after.servers - before.servers, after.load - before.load, (busy - busyBefore) / (all - allBefore)}
 }
 
 // A run is messages on their way to all clients.

@@ -25,7 +25,7 @@ type command struct {
 	Clients int
 	// For begin, send and tally: message n of a run is sent by client n modulo Senders.
 	Run, Messages, Senders int
-	PerSecond              float64
+	PerSecond              float64 // 0: each sender sends its next message when its last one is back
 }
 
 type answer struct {
@@ -50,6 +50,7 @@ type loader struct {
 	clients  map[int]*client
 	run      int
 	messages int // of the run
+	senders  int // of a closed loop: 0 if the run is none
 	journals []*journal
 	tally    Tally
 	left     int           // deliveries that are still to come
@@ -151,7 +152,7 @@ func (l *loader) join(addr, source string) error {
 	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
 		return fmt.Errorf("connecting to %s: %w", addr, err)
 	}
-	const request = "GET /ws HTTP/1.1\r\nHost: chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	const request = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 	if _, err := unix.Write(fd, []byte(request)); err != nil {
 		return fmt.Errorf("handshake: %w", err)
@@ -186,7 +187,7 @@ func (l *loader) join(addr, source string) error {
 func (l *loader) begin(c command) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.run, l.messages = c.Run, c.Messages
+	l.run, l.messages, l.senders = c.Run, c.Messages, 0
 	l.journals = make([]*journal, len(l.fds))
 	for i := range l.journals {
 		l.journals[i] = newJournal(c.Messages, c.Senders)
@@ -195,14 +196,30 @@ func (l *loader) begin(c command) {
 	l.left, l.done = c.Messages*len(l.fds), make(chan struct{})
 }
 
-// send has the run's senders send its messages.
+// send has the run's senders send its messages. In a closed loop it sends the first message of each;
+// the others are sent by the reader.
 func (l *loader) send(c command) (time.Duration, error) {
-	var text, frame []byte
-	return c.pace(func(n int) error {
-		text = appendMessage(text[:0], c.Run, n, time.Now())
-		frame = appendFrame(frame[:0], opText, text)
-		return write(l.fds[n%c.Senders], frame)
-	})
+	l.mu.Lock()
+	fds := l.fds[:c.Senders]
+	l.mu.Unlock()
+	send := func(n int) error { return write(fds[n%c.Senders], messageFrame(c.Run, n)) }
+	if c.PerSecond > 0 {
+		return c.pace(send)
+	}
+	l.mu.Lock()
+	l.senders = c.Senders
+	l.mu.Unlock()
+	begun := time.Now()
+	for n := range min(c.Senders, c.Messages) {
+		if err := send(n); err != nil {
+			return 0, fmt.Errorf("sending message %d: %w", n, err)
+		}
+	}
+	return time.Since(begun), nil
+}
+
+func messageFrame(run, n int) []byte {
+	return appendFrame(nil, opText, appendMessage(nil, run, n, time.Now()))
 }
 
 // pace sends each message of a run at its time, or as soon as it can. It returns at the time of

@@ -208,3 +208,28 @@ func TestParseIdle(t *testing.T) {
 		t.Error("no clients are taken for some")
 	}
 }
+
+func TestLimitTableSaysWhatIsMissed(t *testing.T) {
+	t.Parallel()
+	rows := []limitRow{
+		{limitCase: limitCase{name: "easy", clients: 1000, rate: 200, p50: 3, cpu: 1, kept: 0.98},
+			limit: []limitFigures{{rate: 200, cpu: 4000, p50: time.Millisecond, p99: 4 * time.Millisecond}},
+			pod:   []limitFigures{{rate: 199, cpu: 3000, p50: 3 * time.Millisecond, p99: 8 * time.Millisecond}}},
+		{limitCase: limitCase{name: "hard", clients: 1000, rate: 8000, p99: 2, cpu: 0.5, kept: 0.95},
+			limit: []limitFigures{{rate: 8000, cpu: 100, p50: time.Millisecond, p99: 4 * time.Millisecond}},
+			pod:   []limitFigures{{rate: 7000, cpu: 90, p50: time.Millisecond, p99: 12 * time.Millisecond, wrong: "3 lost; "}}},
+	}
+	table := limitTable(rows)
+	for _, want := range []string{
+		"| easy | 1,000 | the limit | 200 | 4000 | | 1.0 | | 4.0 | |\n| | | the pod | 199 | 3000 | 0.75 | 3.0 | 3.00 | 8.0 | 2.00 |\n",
+		"- hard: **CPU is 0.90 of the limit's, and the goal is 0.50; p99 is 3.00 of the limit's, and the goal is 2.00; messages/s are 0.88 of the limit's, and the goal is 0.95**.\n",
+		"- **hard, the pod, run 1: 3 lost**\n",
+	} {
+		if !strings.Contains(table, want) {
+			t.Errorf("the table lacks\n%s:\n%s", want, table)
+		}
+	}
+	if strings.Contains(table, "- easy") {
+		t.Errorf("what reached its goals is complained about:\n%s", table)
+	}
+}

@@ -51,7 +51,10 @@ func (l *loader) readClient(fd int, buf []byte) {
 		rest = after
 		switch opcode {
 		case opText:
-			l.take(c, payload, now)
+			if n, own := l.take(c, payload, now); own && write(fd, messageFrame(l.run, n+l.senders)) != nil {
+				l.leave(fd)
+				return
+			}
 		case opPing:
 			if write(fd, appendFrame(nil, opPong, payload)) != nil {
 				l.leave(fd)
@@ -65,16 +68,18 @@ func (l *loader) readClient(fd int, buf []byte) {
 	c.rest = append(c.rest[:0], rest...)
 }
 
-// take notes a delivery; what is not of the run is somebody else's.
-func (l *loader) take(c *client, text []byte, now int64) {
+// take notes a delivery; what is not of the run is somebody else's. Own says that the run is a closed
+// loop, and that it is this client's turn to send another message.
+func (l *loader) take(c *client, text []byte, now int64) (n int, own bool) {
 	run, n, at, ok := parseMessage(text)
 	if !ok || run != l.run || n >= l.messages || !l.journals[c.index].take(n) {
-		return
+		return 0, false
 	}
 	l.tally.note(n, time.Duration(now-at))
 	if l.left--; l.left == 0 {
 		close(l.done)
 	}
+	return n, l.senders > 0 && n%l.senders == c.index && n+l.senders < l.messages
 }
 
 // leave stops reading from a client. Its descriptor stays, so that no other gets its number.

@@ -20,8 +20,12 @@ import (
 const kafkaVersion = "4.3.1"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(loadVariable) != "" {
+	switch {
+	case os.Getenv(loadVariable) != "":
 		loadMain()
+		return
+	case os.Getenv(bareVariable) != "":
+		bareMain()
 		return
 	}
 	flag.String("scale.pods", "1,2,4,8", "the rungs of the ladder")
@@ -51,6 +55,11 @@ func TestScale(t *testing.T) {
 		}
 		text += "\n" + ladderTable(rungs)
 		writeFile(t, "plot", plot(rungs))
+	})
+	t.Run("limit", func(t *testing.T) {
+		if rows := limitsOf(t, broker, server); len(rows) > 0 {
+			text += "\n" + limitTable(rows)
+		}
 	})
 	t.Run("idle", func(t *testing.T) {
 		cases, err := parseIdle(option[string]("idle"))
@@ -118,7 +127,7 @@ func climb(b *bench) (f figures) {
 
 	b.consume(of(warmUp, 1))
 	c := of(length, 1)
-	f.consume = float64(b.consume(c).pods) / float64(c.Messages*pods)
+	f.consume = float64(b.consume(c).servers) / float64(c.Messages*pods)
 
 	b.connect(f.clients)
 	deliver := func(send func(command) time.Duration, c command) run {
@@ -136,16 +145,16 @@ func climb(b *bench) (f figures) {
 	deliver(b.fromOutside, of(warmUp, 1))
 	r := deliver(b.fromOutside, of(length, 1))
 	fastEnough(r)
-	f.fanOut = float64(r.pods) / float64(r.Delivered)
+	f.fanOut = float64(r.servers) / float64(r.Delivered)
 
 	deliver(b.fromClients, of(warmUp, senders))
 	r = deliver(b.fromClients, of(length, senders))
 	fastEnough(r)
-	f.cpu = float64(r.pods) / float64(r.Delivered)
+	f.cpu = float64(r.servers) / float64(r.Delivered)
 	f.sent, f.deliveries = r.sent, float64(r.Delivered)/r.took.Seconds()
 	f.p50, f.p99, f.p999 = r.Latency.quantile(0.5), r.Latency.quantile(0.99), r.Latency.quantile(0.999)
 	cores := r.took.Seconds() * float64(runtime.NumCPU())
-	f.busy, f.byPods, f.byLoad = r.busy, r.use.pods.Seconds()/cores, r.load.Seconds()/cores
+	f.busy, f.byPods, f.byLoad = r.busy, r.use.servers.Seconds()/cores, r.load.Seconds()/cores
 	f.rss = b.rss() / float64(pods)
 	b.t.Logf("%+v", f)
 	return f
@@ -157,7 +166,7 @@ func idle(b *bench, c idleCase) (f idleFigures) {
 	before := b.rss()
 	f.connected = b.measure(func() { b.connect(c.clients) }).took
 	quiet := b.measure(func() { time.Sleep(option[time.Duration]("quiet")) })
-	f.cpu = quiet.pods.Seconds() / quiet.took.Seconds()
+	f.cpu = quiet.servers.Seconds() / quiet.took.Seconds()
 	f.rss = (b.rss() - before) / float64(c.clients)
 
 	const messages = 5

@@ -1,0 +1,149 @@
+//go:build scale && linux
+
+package scale
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const bareVariable = "SCALE_BARE" // is set for the process of the limit
+
+// A bare is the limit of what one loop can do: it takes messages, and writes those that came
+// during a pass over the clients to every client with one write(2). It trusts its clients.
+type bare struct {
+	epoll    int
+	clients  map[int]*bareClient
+	gathered []byte
+}
+
+type bareClient struct {
+	joined bool
+	in     []byte // a part of a request or frame
+	rest   []byte // what the socket did not take
+}
+
+// bareMain is the process of the limit. It says where it listens, and ends with its standard input.
+func bareMain() {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		bareFail(err)
+	}
+	b := &bare{clients: make(map[int]*bareClient)}
+	if b.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		bareFail(err)
+	}
+	go func() { // accepted by Go, served by the loop
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				bareFail(err)
+			}
+			file, err := conn.(*net.TCPConn).File()
+			if err != nil {
+				bareFail(err)
+			}
+			conn.Close()
+			fd, err := unix.Dup(int(file.Fd()))
+			file.Close()
+			if err != nil {
+				bareFail(err)
+			}
+			unix.SetNonblock(fd, true)
+			unix.EpollCtl(b.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+		}
+	}()
+	go b.loop()
+	fmt.Println(ln.Addr())
+	os.Stdin.Read(make([]byte, 1))
+}
+
+func bareFail(err error) {
+	fmt.Fprintln(os.Stderr, "bare:", err)
+	os.Exit(1)
+}
+
+func (b *bare) loop() {
+	events := make([]unix.EpollEvent, 512)
+	buf := make([]byte, 64<<10)
+	for full := false; ; {
+		wait := -1
+		if full {
+			wait = 1 // ms
+		}
+		n, err := unix.EpollWait(b.epoll, events, wait)
+		if err != nil && err != unix.EINTR {
+			bareFail(err)
+		}
+		for _, e := range events[:max(n, 0)] {
+			b.read(int(e.Fd), buf)
+		}
+		if len(b.gathered) > 0 || full {
+			full = b.write()
+		}
+	}
+}
+
+func (b *bare) read(fd int, buf []byte) {
+	c := b.clients[fd]
+	if c == nil {
+		c = &bareClient{}
+		b.clients[fd] = c
+	}
+	n, err := unix.Read(fd, buf)
+	if n <= 0 {
+		if err != unix.EAGAIN && err != unix.EINTR {
+			unix.Close(fd)
+			delete(b.clients, fd)
+		}
+		return
+	}
+	c.in = append(c.in, buf[:n]...)
+	if !c.joined {
+		if !bytes.HasSuffix(c.in, []byte("\r\n\r\n")) {
+			return
+		}
+		c.joined, c.in = true, nil
+		c.rest = []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+		c.write(fd, nil)
+		return
+	}
+	const head = 6 // of a client's frame with a short length, with its mask, which is 0
+	for len(c.in) >= head && len(c.in) >= head+int(c.in[1]&^masked) {
+		length := int(c.in[1] &^ masked)
+		b.gathered = append(append(b.gathered, c.in[0], byte(length)), c.in[head:head+length]...)
+		c.in = c.in[head+length:]
+	}
+}
+
+// write writes what has gathered to all clients, and says whether a socket is full.
+func (b *bare) write() (full bool) {
+	for fd, c := range b.clients {
+		if c.joined {
+			full = c.write(fd, b.gathered) || full
+		}
+	}
+	b.gathered = b.gathered[:0]
+	return full
+}
+
+// write writes what is left of before, and p.
+func (c *bareClient) write(fd int, p []byte) (full bool) {
+	if len(c.rest) > 0 {
+		c.rest = append(c.rest, p...)
+		p = c.rest
+	}
+	if len(p) == 0 {
+		return false
+	}
+	n, err := unix.Write(fd, p)
+	if err != nil && err != unix.EAGAIN && err != unix.EINTR {
+		n = len(p) // the client is gone, which read finds out
+	}
+	c.rest = append(c.rest[:0], p[max(n, 0):]...)
+	return len(c.rest) > 0
+}
