@@ -86,9 +86,10 @@ func (c *client) checkBatch(b []byte, room *int) []byte {
 	records, err := batch.Records, error(nil)
 	if batch.Attributes&codec != 0 {
 		c.takeTurn()
-		records, err = new(wire.Decompressor).Append(nil, records, batch.Attributes&codec)
+		d := wire.Decompressor{Max: maxBatch - headerLength}
+		records, err = d.Append(nil, records, batch.Attributes&codec)
 	}
-	if *room -= headerLength + len(records); *room < 0 || headerLength+len(records) > maxBatch {
+	if *room -= headerLength + len(records); *room < 0 || errors.Is(err, wire.ErrTooLarge) {
 		return make([]byte, maxBatch+1) // MESSAGE_TOO_LARGE: Java's producer splits the batch
 	}
 	var newest int64

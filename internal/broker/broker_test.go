@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/Shopify/sarama"
+	"github.com/klauspost/compress/zstd"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
@@ -205,5 +206,25 @@ func TestCloseEndsAllGoroutines(t *testing.T) {
 			t.Errorf("somebody still listens at %s", b.Addr())
 		}
 		w.Close()
+	}
+}
+
+// Java's zstd has a window of 2 MB in the header of a batch that is small.
+func TestZstdWithALargeWindow(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b, zstd.WithWindowSize(8<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.Write(records("hello"))
+	z.Flush() // so that the frame's header does not say how much there is
+	z.Close()
+	w := dial(t, start(t, Config{Topic: "chat"}).Addr())
+	if err := w.produce("chat", batch(1, b.Bytes(), attributes(4))); err != nil {
+		t.Error(err)
+	}
+	if got := w.values("chat"); !slices.Equal(got, []string{"hello"}) {
+		t.Errorf("there is %q", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,9 +85,11 @@ func FuzzState(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64) { askMany(t, b.Addr(), seed, func(step int) bool { return step < 120 }) })
 }
 
-func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) {
+// askMany returns how many requests there were.
+func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) int64 {
 	t.Helper()
 	ended := make(chan error)
+	var asked atomic.Int64
 	const conns = 4
 	for i := range uint64(conns) {
 		go func() {
@@ -94,6 +97,7 @@ func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) {
 			var err error
 			for step := 0; err == nil && more(step); step++ {
 				err = a.step()
+				asked.Add(1)
 			}
 			ended <- err
 		}()
@@ -118,6 +122,7 @@ func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) {
 			}
 		}
 	}
+	return asked.Load()
 }
 
 // asker is one connection of FuzzState.

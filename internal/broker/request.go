@@ -42,6 +42,7 @@ func offered() *kversion.Versions {
 		newest, _ := all.LookupMaxKeyVersion(key.Int16())
 		offered.SetMaxKeyVersion(key.Int16(), newest)
 	}
+	offered.SetMaxKeyVersion(kmsg.CreateTopics.Int16(), 4) // kafka-topics.sh needs it; the next has tags
 	return offered
 }
 
@@ -173,13 +174,15 @@ func (b *Broker) create(t kmsg.CreateTopicsRequestTopic, look bool) error {
 	switch {
 	case t.Topic == "" || t.Topic == "." || t.Topic == ".." || len(t.Topic) > 249 ||
 		strings.ContainsFunc(t.Topic, func(r rune) bool { return !strings.ContainsRune(legal, r) }):
-		return fmt.Errorf("%w (a name has 1 to 249 of %s)", kerr.InvalidTopicException, legal)
+		return fmt.Errorf("%w (it has 1 to 249 letters, digits, '.', '_' and '-')", kerr.InvalidTopicException)
 	case b.kfake.TopicInfo(t.Topic) != nil:
 		return kerr.TopicAlreadyExists
 	case t.ReplicationFactor > 1:
-		return fmt.Errorf("%w (this is one broker)", kerr.InvalidReplicationFactor)
-	case n < 1 || len(all)+n > maxPartitions:
-		return fmt.Errorf("%w (the embedded broker has at most %d in all)", kerr.InvalidPartitions, maxPartitions)
+		return fmt.Errorf("%w (there is one broker)", kerr.InvalidReplicationFactor)
+	case n < 1:
+		return kerr.InvalidPartitions
+	case len(all)+n > maxPartitions:
+		return fmt.Errorf("%w (the embedded broker has at most %d partitions in all)", kerr.PolicyViolation, maxPartitions)
 	case look:
 		return nil
 	}

@@ -1,0 +1,46 @@
+//go:build long
+
+package broker
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestState is FuzzState for 2 minutes with each of five seeds, once with a folder for records and
+// once without.
+func TestState(t *testing.T) {
+	for seed := range uint64(5) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			for i, dir := range []string{"", t.TempDir()} {
+				b := start(t, Config{Topic: "fuzz", DataDir: dir})
+				end := time.Now().Add(time.Minute)
+				asked := askMany(t, b.Addr(), 1000+2*seed+uint64(i), func(int) bool { return time.Now().Before(end) })
+				b.Close()
+				mb := residentMB(t)
+				t.Logf("%d requests, %d MB resident at most", asked, mb)
+				if mb >= 300 {
+					t.Errorf("%d MB resident, want less than 300", mb)
+				}
+			}
+		})
+	}
+}
+
+// residentMB is the most memory that this process has had, where Linux says so.
+func residentMB(t *testing.T) int {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Skip(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	kb, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kb >> 10
+}
