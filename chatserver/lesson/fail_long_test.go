@@ -1,0 +1,106 @@
+//go:build long
+
+package lesson_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/kafkatest"
+	"kafkachat/internal/realkafka"
+)
+
+// What needs Go's race detector, three real brokers, or half a minute.
+func TestSeeItFailLong(t *testing.T) {
+	t.Run("race", func(t *testing.T) { show(t, versions(t, "-race"), []experiment{{"two_tabs", race}}) })
+	show(t, versions(t), []experiment{
+		{"gone", gone},
+		{"cut30", func(t *testing.T, v version) (string, bool) { return cut(t, v, 30*time.Second) }},
+	})
+}
+
+// Two people chat.
+func race(t *testing.T, v version) (string, bool) {
+	kafka := kafkatest.Broker(t)
+	a := v.start(t, kafka, kafkatest.Topic(t, kafka))
+	for i := range 20 {
+		ann, bob := a.visit(t, a.addr), a.visit(t, a.addr)
+		ann.Said(fmt.Sprint("hello ", i))
+		bob.Said(fmt.Sprint("hello ", i))
+		ann.Close()
+		bob.Close()
+		if strings.Contains(a.log(), "WARNING: DATA RACE") {
+			return fmt.Sprintf("WARNING: DATA RACE, after %d conversations of two people", i+1), true
+		}
+	}
+	return "no report", false
+}
+
+// The broker that has stored a message dies before the others have copied it.
+func gone(t *testing.T, v version) (string, bool) {
+	kafka := realkafka.Start(t, realkafka.Options{Brokers: 3})
+	client, err := sarama.NewClient(strings.Split(kafka.Addrs(), ","), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	admin, err := sarama.NewClusterAdminFromClient(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, topic := "2", "gone"
+	if err := admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 3, ConfigEntries: map[string]*string{"min.insync.replicas": &two}}, false); err != nil {
+		t.Fatal(err)
+	}
+	a := v.start(t, kafka.Addrs(), topic)
+	ann := a.visit(t, a.addr)
+	var leader int
+	a.await(t, "the topic has a leader", func() bool {
+		client.RefreshMetadata(topic)
+		b, err := client.Leader(topic, 0)
+		if err == nil {
+			leader = int(b.ID())
+		}
+		return err == nil
+	})
+	others := []int{(leader + 1) % 3, (leader + 2) % 3}
+	for _, b := range others {
+		kafka.Pause(b)
+	}
+	time.Sleep(500 * time.Millisecond)
+	ann.Said("the important one")
+	time.Sleep(time.Second)
+	told := ann.Told.Load()
+	kafka.Kill(leader)
+	for _, b := range others {
+		kafka.Resume(b)
+	}
+	stored := wait(v.patience()*2, func() bool { return strings.Contains(records(client, topic), "the important one") })
+	return fmt.Sprintf("said 1, told that it is stored before the broker died: %d, in the topic afterwards: %t", told, stored), told > 0 && !stored
+}
+
+// records returns what the topic has now.
+func records(client sarama.Client, topic string) string {
+	var texts strings.Builder
+	consumer, err := sarama.NewConsumerFromClient(client)
+	if err != nil {
+		return ""
+	}
+	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
+	if err != nil {
+		return ""
+	}
+	defer partition.Close()
+	for {
+		select {
+		case m := <-partition.Messages():
+			texts.Write(m.Value)
+		case <-time.After(500 * time.Millisecond):
+			return texts.String()
+		}
+	}
+}

@@ -1,0 +1,242 @@
+// Package lesson_test shows each fault of ./naive, and that this server does not have it. README.md has the
+// commands; this is the one for the client that does not read:
+//
+//	go test -v ./chatserver/lesson -run TestSeeItFail/slow
+package lesson_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkachat/internal/kafkatest"
+)
+
+// An experiment does one thing to a version of the chat. It returns what was seen, and whether that
+// is the fault.
+type experiment struct {
+	name string
+	run  func(t *testing.T, v version) (seen string, fault bool)
+}
+
+func TestSeeItFail(t *testing.T) {
+	show(t, versions(t), []experiment{
+		{"map", concurrentMap},
+		{"write", concurrentWrite},
+		{"connections", connections},
+		{"slow", slowClient},
+		{"away", away},
+		{"twice", twice},
+		{"cut", func(t *testing.T, v version) (string, bool) { return cut(t, v, time.Second) }},
+	})
+}
+
+// show runs the experiments with both versions: the naive one has the fault, and the server has not.
+func show(t *testing.T, versions []version, experiments []experiment) {
+	for _, e := range experiments {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			for _, v := range versions {
+				t.Run(v.name, func(t *testing.T) {
+					seen, fault := e.run(t, v)
+					t.Log(seen)
+					if fault != v.naive() {
+						t.Errorf("has the fault: %t, want %t", fault, v.naive())
+					}
+				})
+			}
+		})
+	}
+}
+
+// People come and go, which changes the map, while messages go out to all, which ranges over it. When
+// both happen at once is chance, so it is tried for up to 30 s.
+func concurrentMap(t *testing.T, v version) (string, bool) {
+	kafka := kafkatest.Broker(t)
+	topic := kafkatest.Topic(t, kafka)
+	a := v.start(t, kafka, topic)
+	var people sync.WaitGroup
+	stop := make(chan struct{})
+	for i := range 30 {
+		people.Go(func() {
+			for ; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-a.ended:
+					return
+				default:
+				}
+				if ws, err := dial(a.addr); err == nil {
+					ws.ReadMessage() // until a message comes, and off again
+					ws.Close()
+				}
+			}
+		})
+	}
+	begun, patience := time.Now(), 30*time.Second
+	if !v.naive() {
+		patience = time.Second
+	}
+	for time.Since(begun) < patience && !strings.Contains(a.log(), "fatal error: concurrent map") {
+		kafkatest.Produce(t, kafka, topic, strings.Split(strings.Repeat("hello ", 50), " ")...)
+	}
+	close(stop)
+	people.Wait()
+	if _, crash, found := strings.Cut(a.log(), "fatal error: "); found {
+		line, _, _ := strings.Cut(crash, "\n")
+		return fmt.Sprintf("after %.1f s the server is gone: fatal error: %s", time.Since(begun).Seconds(), line), true
+	}
+	return fmt.Sprintf("still there after %.1f s", time.Since(begun).Seconds()), false
+}
+
+// handleWSConnections answers on a websocket, and handleMessages writes to it: gorilla allows one writer.
+func concurrentWrite(t *testing.T, v version) (string, bool) {
+	kafka := kafkatest.Broker(t)
+	topic := kafkatest.Topic(t, kafka)
+	a := v.start(t, kafka, topic)
+	const panics = "concurrent write to websocket connection"
+	begun, patience := time.Now(), 30*time.Second
+	if !v.naive() {
+		patience = time.Second
+	}
+	for time.Since(begun) < patience && !strings.Contains(a.log(), panics) {
+		var people sync.WaitGroup
+		for range 8 {
+			people.Go(func() {
+				ws, err := dial(a.addr)
+				if err != nil {
+					return
+				}
+				defer ws.Close()
+				people.Go(func() {
+					for {
+						if _, _, err := ws.ReadMessage(); err != nil {
+							return
+						}
+					}
+				})
+				for end := time.Now().Add(time.Second); time.Now().Before(end); {
+					if ws.WriteMessage(websocket.TextMessage, []byte(strings.Repeat("hello ", 500))) != nil {
+						return
+					}
+				}
+			})
+		}
+		people.Wait()
+	}
+	if strings.Contains(a.log(), panics) {
+		return fmt.Sprintf("after %.1f s: panic: %s", time.Since(begun).Seconds(), panics), true
+	}
+	return fmt.Sprintf("no panic in %.1f s", time.Since(begun).Seconds()), false
+}
+
+// Each person costs the broker connections.
+func connections(t *testing.T, v version) (string, bool) {
+	proxy := kafkatest.NewProxy(t, kafkatest.Broker(t))
+	a := v.start(t, proxy.Addr(), kafkatest.Topic(t, proxy.Addr()))
+	before := proxy.Conns()
+	const class = 40
+	for range class {
+		ws, err := dial(a.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.Close()
+		ws.WriteMessage(websocket.TextMessage, []byte("hello"))
+	}
+	wait(2*time.Second, func() bool { return proxy.Conns() >= before+class })
+	more := proxy.Conns() - before
+	return fmt.Sprintf("%d people: %d connections to the broker more than before", class, more), more >= class
+}
+
+// One person's laptop is closed while much is said. Another one waits for the last message.
+func slowClient(t *testing.T, v version) (string, bool) {
+	kafka := kafkatest.Broker(t)
+	topic := kafkatest.Topic(t, kafka)
+	a := v.start(t, kafka, topic)
+	dialer := websocket.Dialer{NetDial: func(network, addr string) (net.Conn, error) {
+		conn, err := net.Dial(network, addr)
+		if err == nil {
+			conn.(*net.TCPConn).SetReadBuffer(4096)
+		}
+		return conn, err
+	}}
+	closed, _, err := dialer.Dial("ws://"+a.addr+"/ws", nil) // and never reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed.Close()
+	reader := a.visit(t, a.addr)
+	const said = 1500 // of 8 KiB: more than the kernel keeps for a client
+	texts := make([]string, said)
+	for i := range texts {
+		texts[i] = strings.Repeat("x", 8000)
+	}
+	for part := 0; part < said; part += 100 {
+		kafkatest.Produce(t, kafka, topic, texts[part:part+100]...)
+		time.Sleep(20 * time.Millisecond)
+	}
+	all := wait(v.patience(), func() bool { return reader.Seen.Load() == said })
+	return "one client does not read; another one: " + seen(said, reader), !all
+}
+
+// A person is away for a moment, comes back, and looks for what was said meanwhile.
+func away(t *testing.T, v version) (string, bool) {
+	kafka := kafkatest.Broker(t)
+	a := v.start(t, kafka, kafkatest.Topic(t, kafka))
+	ann, bob := a.visit(t, a.addr), a.visit(t, a.addr)
+	say := func(text string) {
+		before := bob.Seen.Load()
+		bob.Said(text)
+		a.await(t, "a message comes back", func() bool { return bob.Seen.Load() > before })
+	}
+	say("ann is here")
+	a.await(t, "ann has the first message", func() bool { return ann.Seen.Load() == 1 })
+	ann.Close()
+	say("ann is away")
+	ann.Back()
+	time.Sleep(300 * time.Millisecond)
+	say("ann is back")
+	all := wait(v.patience(), func() bool { return ann.Seen.Load() == 3 })
+	return "the one who was away: " + seen(3, ann), !all
+}
+
+// The broker stores a message, and the connection is cut before it can say so.
+func twice(t *testing.T, v version) (string, bool) {
+	proxy := kafkatest.NewProxy(t, kafkatest.Broker(t))
+	a := v.start(t, proxy.Addr(), kafkatest.Topic(t, proxy.Addr()))
+	ann := a.visit(t, a.addr)
+	cut := false
+	proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
+		if r.Key == kmsg.Produce && !cut {
+			cut = true
+			return kafkatest.Action{CutAfter: true}
+		}
+		return kafkatest.Action{}
+	})
+	ann.Said("hello")
+	a.await(t, "the message", func() bool { return ann.Seen.Load() > 0 })
+	again := wait(2*time.Second, func() bool { return ann.Seen.Load() > 1 })
+	return seen(1, ann), again
+}
+
+// A proxy on the way ends each connection when it is of some age.
+func cut(t *testing.T, v version, age time.Duration) (string, bool) {
+	kafka := kafkatest.Broker(t)
+	a := v.start(t, kafka, kafkatest.Topic(t, kafka))
+	ann, bob := a.visit(t, cutting(t, a.addr, age)), a.visit(t, a.addr)
+	const said = 10
+	for i := range said {
+		bob.Said(fmt.Sprint("message ", i))
+		time.Sleep(age / 6)
+	}
+	all := wait(v.patience(), func() bool { return ann.Seen.Load() == said })
+	return fmt.Sprintf("each connection is cut after %s: %s", age, seen(said, ann)), !all
+}

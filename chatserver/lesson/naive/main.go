@@ -1,0 +1,110 @@
+// Naive is the lab's last step as it is usually handed in: a client's message goes to a topic, and handleMessages
+// reads the topic. Two of these with one Kafka are one chat. It has the faults of ../README.md: do not copy it.
+//
+//	go run ./chatserver                                                               (its broker is enough)
+//	PORT=8002 KAFKA_BROKER=localhost:9092 go run chatserver/lesson/naive/main.go
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"html"
+	"log"
+	"net/http"
+	"os"
+
+	"github.com/Shopify/sarama"
+	"github.com/gorilla/websocket"
+)
+
+var (
+	clients  = make(map[*websocket.Conn]bool)
+	brokers  = []string{cmp.Or(os.Getenv("KAFKA_BROKER"), "localhost:9092")}
+	topic    = cmp.Or(os.Getenv("TOPIC"), "chat")
+	upgrader = websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }}
+)
+
+const page = `<!doctype html>
+<meta charset="utf-8">
+<title>Connected to Pod %[1]s</title>
+<h1>Chatting on %[1]s</h1>
+<div id="log"></div>
+<form id="form"><input id="text" autofocus autocomplete="off"> <button>Send</button></form>
+<script>
+	const ws = new WebSocket(location.href.replace(/^http/, "ws") + "ws")
+	const show = text => log.append(text, document.createElement("br"))
+	ws.onmessage = event => show(event.data)
+	ws.onclose = () => show("Connection closed")
+	form.onsubmit = event => {
+		event.preventDefault()
+		ws.send(text.value)
+		text.value = ""
+	}
+</script>
+`
+
+func handlePage(w http.ResponseWriter, r *http.Request) {
+	name, _ := os.Hostname()
+	fmt.Fprintf(w, page, html.EscapeString(cmp.Or(os.Getenv("POD_NAME"), name)))
+}
+
+// handleWSConnections runs once for each client: what the client says goes to the topic.
+func handleWSConnections(w http.ResponseWriter, r *http.Request) {
+	ws, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer ws.Close()
+	config := sarama.NewConfig()
+	config.Producer.Return.Successes = true // a SyncProducer demands it
+	producer, err := sarama.NewSyncProducer(brokers, config)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer producer.Close()
+	clients[ws] = true
+	for {
+		_, message, err := ws.ReadMessage()
+		if err != nil {
+			delete(clients, ws)
+			return
+		}
+		_, offset, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.ByteEncoder(message)})
+		answer := fmt.Sprintf("(stored as number %d)", offset)
+		if err != nil {
+			answer = fmt.Sprintf("(not stored: %v)", err)
+		}
+		ws.WriteMessage(websocket.TextMessage, []byte(answer))
+	}
+}
+
+// handleMessages runs once: each message of the topic goes to each client.
+func handleMessages() {
+	consumer, err := sarama.NewConsumer(brokers, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetNewest)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for message := range partition.Messages() {
+		for client := range clients {
+			if err := client.WriteMessage(websocket.TextMessage, message.Value); err != nil {
+				client.Close()
+				delete(clients, client)
+			}
+		}
+	}
+}
+
+func main() {
+	http.HandleFunc("/{$}", handlePage)
+	http.HandleFunc("/ws", handleWSConnections)
+	go handleMessages()
+	addr := "127.0.0.1:" + cmp.Or(os.Getenv("PORT"), "8000")
+	log.Printf("open http://%s", addr)
+	log.Fatal(http.ListenAndServe(addr, nil))
+}
