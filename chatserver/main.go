@@ -402,6 +402,10 @@ func (p *pod) ensureTopic(ctx context.Context) error {
 	if state.Partitions > 1 && p.partitions.Load() != state.Partitions {
 		p.log.Warn("the topic has several partitions, and the chat is only in partition 0", "topic", p.cfg.Topic, "partitions", state.Partitions)
 	}
+	if mend := state.Mend(p.cfg.Topic); mend != "" && p.partitions.Load() == 0 {
+		p.log.Warn("the topic cannot be written to while one of its brokers is away: give it another copy with kafka-reassign-partitions.sh, or ask for one less",
+			"topic", p.cfg.Topic, "copies", state.Copies, "min.insync.replicas", state.MinInSync, "mend", mend)
+	}
 	p.partitions.Store(state.Partitions)
 	return nil
 }

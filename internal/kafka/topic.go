@@ -54,6 +54,17 @@ func (c *Cluster) Lookup(ctx context.Context, topic string) (State, error) {
 	return state, err
 }
 
+// Mend returns the command that lets topic be written to while one of its brokers is away; "" if that is
+// possible already, or nothing can be done, since there is one copy. A topic that was made while one of
+// three brokers was away has two copies, and both must be there.
+func (s State) Mend(topic string) string {
+	if s.Copies < 2 || s.Copies > s.MinInSync {
+		return ""
+	}
+	return fmt.Sprintf("kafka-configs.sh --bootstrap-server BROKER --alter --entity-type topics --entity-name %s --add-config min.insync.replicas=%d",
+		topic, s.Copies-1)
+}
+
 // EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and waits until partition 0 has
 // a leader. Somebody else may be making it at the same time. Settings (Kafka's names and values) are for a topic that is
 // made here; nil are those for records that are to be kept. A topic that exists keeps the settings that it has.
