@@ -84,6 +84,9 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 	if cfg.Limits.AnyOrigin() {
 		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
 	}
+	if err := cfg.Cluster.Insecure(); err != nil {
+		log.Warn(err.Error())
+	}
 	cfg.Cluster.Warn = func(err error) { log.Warn("cannot use a Kafka broker", "err", err) }
 
 	ln, err := net.Listen("tcp", ":"+strconv.Itoa(cfg.Port))

@@ -116,13 +116,20 @@ func (d *dialer) explain(err error, addr string) error {
 		hosts = `C:\Windows\System32\drivers\etc\hosts`
 	}
 	host, _, _ := net.SplitHostPort(addr)
-	if slices.Contains(d.cluster.Brokers, addr) {
-		return newFault(err, "this machine cannot resolve the name %q of the broker %s: correct KAFKA_BROKER, or add the line \"<IP address of the broker> %s\" to %s",
-			host, addr, host, hosts)
-	}
+	configured := slices.Contains(d.cluster.Brokers, addr)
 	d.mu.Lock()
 	bootstrap, ip := d.bootstrap, d.bootstrapIP
 	d.mu.Unlock()
+	switch {
+	case configured && d.cluster.inPod:
+		return newFault(err, "the name %q of the broker %s is not known in this cluster: KAFKA_BROKER must name a Service of it (kubectl get services)", host, addr)
+	case d.cluster.inPod:
+		return newFault(err, "the broker at %s advertises itself as %s, a name that is not known in this cluster: its advertised.listeners must name a Service of it",
+			bootstrap, addr)
+	case configured:
+		return newFault(err, "this machine cannot resolve the name %q of the broker %s: correct KAFKA_BROKER, or add the line \"127.0.0.1 %s\" to %s (with the broker's address, if it runs on another machine)",
+			host, addr, host, hosts)
+	}
 	return newFault(err, "the broker at %s advertises itself as %s, and this machine cannot resolve the name %q: add the line \"%s %s\" to %s",
 		bootstrap, addr, host, ip, host, hosts)
 }

@@ -73,7 +73,7 @@ func FromEnv(getenv func(string) string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{Brokers: brokers, tls: config, sasl: login}, nil
+	return &Cluster{Brokers: brokers, tls: config, sasl: login, inPod: getenv("KUBERNETES_SERVICE_HOST") != ""}, nil
 }
 
 func parseBrokers(list string) ([]string, error) {

@@ -56,8 +56,12 @@ type Cluster struct {
 	// broker that advertises a name this machine cannot resolve. Each text is told once. It may be called by any goroutine.
 	Warn func(error)
 
-	tls  *tls.Config // nil: plain text
-	sasl sasl        // without a mechanism: none
+	// BrokerInside says that this program has a broker inside while KAFKA_BROKER is unset.
+	BrokerInside bool
+
+	tls   *tls.Config // nil: plain text
+	sasl  sasl        // without a mechanism: none
+	inPod bool        // the program runs in Kubernetes
 
 	mu     sync.Mutex
 	warned map[string]bool // guarded by mu

@@ -78,7 +78,7 @@ func TestCheck(t *testing.T) {
 	wantError(t, "a silent broker", at(t, silentAddr(t)).Check(t.Context()),
 		`^no Kafka broker at 127.0.0.1:\d+ \(no answer\): `)
 	wantError(t, "a name that nobody knows", at(t, "no-such-host.invalid").Check(t.Context()),
-		`^this machine cannot resolve the name "no-such-host.invalid" of the broker no-such-host.invalid:9092: correct KAFKA_BROKER, or add the line "<IP address of the broker> no-such-host.invalid" to .*hosts$`)
+		`^this machine cannot resolve the name "no-such-host.invalid" of the broker no-such-host.invalid:9092: correct KAFKA_BROKER, or add the line "127.0.0.1 no-such-host.invalid" to .*hosts`)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)

@@ -48,6 +48,14 @@ func (s sasl) apply(config *sarama.Config) {
 	}
 }
 
+// Insecure returns a sentence if the password goes over the network for everybody to read, nil if not.
+func (c *Cluster) Insecure() error {
+	if c.sasl.mechanism != sarama.SASLTypePlaintext || c.tls != nil {
+		return nil
+	}
+	return newFault(nil, "KAFKA_SASL_MECHANISM=PLAIN without KAFKA_TLS=true sends the password of user %q over the network in the clear: use TLS, or SCRAM-SHA-512", c.sasl.username)
+}
+
 // explain turns a refused login into a sentence; any other error is returned as it is.
 func (s sasl) explain(err error, broker string) error {
 	switch {

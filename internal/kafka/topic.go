@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -268,7 +269,30 @@ func (c *Cluster) unreachable(ctx context.Context, failed map[string]error, brok
 	if list == "" {
 		return err
 	}
-	return newFault(err, "no Kafka broker at %s: start one with `go run ./chatserver`, or set KAFKA_BROKER", list)
+	advice := "start one with `go run ./chatserver`, or set KAFKA_BROKER"
+	switch {
+	case c.inPod:
+		advice = "KAFKA_BROKER must name a Service of this cluster that has a broker (kubectl get endpoints)"
+	case c.BrokerInside:
+		advice = "start it, correct KAFKA_BROKER, or unset KAFKA_BROKER to have a broker inside"
+	}
+	return newFault(err, "no Kafka broker at %s: %s", list, advice)
+}
+
+// speaksHTTP says whether a web server is at addr: the page's port is easily taken for the broker's.
+func speaksHTTP(ctx context.Context, addr string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	answer := make([]byte, 5)
+	io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+	_, err = io.ReadFull(conn, answer)
+	return err == nil && string(answer) == "HTTP/"
 }
 
 // explain returns a fault, if one of the errors is one and so says everything, or else the list of the brokers, each with the
@@ -280,10 +304,16 @@ func (c *Cluster) explain(ctx context.Context, failed map[string]error, brokers 
 		if f := new(fault); errors.As(err, &f) {
 			return "", f
 		}
-		tried = append(tried, fmt.Sprintf("%s (%s)", addr, reason(ctx, err)))
+		why := reason(ctx, err)
+		if why == noAnswer && speaksHTTP(ctx, addr) {
+			why = "a web server is there; a broker's port is usually 9092"
+		}
+		tried = append(tried, fmt.Sprintf("%s (%s)", addr, why))
 	}
 	return strings.Join(tried, ", "), err
 }
+
+const noAnswer = "no answer"
 
 // reason is the part of a network error that tells a person something.
 func reason(ctx context.Context, err error) string {
@@ -296,7 +326,7 @@ func reason(ctx context.Context, err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return "it closes the connection; KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer"
+		return noAnswer
 	}
 	return err.Error()
 }

@@ -96,6 +96,7 @@ func Load(getenv func(string) string) (*Config, error) {
 	if c.Cluster, err = kafka.FromEnv(getenv); err != nil {
 		return nil, err
 	}
+	c.Cluster.BrokerInside = true // while KAFKA_BROKER is unset
 	for _, v := range c.variables() {
 		value := strings.TrimSpace(getenv(v.Name))
 		if value == "" && !strings.HasPrefix(v.Default, "(") {
