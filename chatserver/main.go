@@ -31,16 +31,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/Shopify/sarama"
-	gometrics "github.com/rcrowley/go-metrics"
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/history"
@@ -52,6 +49,7 @@ import (
 	"kafkachat/chatserver/internal/settings"
 	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/broker"
+	"kafkachat/internal/cli"
 	"kafkachat/internal/kafka"
 )
 
@@ -62,13 +60,11 @@ func main() {
 	} else if answered {
 		return
 	}
-	gometrics.UseNilMetrics = true // sarama's own counters: nobody reads them, and each costs a goroutine
+	cli.Setup()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50) // most memory is that of idle clients and stays; little is allocated for a message, so collecting sooner costs little
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, os.Getenv, os.Stdout, os.Stderr); err != nil {
+	if err := run(cli.Signals(context.Background()), os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "chatserver:", err)
 		os.Exit(1)
 	}
@@ -164,11 +160,9 @@ func newPod(cfg *settings.Config, log *slog.Logger) (*pod, error) {
 	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, publish.Outside{
 		End: p.endNow, Behind: p.behind, Suspect: p.suspect, OnChange: func(up bool) { p.report("producer", up) },
 	}, log)
-	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, cfg.Pod,
-		func() int { return int(p.conns.Stats().Conns) },
-		func(pods []presence.Pod) {
-			p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
-		}, log)
+	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, p.self, func(pods []presence.Pod) {
+		p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
+	}, log)
 	p.metrics = ops.New(ops.Parts{Conns: p.conns, Tail: p.tail, Ends: p.ends, Health: p.health})
 	p.room = room.New(room.Config{
 		Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout,
@@ -418,6 +412,12 @@ func (p *pod) welcome() chat.Welcome {
 		Pod: p.cfg.Pod, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.partitions.Load(), Where: p.cfg.Where,
 		MaxBytes: p.cfg.Limits.MessageBytes, Kafka: upOrDown(p.health.Why()), Version: p.page.Version(),
 	}
+}
+
+// self is what the other pods are told of this one.
+func (p *pod) self() presence.Pod {
+	next := p.tail.Next()
+	return presence.Pod{Name: p.cfg.Pod, People: int(p.conns.Stats().Conns), Offset: next, End: max(next, p.ends.Last().Newest)}
 }
 
 func upOrDown(why error) string {

@@ -20,62 +20,58 @@ type bus struct {
 	topic    string
 	log      *slog.Logger
 
-	joined chan struct{} // something comes when the bus begins to work, at first and after each fault
-	heard  chan []byte   // what was said
-	say    chan []byte   // is taken from while the bus works
-
-	failing bool // owned by run
+	joined chan struct{} // as in Presence
+	heard  chan []byte
+	say    chan []byte
 }
 
 const (
-	openTimeout = 10 * time.Second       // to make the topic and to connect
-	openPause   = 250 * time.Millisecond // before the next attempt
-	retries     = 10                     // within an attempt, for a topic without a leader: a second
-
+	openTimeout = 10 * time.Second // to make the topic and to connect
+	retries     = 10               // within an attempt, for a topic without a leader: a second
 	// stalled is the silence, after something was said, after which the connections are made anew.
 	stalled = 5 * time.Second
-	// fetchWait is how long the broker keeps a question for records; what is said ends it at once.
-	fetchWait = time.Second
 )
 
 var errStalled = errors.New("what is written does not come back")
 
 // settings bound the topic: nothing in it is of use for longer than some seconds. It is not
-// compacted, because this sarama can get stuck in batches that compaction has emptied.
+// compacted: nobody reads what was before.
 func settings() map[string]string {
 	return map[string]string{
-		"cleanup.policy":  "delete",
-		"retention.ms":    "600000",  // ten minutes, for a person who has a look with kafkaread
-		"retention.bytes": "1048576", // 1 MiB, and as much in the segment that is being written
-		"segment.bytes":   "1048576", // the least that Kafka 4 takes
+		"cleanup.policy":    "delete",
+		"max.message.bytes": "16384",   // of a batch: some records of 2 KiB
+		"retention.ms":      "600000",  // ten minutes, for a person who has a look with kafkaread
+		"retention.bytes":   "1048576", // 1 MiB, and as much in the segment that is being written
+		"segment.bytes":     "1048576", // the least that Kafka 4 takes
 	}
+}
+
+// modest are the settings of a consumer that holds little, also of a topic in which other programs write large records.
+func modest(config *sarama.Config) {
+	config.Consumer.MaxWaitTime = time.Second // what is said ends the wait at once
+	config.Consumer.Fetch.Default = 32 << 10
+	config.ChannelBufferSize = 4
 }
 
 // run makes the bus work until ctx ends, whatever happens to Kafka.
 func (b *bus) run(ctx context.Context) {
+	wait := kafka.Wait{Say: func(err error) {
+		if err == nil {
+			b.log.Info("the other pods can be heard again", "topic", b.topic)
+		} else {
+			b.log.Warn("the other pods cannot be heard for now", "topic", b.topic, "err", err)
+		}
+	}, After: 2 * time.Second}
 	for {
-		err := b.work(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		level := slog.LevelDebug
-		if !b.failing {
-			level = slog.LevelWarn
-		}
-		b.failing = true
-		b.log.Log(ctx, level, "the other pods cannot be heard for now", "topic", b.topic, "err", err)
-		timer := time.NewTimer(openPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		err := b.work(ctx, wait.Worked)
+		if !wait.Failed(ctx, err) {
 			return
 		}
 	}
 }
 
 // work connects, and carries until something is wrong.
-func (b *bus) work(ctx context.Context) error {
+func (b *bus) work(ctx context.Context, worked func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	late := time.AfterFunc(openTimeout, cancel)
@@ -87,8 +83,7 @@ func (b *bus) work(ctx context.Context) error {
 	if state.Made {
 		b.log.Info("made the topic by which pods find each other", "topic", b.topic)
 	}
-
-	session, err := b.cluster.NewSession(ctx, b.clientID, b.topic, func(config *sarama.Config) { config.Consumer.MaxWaitTime = fetchWait })
+	session, err := b.cluster.NewSession(ctx, b.clientID, b.topic, modest)
 	if err != nil {
 		return err
 	}
@@ -97,7 +92,6 @@ func (b *bus) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	config := b.cluster.Config(ctx, b.clientID) // on connections of its own: a fetch holds up what is behind it
 	config.Metadata.Retry.Max = retries
 	config.Producer.RequiredAcks = sarama.WaitForLocal
@@ -107,13 +101,13 @@ func (b *bus) work(ctx context.Context) error {
 		return fmt.Errorf("making a producer: %w", err)
 	}
 	defer producer.Close()
-	defer cancel() // first of all: it ends whatever is being waited for
+	defer cancel() // first of all: it ends whatever the others wait for
 	late.Stop()
-	return b.carry(ctx, session, partition, producer)
+	return b.carry(ctx, session, partition, producer, worked)
 }
 
-// carry carries until something is wrong.
-func (b *bus) carry(ctx context.Context, session *kafka.Session, partition sarama.PartitionConsumer, producer sarama.AsyncProducer) error {
+// carry carries until something is wrong. Worked is called when it has begun.
+func (b *bus) carry(ctx context.Context, session *kafka.Session, partition sarama.PartitionConsumer, producer sarama.AsyncProducer, worked func()) error {
 	var said time.Time // when the first record was said after which nothing was heard; zero: none
 	clock := time.NewTicker(time.Second)
 	defer clock.Stop()
@@ -122,12 +116,12 @@ func (b *bus) carry(ctx context.Context, session *kafka.Session, partition saram
 		select {
 		case joined <- struct{}{}:
 			joined = nil
-			b.failing = false
 		case message, ok := <-partition.Messages():
 			if !ok {
 				return session.Err()
 			}
 			said = time.Time{}
+			worked()
 			select {
 			case b.heard <- message.Value:
 			case <-ctx.Done():
@@ -143,7 +137,7 @@ func (b *bus) carry(ctx context.Context, session *kafka.Session, partition saram
 				return ctx.Err()
 			}
 		case err := <-producer.Errors():
-			return fmt.Errorf("producing: %w", err)
+			return fmt.Errorf("writing: %w", err)
 		case <-clock.C:
 			if !said.IsZero() && time.Since(said) > stalled {
 				return errStalled

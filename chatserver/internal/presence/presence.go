@@ -2,8 +2,8 @@
 // nothing else.
 //
 // Each pod says how it is, as a whole, when that changes and from time to time, and says goodbye.
-// It listens only to what is said from now on; when it begins to listen it says hello, and the
-// others answer. So nobody reads history, and a record that gets lost is made up for by the next.
+// It hears only what is said from now on; when it begins to hear it says hello, and the others
+// answer. So nobody reads history, and a record that gets lost is made up for by the next.
 //
 // A pod that says nothing for a while is gone. What measures that is this pod's own voice: only
 // when a record of this pod has come back through Kafka are the others known to have had the
@@ -15,46 +15,38 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafka"
 )
 
 const (
 	beat  = 5 * time.Second // a pod says something at least this often,
-	pause = time.Second     // and at most this often
+	pause = time.Second     // and at most this often; the list is shown at most this often, too
 
-	// suspicion is the silence after which this pod asks Kafka, by a record each pause, whether it
+	// silent is the silence after which this pod asks Kafka, by a record each pause, whether it
 	// works; gone is the silence after which, if it does, the silent pod is taken off the list.
-	// With a pause for the question that is less than ten seconds.
-	suspicion = beat + time.Second
-	gone      = suspicion + 2*time.Second
+	// With a pause for the question, and one of the list, that is less than ten seconds.
+	silent = beat + time.Second
+	gone   = silent + 1500*time.Millisecond
 
-	look     = 100 * time.Millisecond // between two looks at the clock and at the number of people
-	showing  = 500 * time.Millisecond // onChange is called at most this often
+	look     = 100 * time.Millisecond // between two looks at the clock and at this pod
 	farewell = 700 * time.Millisecond // for the goodbye to come back
+
+	// maxPods bounds the other pods that are known, and so the list. Who comes when there are so many is not noticed.
+	maxPods = 100
 )
 
-// A Pod is a running chat server, and the number of people who are connected to it.
+// A Pod is a running chat server.
 type Pod struct {
 	Name   string `json:"pod"`
-	People int    `json:"people"`
-}
-
-// A state is what a pod says, as JSON.
-type state struct {
-	Pod      string `json:"pod"`
-	Instance string `json:"instance"` // random, of one process: two pods may have the same name
-	Seq      int64  `json:"seq"`      // grows with each record of an instance
-	People   int    `json:"people"`
-	Hello    bool   `json:"hello,omitempty"` // please answer
-	Goodbye  bool   `json:"goodbye,omitempty"`
+	People int    `json:"people"` // who are connected
+	Offset int64  `json:"offset"` // up to which it has read the topic
+	End    int64  `json:"end"`    // of the topic, when it said so
 }
 
 // An other is another pod.
@@ -65,31 +57,40 @@ type other struct {
 
 // Presence is this pod among the others.
 type Presence struct {
-	people   func() int
+	self     func() Pod
 	onChange func([]Pod)
-	bus      *bus
+
+	// Of the bus. None is closed.
+	joined chan struct{} // something comes when the bus begins to work, at first and after each fault
+	heard  chan []byte   // what was said, by this pod, too
+	say    chan []byte   // is taken from while the bus works
+	run    func(context.Context)
 
 	// Owned by Run.
 	own    state            // as it was said last
 	said   time.Time        // when that was
 	asked  time.Time        // when the first record was said of those that have not come back; zero: none
-	answer bool             // somebody said hello
-	others map[string]other // by instance; also who has left, until a late record cannot bring it back
+	answer bool             // another pod said hello
+	others map[string]other // by instance; also those that have left, until a late record cannot bring them back
 	shown  []Pod
 	showed time.Time
 }
 
-// New returns the presence of pod in the chat of a topic; it works while Run runs, in a topic of
-// its own, whose name is topic and ".pods". Run calls people often; it calls onChange with the
-// pods, sorted by name, at its start and when they have changed. This pod is always one of them.
-func New(cluster *kafka.Cluster, clientID, topic, pod string, people func() int, onChange func([]Pod), log *slog.Logger) *Presence {
+// New returns the presence of a pod in the chat of a topic; it works while Run runs, in a topic of
+// its own, whose name is topic and ".pods". Run calls self, which says how this pod is, often; it calls
+// onChange with the pods, sorted by name, at its start and when they have changed. This pod is always one of them.
+func New(cluster *kafka.Cluster, clientID, topic string, self func() Pod, onChange func([]Pod), log *slog.Logger) *Presence {
+	p := newPresence(self, onChange)
+	b := &bus{cluster: cluster, clientID: clientID, topic: topic + ".pods", log: log, joined: p.joined, heard: p.heard, say: p.say}
+	p.run = b.run
+	return p
+}
+
+func newPresence(self func() Pod, onChange func([]Pod)) *Presence {
 	return &Presence{
-		people: people, onChange: onChange,
-		bus: &bus{
-			cluster: cluster, clientID: clientID, topic: topic + ".pods", log: log,
-			joined: make(chan struct{}), heard: make(chan []byte), say: make(chan []byte),
-		},
-		own:    state{Pod: pod, Instance: rand.Text()},
+		self: self, onChange: onChange,
+		joined: make(chan struct{}), heard: make(chan []byte), say: make(chan []byte),
+		own:    state{Instance: rand.Text()},
 		others: make(map[string]other),
 	}
 }
@@ -98,7 +99,7 @@ func New(cluster *kafka.Cluster, clientID, topic, pod string, people func() int,
 func (p *Presence) Run(ctx context.Context) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var bus sync.WaitGroup
-	bus.Go(func() { p.bus.run(life) })
+	bus.Go(func() { p.run(life) })
 	defer bus.Wait()
 	defer end()
 
@@ -107,9 +108,9 @@ func (p *Presence) Run(ctx context.Context) {
 	for {
 		p.show()
 		select {
-		case <-p.bus.joined:
+		case <-p.joined:
 			p.join()
-		case value := <-p.bus.heard:
+		case value := <-p.heard:
 			p.hear(value)
 		case <-ticker.C:
 			p.speak()
@@ -131,21 +132,31 @@ func (p *Presence) join() {
 }
 
 // hear takes what a pod said, also this one. Anybody may write to a topic: what makes no sense
-// is nobody's state.
+// is no pod's state.
 func (p *Presence) hear(value []byte) {
-	var s state
-	if err := json.Unmarshal(value, &s); err != nil {
-		return
-	}
-	if s.Instance == p.own.Instance {
+	s, ok := decode(value)
+	switch {
+	case !ok:
+	case s.Instance == p.own.Instance:
 		p.hearMyself(s)
-		return
+	case s.Seq > p.others[s.Instance].Seq && p.hasRoom(s.Instance):
+		p.others[s.Instance] = other{s, time.Now()}
+		p.answer = p.answer || s.Hello
 	}
-	if s.Instance == "" || s.Pod == "" || len(s.Pod) > chat.MaxPod || s.People < 0 || s.Seq <= p.others[s.Instance].Seq {
-		return
+}
+
+// hasRoom says whether a pod can be noticed. A new one takes the place of one that has left.
+func (p *Presence) hasRoom(instance string) bool {
+	if _, known := p.others[instance]; known || len(p.others) < maxPods {
+		return true
 	}
-	p.others[s.Instance] = other{s, time.Now()}
-	p.answer = p.answer || s.Hello
+	for left, o := range p.others {
+		if o.Goodbye {
+			delete(p.others, left)
+			return true
+		}
+	}
+	return false
 }
 
 // hearMyself is where others are found to be gone: this record came through, and theirs would
@@ -165,17 +176,16 @@ func (p *Presence) hearMyself(s state) {
 // speak says how this pod is, if there is a reason to. What gets lost in a fault is said again
 // with the hello after it.
 func (p *Presence) speak() {
-	now := time.Now()
-	people := p.people()
-	reason := people != p.own.People || p.own.Hello || p.answer || p.suspects(now)
+	now, self := time.Now(), p.self()
+	reason := self != p.own.Pod || p.own.Hello || p.answer || p.doubts(now)
 	if silence := now.Sub(p.said); silence < pause || silence < beat && !reason {
 		return
 	}
 	s := p.own
 	s.Seq++
-	s.People = people
+	s.Pod = self
 	select {
-	case p.bus.say <- s.encode():
+	case p.say <- s.encode():
 		p.own, p.said, p.answer = s, now, false
 		if p.asked.IsZero() {
 			p.asked = now
@@ -184,10 +194,10 @@ func (p *Presence) speak() {
 	}
 }
 
-// suspects says whether somebody has been silent for too long.
-func (p *Presence) suspects(now time.Time) bool {
+// doubts says whether a pod has been silent for too long.
+func (p *Presence) doubts(now time.Time) bool {
 	for _, o := range p.others {
-		if !o.Goodbye && now.Sub(o.heard) > suspicion {
+		if !o.Goodbye && now.Sub(o.heard) > silent {
 			return true
 		}
 	}
@@ -198,54 +208,47 @@ func (p *Presence) suspects(now time.Time) bool {
 func (p *Presence) leave() {
 	s := p.own
 	s.Seq++
+	s.Pod = p.self()
 	s.Goodbye = true
 	goodbye := s.encode()
-	say := p.bus.say
+	say := p.say
 	late := time.NewTimer(farewell)
 	defer late.Stop()
 	for {
 		select {
 		case say <- goodbye:
 			say = nil // once is enough
-		case value := <-p.bus.heard:
+		case value := <-p.heard:
 			if bytes.Equal(value, goodbye) {
 				return
 			}
-		case <-p.bus.joined:
+		case <-p.joined:
 		case <-late.C:
 			return
 		}
 	}
 }
 
-// show calls onChange if the list is another one than the last.
+// show calls onChange if the list is another one than the last, and that was a while ago.
 func (p *Presence) show() {
-	if time.Since(p.showed) < showing {
+	if time.Since(p.showed) < pause {
 		return
 	}
-	here := []state{{Pod: p.own.Pod, Instance: p.own.Instance, People: p.people()}}
+	here := []state{{Pod: p.self(), Instance: p.own.Instance}}
 	for _, o := range p.others {
 		if !o.Goodbye {
 			here = append(here, o.state)
 		}
 	}
 	slices.SortFunc(here, func(a, b state) int {
-		return cmp.Or(strings.Compare(a.Pod, b.Pod), strings.Compare(a.Instance, b.Instance))
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Instance, b.Instance))
 	})
 	pods := make([]Pod, len(here))
 	for i, s := range here {
-		pods[i] = Pod{s.Pod, s.People}
+		pods[i] = s.Pod
 	}
 	if !slices.Equal(pods, p.shown) {
 		p.shown, p.showed = pods, time.Now()
 		p.onChange(slices.Clone(pods))
 	}
-}
-
-func (s state) encode() []byte {
-	value, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // strings, numbers and booleans can always be written
-	}
-	return value
 }
