@@ -23,15 +23,20 @@ type Conn struct {
 	ctx    context.Context // ends when the connection does, or is about to
 	cancel context.CancelFunc
 
+	// The reader fills it before it posts a frame, and the loop empties it.
+	room chan struct{} // capacity 1
+
 	// Owned by the reader.
 	sock sock
 	buf  *[]byte // of the message that Read returned last
 
 	// Owned by the loop.
 	phase      phase
-	index      int   // in loop.conns
-	place      Place // nil before Start, and once the connection is placed
-	next       int64 // offset of the next entry to send
+	slot       []byte    // a frame of the reader's, to be written next
+	farewell   *farewell // nil: the end has not begun, or is over
+	index      int       // in loop.conns
+	place      Place     // nil before Start, and once the connection is placed
+	next       int64     // offset of the next entry to send
 	mark       int64
 	markFrames []byte // nil: none, or sent
 	noticed    uint64 // the notices up to this version have been sent
@@ -46,38 +51,26 @@ type Conn struct {
 	heard   atomic.Bool // the peer has sent a byte since the last tick
 	waiting atomic.Bool // the reader is not reading
 
-	mail mail // guarded by loop.mu
+	closing *farewell // guarded by loop.mu; nil: the end has not begun
 }
 
 // A phase is what the loop does with a connection.
 type phase uint8
 
 const (
-	coming    phase = iota // the loop has not heard of the connection yet
-	greeting               // has no place, and nothing may go before the Hello
+	greeting  phase = iota // has no place, and nothing may go before the Hello
 	placing                // has no place
 	replaying              // has not had all of the log yet
 	live                   // has had all of the log, at one time or another
 	closing                // gets its last frames
 	ended                  // nothing more is written
-	gone                   // the reader has finished, and the loop has forgotten the connection
 )
 
-// mail is what others want of the loop.
-type mail struct {
-	queued  bool          // the connection is in loop.mail
-	left    bool          // the reader has finished
-	ended   bool          // nothing more is written
-	slot    []byte        // one frame of the reader's: ack, reject, pong
-	room    chan struct{} // not nil: closed when the slot is free again
-	closing *farewell     // the end has begun
-}
-
-// A farewell is what is written last.
+// A farewell is how a connection ends.
 type farewell struct {
-	frames   []byte
-	deadline time.Time     // for the peer to take the frames and to answer
-	written  chan struct{} // closed when frames have been written, or cannot be
+	frames   []byte        // the last
+	deadline time.Time     // for the peer to take frames and to answer
+	written  chan struct{} // closed when they have been written, or cannot be
 }
 
 // What Read returns for a message that ends its connection.
@@ -100,7 +93,7 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 		http.Error(w, err.Error(), http.StatusNotImplemented)
 		return nil, err
 	}
-	c := &Conn{loop: l}
+	c := &Conn{loop: l, room: make(chan struct{}, 1)}
 	c.sock.conn = c
 	ws, err := upgrader.Upgrade(&hijacker{ResponseWriter: w, sock: &c.sock}, r, nil)
 	if err != nil {
@@ -140,7 +133,9 @@ func (c *Conn) Context() context.Context { return c.ctx }
 // Start gives the connection to the loop; Read, Send and Close come after it.
 func (c *Conn) Start(place Place) {
 	c.place = place
-	c.loop.post(c)
+	c.loop.mu.Lock()
+	c.loop.post(c, join, nil)
+	c.loop.mu.Unlock()
 	select {
 	case <-c.loop.done:
 		c.hangUp() // nobody will serve it
@@ -154,29 +149,18 @@ func (c *Conn) Start(place Place) {
 func (c *Conn) Send(payload []byte) error { return c.send(AppendText(nil, payload)) }
 
 func (c *Conn) send(frame []byte) error {
-	for {
-		c.loop.mu.Lock()
-		if c.mail.closing != nil {
-			c.loop.mu.Unlock()
-			return context.Canceled // what is told to have ended gets nothing more
-		}
-		if c.mail.slot == nil {
-			c.mail.slot = frame
-			c.loop.postLocked(c)
-			c.loop.mu.Unlock()
-			return nil
-		}
-		if c.mail.room == nil {
-			c.mail.room = make(chan struct{})
-		}
-		room := c.mail.room
-		c.loop.mu.Unlock()
-		select {
-		case <-room:
-		case <-c.ctx.Done():
-			return c.ctx.Err()
-		}
+	select {
+	case c.room <- struct{}{}:
+	case <-c.ctx.Done():
+		return c.ctx.Err()
 	}
+	c.loop.mu.Lock()
+	defer c.loop.mu.Unlock()
+	if c.closing != nil {
+		return context.Canceled // what is told to have ended gets nothing more
+	}
+	c.loop.post(c, send, frame)
+	return nil
 }
 
 // Close ends the connection: what is in the slot is still sent, then a close frame, and the
@@ -187,17 +171,14 @@ func (c *Conn) Close(code int, reason string) { c.end(appendClose(nil, code, rea
 func (c *Conn) end(frames []byte) {
 	c.loop.mu.Lock()
 	defer c.loop.mu.Unlock()
-	if c.mail.closing != nil {
+	if c.closing != nil {
 		return
 	}
-	c.mail.closing = &farewell{frames, time.Now().Add(closeWait), make(chan struct{})}
-	if c.mail.ended {
-		close(c.mail.closing.written)
-	}
+	c.closing = &farewell{frames, time.Now().Add(closeWait), make(chan struct{})}
 	// A reader that waits, for Kafka or for the peer, goes on to Finish.
 	c.cancel()
 	c.sock.SetReadDeadline(time.Unix(1, 0))
-	c.loop.postLocked(c)
+	c.loop.post(c, end, nil)
 }
 
 // Finish is the reader's last call: it closes the socket, after the closing handshake if one
@@ -205,7 +186,7 @@ func (c *Conn) end(frames []byte) {
 func (c *Conn) Finish() {
 	c.release()
 	c.loop.mu.Lock()
-	closing := c.mail.closing
+	closing := c.closing
 	c.loop.mu.Unlock()
 	if closing != nil {
 		timeout := time.NewTimer(time.Until(closing.deadline))
@@ -221,8 +202,7 @@ func (c *Conn) Finish() {
 	}
 	c.hangUp()
 	c.loop.mu.Lock()
-	c.mail.left = true
-	c.loop.postLocked(c)
+	c.loop.post(c, leave, nil)
 	c.loop.mu.Unlock()
 }
 
@@ -232,40 +212,28 @@ func (c *Conn) hangUp() {
 	c.sock.TCPConn.Close()
 }
 
-// takeMail returns what others want written, nil for nothing. Last says that nothing may follow.
-func (c *Conn) takeMail() (frames []byte, last bool) {
-	c.loop.mu.Lock()
-	defer c.loop.mu.Unlock()
-	m := &c.mail
-	if c.phase == greeting && m.closing == nil {
-		return nil, false
+// takeMail returns what has been posted for c, nil for nothing. After the last frames the connection
+// is closing.
+func (c *Conn) takeMail() (frames []byte) {
+	if c.phase == greeting && c.farewell == nil {
+		return nil
 	}
-	frames, m.slot = m.slot, nil
-	m.makeRoom()
-	if m.closing != nil {
-		return append(frames, m.closing.frames...), true
+	if c.slot != nil {
+		frames, c.slot = c.slot, nil
+		<-c.room
 	}
-	return frames, false
-}
-
-func (m *mail) makeRoom() {
-	if m.room != nil {
-		close(m.room)
-		m.room = nil
+	if c.farewell != nil {
+		c.phase, c.next = closing, nothing
+		frames = append(frames, c.farewell.frames...)
 	}
+	return frames
 }
 
 // endWriting says that nothing more will be written.
 func (c *Conn) endWriting() {
-	if c.phase >= ended {
-		return
-	}
 	c.phase, c.next, c.noticed, c.place = ended, nothing, math.MaxUint64, nil
-	c.loop.mu.Lock()
-	defer c.loop.mu.Unlock()
-	c.mail.ended = true
-	c.mail.makeRoom()
-	if c.mail.closing != nil {
-		close(c.mail.closing.written)
+	if c.farewell != nil {
+		close(c.farewell.written)
+		c.farewell = nil
 	}
 }

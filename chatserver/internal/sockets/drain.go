@@ -49,7 +49,7 @@ func (l *Loop) Drain(limit time.Duration, farewell func(comeBack time.Duration) 
 		}
 	}
 	// Nobody is told when the last connection is gone; a stopping pod may look.
-	for end := time.Now().Add(drainGrace); l.stats.conns.Load() > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(drainGrace); l.Stats().Conns > 0 && time.Now().Before(end); {
 		pause(context.Background(), 10*time.Millisecond)
 	}
 }

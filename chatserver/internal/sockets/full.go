@@ -56,8 +56,8 @@ func (l *Loop) write(c *Conn, frames []byte) {
 	if c.pause == 0 {
 		l.full.add(c)
 		if c.phase == live {
-			l.stats.slow.Add(1)
-			l.stats.becameSlow.Add(1)
+			l.stats.Slow++
+			l.stats.BecameSlow++
 		}
 	}
 }
@@ -69,7 +69,7 @@ func (l *Loop) retry() {
 	kept := l.full.conns[:0]
 	slow := int64(0)
 	for _, c := range l.full.conns {
-		if c.askAt <= now && c.phase < ended {
+		if c.askAt <= now && c.phase != ended {
 			l.ask(c)
 			c.askAt = now + int64(c.pause)
 		}
@@ -85,7 +85,7 @@ func (l *Loop) retry() {
 	}
 	clear(l.full.conns[len(kept):])
 	l.full.conns = kept
-	l.stats.slow.Store(slow)
+	l.stats.Slow = slow
 	if len(kept) > 0 {
 		l.full.due.Reset(time.Duration(next-now) * step)
 	}
@@ -119,7 +119,7 @@ func (l *Loop) dropBehind(start int64) {
 
 // fallBehind ends a connection that wants what the log no longer holds.
 func (l *Loop) fallBehind(c *Conn) {
-	l.stats.fellBehind.Add(1)
+	l.stats.FellBehind++
 	l.cut(c)
 }
 

@@ -47,7 +47,6 @@ type Loop struct {
 	wake     chan struct{} // capacity 1, never closed: the log has grown, or there is mail
 	requests chan func()   // to be run by the loop
 	done     chan struct{} // closed when Run has returned
-	stats    stats
 
 	// Owned by Run.
 	log      *framelog.Log
@@ -61,18 +60,32 @@ type Loop struct {
 	full     full
 	rested   *time.Timer
 	ending   bool
+	stats    Stats
 
 	noticeVersion atomic.Uint64 // written under mu
 
-	mu      sync.Mutex // guards the following, and Conn.mail
-	mail    []*Conn    // connections for which something has been posted, each once
-	spare   []*Conn    // the other buffer of mail
-	notices []notice   // by Notice
+	mu        sync.Mutex // guards the following, and Conn.closing
+	mail      []mail
+	spare     []mail   // the other buffer of mail
+	notices   []notice // by Notice
+	published Stats
 }
 
-type stats struct {
-	conns, slow, deliveries, bytes, becameSlow, fellBehind, stuck, dead atomic.Int64
+// A mail is what somebody else wants of the loop.
+type mail struct {
+	conn   *Conn
+	what   what
+	frames []byte // of send
 }
+
+type what uint8
+
+const (
+	join  what = iota // the connection is new
+	send              // one frame of the reader's: ack, reject, pong
+	end               // the end has begun
+	leave             // the reader has finished
+)
 
 // Stats are counts since the start, and gauges.
 type Stats struct {
@@ -125,7 +138,10 @@ func (l *Loop) Run(ctx context.Context) {
 			}
 		}
 		l.readMail()
-		if began := time.Now(); l.pass() {
+		began := time.Now()
+		passed := l.pass()
+		l.publish()
+		if passed {
 			l.rest(ctx, time.Since(began))
 		}
 	}
@@ -152,8 +168,8 @@ func (l *Loop) finish() {
 	close(l.done)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range l.mail {
-		c.hangUp()
+	for _, m := range l.mail {
+		m.conn.hangUp()
 	}
 }
 
@@ -188,11 +204,16 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string)
 
 // Stats returns the loop's counts.
 func (l *Loop) Stats() Stats {
-	s := &l.stats
-	return Stats{
-		Conns: s.conns.Load(), Slow: s.slow.Load(), Deliveries: s.deliveries.Load(), Bytes: s.bytes.Load(),
-		BecameSlow: s.becameSlow.Load(), FellBehind: s.fellBehind.Load(), Stuck: s.stuck.Load(), Dead: s.dead.Load(),
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.published
+}
+
+func (l *Loop) publish() {
+	l.stats.Conns = int64(len(l.conns))
+	l.mu.Lock()
+	l.published = l.stats
+	l.mu.Unlock()
 }
 
 // do runs f on the loop's goroutine, unless the loop has ended, and returns when it has run.
@@ -205,60 +226,46 @@ func (l *Loop) do(f func()) {
 	}
 }
 
-// post has the loop serve c.
-func (l *Loop) post(c *Conn) {
-	l.mu.Lock()
-	l.postLocked(c)
-	l.mu.Unlock()
-}
-
-func (l *Loop) postLocked(c *Conn) {
-	if !c.mail.queued {
-		c.mail.queued = true
-		l.mail = append(l.mail, c)
-		l.Wake()
-	}
+// post gives mail to the loop. It must be called with l.mu held.
+func (l *Loop) post(c *Conn, what what, frames []byte) {
+	l.mail = append(l.mail, mail{c, what, frames})
+	l.Wake()
 }
 
 func (l *Loop) readMail() {
 	l.mu.Lock()
-	conns := l.mail
-	l.mail, l.spare = l.spare[:0], conns
-	for _, c := range conns {
-		c.mail.queued = false
-	}
+	mails := l.mail
+	l.mail, l.spare = l.spare[:0], mails
 	l.mu.Unlock()
-	for i, c := range conns {
-		l.serve(c)
-		conns[i] = nil
+	for i, m := range mails {
+		switch m.what {
+		case join:
+			l.add(m.conn)
+		case send:
+			m.conn.slot = m.frames
+		case end:
+			m.conn.farewell = m.conn.closing // which does not change any more
+		case leave:
+			l.remove(m.conn)
+		}
+		l.serve(m.conn)
+		mails[i] = mail{}
 	}
 }
 
-// serve writes what has been posted for c, and what c has not got of the log.
+// serve writes what is there for c: its mail, and what it has not got of the log.
 func (l *Loop) serve(c *Conn) {
-	l.mu.Lock()
-	left := c.mail.left
-	l.mu.Unlock()
-	switch {
-	case left:
-		l.remove(c)
-		return
-	case c.phase == coming:
-		l.add(c)
-	}
 	_, end := l.log.Bounds()
 	if c.phase < replaying {
 		l.flush(c, end) // the greeting goes first
 	}
-	if c.phase >= closing || len(c.rest) > 0 {
-		return
+	if c.phase < closing && len(c.rest) == 0 {
+		l.write(c, c.takeMail())
+		l.flush(c, end)
 	}
-	frames, last := c.takeMail()
-	if last {
-		c.phase, c.next = closing, nothing
+	if c.phase == ended {
+		c.endWriting()
 	}
-	l.write(c, frames)
-	l.flush(c, end)
 }
 
 func (l *Loop) add(c *Conn) {
@@ -269,7 +276,6 @@ func (l *Loop) add(c *Conn) {
 	c.index = len(l.conns)
 	l.conns = append(l.conns, c)
 	l.unplaced = append(l.unplaced, c)
-	l.stats.conns.Store(int64(len(l.conns)))
 	if l.ending {
 		l.cut(c)
 	}
@@ -277,20 +283,12 @@ func (l *Loop) add(c *Conn) {
 
 // remove forgets a connection whose reader has finished.
 func (l *Loop) remove(c *Conn) {
-	switch c.phase {
-	case gone:
-		return
-	case coming:
-	default:
-		last := len(l.conns) - 1
-		l.conns[c.index] = l.conns[last]
-		l.conns[c.index].index = c.index
-		l.conns[last] = nil
-		l.conns = l.conns[:last]
-		l.stats.conns.Store(int64(len(l.conns)))
-	}
+	last := len(l.conns) - 1
+	l.conns[c.index] = l.conns[last]
+	l.conns[c.index].index = c.index
+	l.conns[last] = nil
+	l.conns = l.conns[:last]
 	l.cut(c)
-	c.phase = gone
 }
 
 // pass writes what is new in the log to all connections; false says that nothing was.
@@ -333,8 +331,8 @@ func (l *Loop) flush(c *Conn, end int64) {
 			}
 			return
 		}
-		l.stats.deliveries.Add(int64(n))
-		l.stats.bytes.Add(int64(len(frames)))
+		l.stats.Deliveries += int64(n)
+		l.stats.Bytes += int64(len(frames))
 		l.write(c, frames)
 	}
 	l.more = true

@@ -100,7 +100,7 @@ func (c *Conn) stopClock() {
 func (c *Conn) setReadDeadline(t time.Time) {
 	c.loop.mu.Lock()
 	defer c.loop.mu.Unlock()
-	if c.mail.closing == nil {
+	if c.closing == nil {
 		c.sock.SetReadDeadline(t)
 	}
 }

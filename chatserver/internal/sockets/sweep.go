@@ -24,7 +24,7 @@ func (l *Loop) sweep() {
 		case len(c.rest) > 0:
 			c.silent, c.unasked = 0, 0
 			if c.stuck++; c.stuck >= stuckAfter {
-				l.stats.stuck.Add(1)
+				l.stats.Stuck++
 				l.cut(c)
 			}
 			continue
@@ -39,7 +39,7 @@ func (l *Loop) sweep() {
 		}
 		switch c.unasked++; {
 		case c.silent >= deadAfter:
-			l.stats.dead.Add(1)
+			l.stats.Dead++
 			l.cut(c)
 		case c.unasked < pingAfter:
 		case c.opts.Notices:
