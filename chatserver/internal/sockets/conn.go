@@ -89,9 +89,9 @@ const closeWait = time.Second
 // starts the reader's goroutine, which must end with Finish. The request has to come over TCP, and
 // not through TLS: the loop writes to the socket itself.
 func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websocket.Upgrader, opts func(protocol string) Options) (*Conn, error) {
-	if err := plainTCP(r); err != nil {
-		http.Error(w, err.Error(), http.StatusNotImplemented)
-		return nil, err
+	if !overTCP(r) {
+		http.Error(w, errNotTCP.Error(), http.StatusNotImplemented)
+		return nil, errNotTCP
 	}
 	c := &Conn{loop: l, room: make(chan struct{}, 1)}
 	c.sock.conn = c
@@ -100,7 +100,8 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 		return nil, err
 	}
 	c.ws, c.opts = ws, opts(ws.Subprotocol())
-	c.sock.tune()
+	c.sock.SetWriteBuffer(sendBuffer) // an error is of a socket that is gone, which its reader will see
+	resendSoon(c.sock.raw)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.silent = uint8(rand.N(pingAfter)) // connections that come together shall not be pinged together
 	c.unasked = c.silent
@@ -210,30 +211,4 @@ func (c *Conn) Finish() {
 func (c *Conn) hangUp() {
 	c.cancel()
 	c.sock.TCPConn.Close()
-}
-
-// takeMail returns what has been posted for c, nil for nothing. After the last frames the connection
-// is closing.
-func (c *Conn) takeMail() (frames []byte) {
-	if c.phase == greeting && c.farewell == nil {
-		return nil
-	}
-	if c.slot != nil {
-		frames, c.slot = c.slot, nil
-		<-c.room
-	}
-	if c.farewell != nil {
-		c.phase, c.next = closing, nothing
-		frames = append(frames, c.farewell.frames...)
-	}
-	return frames
-}
-
-// endWriting says that nothing more will be written.
-func (c *Conn) endWriting() {
-	c.phase, c.next, c.noticed, c.place = ended, nothing, math.MaxUint64, nil
-	if c.farewell != nil {
-		close(c.farewell.written)
-		c.farewell = nil
-	}
 }

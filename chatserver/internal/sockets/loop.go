@@ -34,7 +34,7 @@ const (
 	// maxRest is the longest rest after a pass, that is how long what comes then, messages and acks
 	// alike, may have to wait. To sleep and to wake up is more work than a pass shorter than minRest.
 	minRest = 100 * time.Microsecond
-	maxRest = 2 * time.Millisecond
+	maxRest = 5 * time.Millisecond
 
 	// nothing is the next offset of a connection that needs nothing of the log.
 	nothing = math.MaxInt64
@@ -69,34 +69,6 @@ type Loop struct {
 	spare     []mail   // the other buffer of mail
 	notices   []notice // by Notice
 	published Stats
-}
-
-// A mail is what somebody else wants of the loop.
-type mail struct {
-	conn   *Conn
-	what   what
-	frames []byte // of send
-}
-
-type what uint8
-
-const (
-	join  what = iota // the connection is new
-	send              // one frame of the reader's: ack, reject, pong
-	end               // the end has begun
-	leave             // the reader has finished
-)
-
-// Stats are counts since the start, and gauges.
-type Stats struct {
-	Conns      int64 // open connections
-	Slow       int64 // of them, those that had everything before, and whose sockets are full
-	Deliveries int64 // messages handed to sockets
-	Bytes      int64 // of them
-	BecameSlow int64 // times that a connection became one of Slow
-	FellBehind int64 // connections closed because the log no longer held what they had not got
-	Stuck      int64 // connections closed because a full socket took nothing for long
-	Dead       int64 // connections closed because the peer was silent
 }
 
 // NewLoop returns a loop over log; it works while Run runs.
@@ -202,20 +174,6 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string)
 	})
 }
 
-// Stats returns the loop's counts.
-func (l *Loop) Stats() Stats {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.published
-}
-
-func (l *Loop) publish() {
-	l.stats.Conns = int64(len(l.conns))
-	l.mu.Lock()
-	l.published = l.stats
-	l.mu.Unlock()
-}
-
 // do runs f on the loop's goroutine, unless the loop has ended, and returns when it has run.
 func (l *Loop) do(f func()) {
 	ran := make(chan struct{})
@@ -224,71 +182,6 @@ func (l *Loop) do(f func()) {
 		<-ran
 	case <-l.done:
 	}
-}
-
-// post gives mail to the loop. It must be called with l.mu held.
-func (l *Loop) post(c *Conn, what what, frames []byte) {
-	l.mail = append(l.mail, mail{c, what, frames})
-	l.Wake()
-}
-
-func (l *Loop) readMail() {
-	l.mu.Lock()
-	mails := l.mail
-	l.mail, l.spare = l.spare[:0], mails
-	l.mu.Unlock()
-	for i, m := range mails {
-		switch m.what {
-		case join:
-			l.add(m.conn)
-		case send:
-			m.conn.slot = m.frames
-		case end:
-			m.conn.farewell = m.conn.closing // which does not change any more
-		case leave:
-			l.remove(m.conn)
-		}
-		l.serve(m.conn)
-		mails[i] = mail{}
-	}
-}
-
-// serve writes what is there for c: its mail, and what it has not got of the log.
-func (l *Loop) serve(c *Conn) {
-	_, end := l.log.Bounds()
-	if c.phase < replaying {
-		l.flush(c, end) // the greeting goes first
-	}
-	if c.phase < closing && len(c.rest) == 0 {
-		l.write(c, c.takeMail())
-		l.flush(c, end)
-	}
-	if c.phase == ended {
-		c.endWriting()
-	}
-}
-
-func (l *Loop) add(c *Conn) {
-	c.phase, c.next = placing, nothing
-	if c.opts.Notices {
-		c.phase = greeting
-	}
-	c.index = len(l.conns)
-	l.conns = append(l.conns, c)
-	l.unplaced = append(l.unplaced, c)
-	if l.ending {
-		l.cut(c)
-	}
-}
-
-// remove forgets a connection whose reader has finished.
-func (l *Loop) remove(c *Conn) {
-	last := len(l.conns) - 1
-	l.conns[c.index] = l.conns[last]
-	l.conns[c.index].index = c.index
-	l.conns[last] = nil
-	l.conns = l.conns[:last]
-	l.cut(c)
 }
 
 // pass writes what is new in the log to all connections; false says that nothing was.

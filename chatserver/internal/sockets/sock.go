@@ -56,21 +56,13 @@ func (s *sock) SetWriteDeadline(t time.Time) error {
 // beside the data. Left to itself the kernel gives 4 MB to a peer that does not read.
 const sendBuffer = 128 << 10
 
-// tune sets the socket's options. An error is of a socket that is gone, which its reader will see.
-func (s *sock) tune() {
-	s.SetWriteBuffer(sendBuffer)
-	resendSoon(s.raw)
-}
-
 var errNotTCP = errors.New("the websocket is served over plain TCP only")
 
-// plainTCP says whether a request has come over TCP and without TLS.
-func plainTCP(r *http.Request) error {
+// overTCP says whether a request has come over TCP and without TLS.
+func overTCP(r *http.Request) bool {
 	addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if _, tcp := addr.(*net.TCPAddr); !tcp || r.TLS != nil {
-		return errNotTCP
-	}
-	return nil
+	_, tcp := addr.(*net.TCPAddr)
+	return tcp && r.TLS == nil
 }
 
 // A hijacker hands gorilla a sock in place of the socket.
@@ -88,15 +80,10 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
+	if h.sock.TCPConn, ok = conn.(*net.TCPConn); !ok {
 		conn.Close()
 		return nil, nil, errNotTCP
 	}
-	h.sock.TCPConn = tcp
-	if h.sock.raw, err = tcp.SyscallConn(); err != nil {
-		conn.Close()
-		return nil, nil, err
-	}
-	return h.sock, rw, nil
+	h.sock.raw, err = h.sock.SyscallConn()
+	return h.sock, rw, err
 }
