@@ -173,8 +173,8 @@ func newPod(cfg *settings.Config, log *slog.Logger) (*pod, error) {
 
 // serve runs the pod's parts until ctx ends or serving HTTP fails, sends the clients away, and stops
 // the parts in the order that lets what is under way arrive: clients, then consumer and producer.
-func (p *pod) serve(ctx context.Context, ln, admin net.Listener, stdout io.Writer) error {
-	ctx, fail := context.WithCancelCause(ctx)
+func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Writer) error {
+	ctx, fail := context.WithCancelCause(asked)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var parts sync.WaitGroup
@@ -190,6 +190,10 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener, stdout io.Write
 	ops.Greet(ctx, stdout, p.cfg.Pod, ln.Addr().(*net.TCPAddr).Port, p.cfg.Where == "laptop", func() bool { return p.ready() == nil })
 
 	<-ctx.Done()
+	var failed error
+	if asked.Err() == nil {
+		failed = context.Cause(ctx)
+	}
 	p.log.Info("stopping", "clients", p.conns.Stats().Conns)
 	p.room.Close()
 	p.conns.Drain(p.cfg.DrainTimeout, reconnect, sockets.CloseServiceRestart, "the server is restarting, please reconnect")
@@ -198,10 +202,7 @@ func (p *pod) serve(ctx context.Context, ln, admin net.Listener, stdout io.Write
 	end()
 	p.room.Wait()
 	parts.Wait()
-	if err := context.Cause(ctx); err != context.Canceled {
-		return err
-	}
-	return nil
+	return failed
 }
 
 // reconnect is the event by which a client learns when to come back.
