@@ -33,7 +33,8 @@ type Following struct {
 	// Patience, if not 0, is how long a partition may not be readable before its error is final.
 	Patience time.Duration
 	// Say is told what a partition waits for after two seconds, once for each reason and once a
-	// minute, and with nil that it goes on. It is also told what was skipped. Any goroutine calls it.
+	// minute, and with nil that it goes on. It is also told what was skipped, and that the topic is
+	// another one, which is read from its oldest record on (ToEnd: that is final). Any goroutine calls it.
 	Say func(partition int32, err error)
 	// Adjust, if set, changes the settings of the connections.
 	Adjust func(*sarama.Config)
@@ -92,6 +93,16 @@ func (c *Consumer) ConsumePartition(topic string, partition int32, offset int64)
 // Bounds asks the partition's leader where the partition begins and ends.
 func (c *Consumer) Bounds(partition int32) (Bounds, error) {
 	return bounds(c.client, c.topic, partition)
+}
+
+// OffsetAt asks the partition's leader for the offset of the first record that is not older than at.
+// It is negative if all are older.
+func (c *Consumer) OffsetAt(partition int32, at time.Time) (int64, error) {
+	offset, err := c.client.GetOffset(c.topic, partition, at.UnixMilli())
+	if err != nil {
+		return 0, fmt.Errorf("asking for the offset at %v in partition %d of topic %q: %w", at, partition, c.topic, err)
+	}
+	return offset, nil
 }
 
 // Err returns the first final error, nil if there was none.
@@ -168,7 +179,12 @@ func (p *followed) Close() error {
 func (p *followed) run(err error) {
 	defer close(p.messages)
 	defer p.stop()
-	wait := Wait{Say: func(err error) { p.Say(p.partition, err) }, After: 2 * time.Second}
+	wait := Wait{After: 2 * time.Second, Say: func(err error) {
+		if err != nil {
+			err = fmt.Errorf("%w; still trying", err)
+		}
+		p.Say(p.partition, err)
+	}}
 	for begun := time.Now(); ; err = p.find() {
 		if err == nil {
 			err = p.read(&wait)
@@ -176,6 +192,10 @@ func (p *followed) run(err error) {
 		switch {
 		case err == nil, p.ctx.Err() != nil:
 			return
+		case errors.Is(err, ErrAnotherTopic) && !p.ToEnd:
+			p.Say(p.partition, fmt.Errorf("%w; going on with its oldest record", err))
+			p.next, p.last, p.short = sarama.OffsetOldest, nil, time.Time{}
+			continue
 		case KindOf(err) == Permanent, errors.Is(err, ErrAnotherTopic), p.Patience > 0 && time.Since(begun) > p.Patience && wait.pause > 0:
 			p.mu.Lock()
 			if p.err == nil {

@@ -2,7 +2,11 @@ package kafka
 
 import (
 	"context"
+	"regexp"
+	"strings"
 	"time"
+
+	"github.com/Shopify/sarama"
 )
 
 const (
@@ -21,11 +25,10 @@ type Wait struct {
 	Say   func(err error) // may be nil. err is the reason; nil: it works again, after a reason was said
 	After time.Duration   // nothing is said of what passes within this
 
-	pause  time.Duration // the last one; 0 while all is well
-	failed time.Time     // when the first attempt failed
-	ended  time.Time     // when the last pause ended
-	reason string        // that was said last, "" if none
-	said   time.Time
+	pause  time.Duration        // the last one; 0 while all is well
+	failed time.Time            // when the first attempt failed
+	ended  time.Time            // when the last pause ended
+	said   map[string]time.Time // when each reason was said last; nil: none was
 }
 
 // Failed says why, if that is new, and waits. The time that the attempt took counts as pause. It
@@ -40,9 +43,12 @@ func (w *Wait) Failed(ctx context.Context, err error) bool {
 		longest = passingPause
 	}
 	w.pause = min(max(firstPause, 2*w.pause), longest)
-	if ctx.Err() == nil && w.Say != nil && now.Sub(w.failed) >= w.After && (err.Error() != w.reason || now.Sub(w.said) >= sayAgain) {
-		w.reason, w.said = err.Error(), now
-		w.Say(err)
+	if reason := spoken(err); ctx.Err() == nil && w.Say != nil && now.Sub(w.failed) >= w.After && now.Sub(w.said[reason.text]) >= sayAgain {
+		if w.said == nil {
+			w.said = make(map[string]time.Time)
+		}
+		w.said[reason.text] = now
+		w.Say(reason)
 	}
 	timer := time.NewTimer(max(firstPause, w.pause-now.Sub(w.ended)))
 	defer timer.Stop()
@@ -57,8 +63,16 @@ func (w *Wait) Failed(ctx context.Context, err error) bool {
 
 // Worked says, if a reason was said, that it works again. The next pause is a short one.
 func (w *Wait) Worked() {
-	if w.reason != "" {
+	if w.said != nil {
 		w.Say(nil)
 	}
-	w.pause, w.reason = 0, ""
+	w.pause, w.said = 0, nil
+}
+
+// spoken returns err in words that are the same when it comes again, without the client's port, which
+// is another one for each connection.
+func spoken(err error) *fault {
+	text := regexp.MustCompile(`(dial|read|write) tcp (\S+->)?(\S+): (connect: )?`).ReplaceAllString(err.Error(), "$3: ")
+	text = strings.ReplaceAll(text, sarama.ErrOutOfBrokers.Error(), "no broker can be reached")
+	return newFault(err, "%s", strings.ReplaceAll(text, "\n\t* ", "; "))
 }
