@@ -40,7 +40,7 @@ for run in $(seq "$runs"); do
     measure kcat-read "kcat -C -e -q -b $KAFKA_BROKER -t $TOPIC -o beginning >$dir/out"
     cmp "$dir/lines" "$dir/out"
     # A line, its acknowledgement, the next line: what the lab does.
-    (go test -count=1 -run '^$' -bench SendMessage -benchtime "${slow}x" ./internal/batch | awk '/ns\/op/ { print $3 / 1e9 * '"$lines"', 0 }') >>"$dir/single"
+    (go test -count=1 -run '^$' -bench SendMessage -benchtime "${slow}x" ./internal/write | awk '/ns\/op/ { print $3 / 1e9 * '"$lines"', 0 }') >>"$dir/single"
 done
 
 awk -v n="$lines" -v w="$(best write)" -v kw="$(best kcat-write)" -v r="$(best read)" -v kr="$(best kcat-read)" -v s="$(best single)" \

@@ -89,15 +89,14 @@ func (c *client) checkBatch(b []byte, room *int) []byte {
 		d := wire.Decompressor{Max: maxBatch - headerLength}
 		records, err = d.Append(nil, records, batch.Attributes&codec)
 	}
-	if errors.Is(err, wire.ErrTooLarge) {
-		if *room -= maxBatch; *room >= 0 {
-			return make([]byte, maxBatch+1) // MESSAGE_TOO_LARGE: Java's producer splits the batch
-		}
-	} else {
-		*room -= headerLength + len(records)
+	if *room -= headerLength + len(records); *room < 0 || errors.Is(err, wire.ErrTooLarge) {
+		return make([]byte, maxBatch+1) // MESSAGE_TOO_LARGE: Java's producer splits the batch
 	}
-	newest, ok := checkRecords(records, int(batch.NumRecords))
-	if err != nil || !ok || *room < 0 || batch.Attributes&^codec != 0 || batch.LastOffsetDelta != batch.NumRecords-1 {
+	var newest int64
+	if err == nil {
+		newest, err = checkRecords(records, int(batch.NumRecords))
+	}
+	if err != nil || batch.Attributes&^codec != 0 || batch.LastOffsetDelta != batch.NumRecords-1 {
 		// A transaction's or a control batch, one with the broker's time (for which kfake changes the
 		// header and not the checksum, so that nobody can read it), or not the records it promises.
 		batch.Attributes, records = control, nil // INVALID_RECORD
@@ -116,7 +115,7 @@ func (c *client) checkBatch(b []byte, room *int) []byte {
 
 // checkRecords walks n records, which must be all that there is, and returns the largest timestamp
 // among them (as a difference to the batch's first one).
-func checkRecords(records []byte, n int) (newest int64, ok bool) {
+func checkRecords(records []byte, n int) (newest int64, err error) {
 	all := kbin.Reader{Src: records}
 	for i := range n {
 		r := kbin.Reader{Src: all.Span(int(all.Varint()))}
@@ -129,11 +128,14 @@ func checkRecords(records []byte, n int) (newest int64, ok bool) {
 			r.VarintBytes() // header's value
 		}
 		if !all.Ok() || !r.Ok() || len(r.Src) > 0 || int(number) != i {
-			return 0, false
+			return 0, fmt.Errorf("record %d is broken", i)
 		}
 		if i == 0 || timestamp > newest {
 			newest = timestamp
 		}
 	}
-	return newest, n > 0 && len(all.Src) == 0
+	if n < 1 || len(all.Src) > 0 {
+		return 0, errors.New("more or fewer records than promised")
+	}
+	return newest, nil
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -82,8 +81,8 @@ func TestTopicsAreBounded(t *testing.T) {
 // Connections that each send what would become much more are served one after the other.
 func TestManyBombsTakeLittleMemory(t *testing.T) {
 	b := start(t, Config{Topic: "chat"})
-	bomb := batch(1, compress(t, 1, 2<<20), attributes(1))
-	req := produceRequest("chat", slices.Repeat([][]byte{bomb}, 16)...) // what is less than lightRequest
+	bomb := compress(t, 1, 16<<20)
+	req := produceRequest("chat", batch(1, bomb, attributes(1)))
 	req.SetVersion(7)
 	sent := kmsg.NewRequestFormatter().AppendRequest(nil, req, 1)
 	most := heap(func() {

@@ -45,8 +45,8 @@ func openDir(dir string, log *slog.Logger) (*flock.Flock, error) {
 // kfake would do worse. With a snapshot.json it cuts the segment there, but looks for what it
 // appends where the snapshot says that the file ended: nobody can read that, ever. Without one it
 // goes on with the next segment, and no reader is told of the hole. A topic that topics.json does
-// not name it makes anew, and appends to the segments of the old one. So the segments and the list
-// of topics count. The other files say nothing more, or are about what is not offered here, and go.
+// not name it makes anew, and appends to the segments of the old one. So snapshots and indexes go,
+// which say nothing that the segments do not, and what kfake knows of producers, whose ids are new.
 func checkDir(dir string, log *slog.Logger) error {
 	root := os.DirFS(dir)
 	var list struct {
@@ -61,37 +61,13 @@ func checkDir(dir string, log *slog.Logger) error {
 			return fmt.Errorf("topics.json: %w", err)
 		}
 	}
-	segments := make(map[string][]int64) // of a partition's folder: where they begin
+	named := make(map[string]bool)
 	for _, t := range list.Topics {
 		for p := range t.Partitions {
-			segments[fmt.Sprintf("partitions/%s-%d", url.PathEscape(t.Name), p)] = nil
+			named[fmt.Sprintf("partitions/%s-%d", url.PathEscape(t.Name), p)] = true
 		}
 	}
-	files, _ := fs.Glob(root, "partitions/*/*.dat")
-	for _, file := range files {
-		folder, name := path.Split(file)
-		base, err := strconv.ParseInt(strings.TrimSuffix(name, ".dat"), 10, 64)
-		if err != nil {
-			continue // not kfake's
-		}
-		folder = path.Clean(folder)
-		if _, named := segments[folder]; !named {
-			return fmt.Errorf("%s has records, but topics.json and meta.json do not name its topic: "+
-				"restore these two from a copy, or move the folder away", folder)
-		}
-		segments[folder] = append(segments[folder], base)
-	}
-	for folder, bases := range segments {
-		slices.Sort(bases)
-		if err := checkPartition(filepath.Join(dir, folder), bases, log); err != nil {
-			return err
-		}
-	}
-	if len(segments) == 0 {
-		return nil // it is new, or not kfake's
-	}
-	for _, pattern := range []string{"partitions/*/snapshot.json", "partitions/*/*.idx", "pids.log", "seq_windows.json",
-		"groups.log", "session_state.json", "acls.json", "sasl.json", "quotas.json", "broker_configs.json"} {
+	for _, pattern := range []string{"partitions/*/snapshot.json", "partitions/*/*.idx", "pids.log", "seq_windows.json"} {
 		files, _ := fs.Glob(root, pattern)
 		for _, file := range files {
 			if err := os.Remove(filepath.Join(dir, file)); err != nil {
@@ -99,21 +75,36 @@ func checkDir(dir string, log *slog.Logger) error {
 			}
 		}
 	}
+	segments := make(map[string][]int64) // of a partition's folder: where they begin
+	files, _ := fs.Glob(root, "partitions/*/*.dat")
+	for _, file := range files {
+		base, err := strconv.ParseInt(strings.TrimSuffix(path.Base(file), ".dat"), 10, 64)
+		if err != nil {
+			continue // not kfake's
+		}
+		if !named[path.Dir(file)] {
+			return fmt.Errorf("%s has records, but topics.json and meta.json do not name its topic: "+
+				"restore these two from a copy, or move the folder away", path.Dir(file))
+		}
+		segments[path.Dir(file)] = append(segments[path.Dir(file)], base)
+	}
+	for folder, bases := range segments {
+		slices.Sort(bases)
+		if err := checkPartition(filepath.Join(dir, folder), bases, log); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // checkPartition leaves of a partition's segments what can be read, and copies of the others.
 func checkPartition(folder string, bases []int64, log *slog.Logger) error {
-	var next int64
-	var damage error
-	for i, base := range bases {
+	next, damage := bases[0], error(nil)
+	for _, base := range bases {
 		file := filepath.Join(folder, fmt.Sprintf("%d.dat", base))
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return err
-		}
-		if i == 0 {
-			next = base
 		}
 		good := 0
 		if damage == nil && base != next && len(b) > 0 {
@@ -131,14 +122,6 @@ func checkPartition(folder string, bases []int64, log *slog.Logger) error {
 		}
 		log.Warn("records cannot be read: their partition ends before them now",
 			"file", file, "byte", good, "offset", next, "copy", saved, "err", damage)
-	}
-	// There is a snapshot of the last broker that was closed, which had these records at least.
-	var snapshot struct {
-		End int64 `json:"high_watermark"`
-	}
-	b, _ := os.ReadFile(filepath.Join(folder, "snapshot.json"))
-	if json.Unmarshal(b, &snapshot) == nil && snapshot.End > next && damage == nil {
-		log.Warn("records are missing at the end of a partition", "folder", folder, "offset", next, "end", snapshot.End)
 	}
 	return nil
 }

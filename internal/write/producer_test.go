@@ -1,7 +1,8 @@
-package batch_test
+package write_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,23 +12,24 @@ import (
 	"github.com/Shopify/sarama"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"kafkachat/internal/batch"
 	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
+	"kafkachat/internal/write"
 )
 
 // patience is for what takes a healthy Kafka milliseconds, on a machine that is busy with other tests.
 const patience = 60 * time.Second
 
-// newProducer returns a producer for partition 0 of topic whose connections live as long as ctx.
-func newProducer(t *testing.T, ctx context.Context, brokers, topic string) *batch.Producer {
+// newProducer returns a producer for partition 0 of topic.
+func newProducer(t testing.TB, ctx context.Context, brokers, topic string) sarama.SyncProducer {
 	t.Helper()
-	client, err := sarama.NewClient(strings.Split(brokers, ","), (&kafka.Cluster{}).Config(ctx, "batch"))
+	cluster := &kafka.Cluster{Brokers: strings.Split(brokers, ",")}
+	producer, err := write.NewSyncProducer(ctx, cluster, topic, 0, func(reason error) { t.Logf("waiting: %v", reason) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { client.Close() })
-	return batch.NewProducer(ctx, nil, client, topic, 0)
+	t.Cleanup(func() { producer.Close() })
+	return producer
 }
 
 // messages returns messages for topic, with values that are their numbers.
@@ -207,7 +209,7 @@ func TestTooLarge(t *testing.T) {
 	some := messages(topic, 1000, 1003)
 	some[1].Value = sarama.StringEncoder(strings.Repeat("x", 2000))
 	failed, ok := producer.SendMessages(some).(sarama.ProducerErrors)
-	if !ok || len(failed) != 2 || failed[0].Msg != some[1] || failed[0].Err != sarama.ErrMessageSizeTooLarge {
+	if !ok || len(failed) != 2 || failed[0].Msg != some[1] || !errors.Is(failed[0].Err, sarama.ErrMessageSizeTooLarge) {
 		t.Errorf("a record that is too large: %v, want it and the one behind it", failed)
 	}
 	wantNumbers(t, values(t, brokers, topic), 1001)

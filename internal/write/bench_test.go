@@ -1,13 +1,11 @@
-package batch_test
+package write_test
 
 import (
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/Shopify/sarama"
 
-	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
 )
 
@@ -16,18 +14,7 @@ import (
 func BenchmarkSendMessage(b *testing.B) {
 	brokers := kafkatest.Broker(b)
 	topic := kafkatest.Topic(b, brokers)
-	cluster, err := kafka.FromEnv(os.Getenv)
-	if err != nil {
-		b.Fatal(err)
-	}
-	config := cluster.Config(b.Context(), "bench")
-	config.Producer.Idempotent = true
-	config.Producer.Retry.Max = 1
-	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer producer.Close()
+	producer := newProducer(b, b.Context(), brokers, topic)
 	line := sarama.StringEncoder(strings.Repeat("x", 100))
 	for b.Loop() {
 		if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: line}); err != nil {

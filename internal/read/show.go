@@ -1,11 +1,11 @@
-// Package show turns a record into the bytes that kafkaread prints for it.
-package show
+package read
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/Shopify/sarama"
@@ -14,43 +14,42 @@ import (
 // timeLayout is that of the chat's messages: RFC 3339 with the milliseconds that Kafka keeps.
 const timeLayout = "2006-01-02T15:04:05.000Z07:00"
 
-// A Func appends what is shown of a record.
-type Func func(dst []byte, record *sarama.ConsumerMessage) []byte
+// A format appends what is printed of a record.
+type format func(dst []byte, record *sarama.ConsumerMessage) []byte
 
-// Formats describes what ParseFormat understands.
-const Formats = `%s value, %k key, %h headers, %t topic, %p partition, %o offset, %T time, %%; \n, \r, \t, \0, \\`
+// formats describes what parseFormat understands.
+const formats = `%s value, %k key, %h headers, %t topic, %p partition, %o offset, %T time, %%; \n, \r, \t, \0, \\`
 
-// ParseFormat returns the Func for a format.
-func ParseFormat(format string) (Func, error) {
-	var parts []Func
-	var text []byte
+func parseFormat(text string) (format, error) {
+	var parts []format
+	var literal []byte
 	flush := func() {
-		if literal := text; len(literal) > 0 {
-			parts = append(parts, func(dst []byte, _ *sarama.ConsumerMessage) []byte { return append(dst, literal...) })
-			text = nil
+		if l := literal; len(l) > 0 {
+			parts = append(parts, func(dst []byte, _ *sarama.ConsumerMessage) []byte { return append(dst, l...) })
+			literal = nil
 		}
 	}
-	for rest := format; rest != ""; {
+	for rest := text; rest != ""; {
 		n := min(2, len(rest))
 		switch token := rest[:n]; token {
 		case `\n`:
-			text = append(text, '\n')
+			literal = append(literal, '\n')
 		case `\r`:
-			text = append(text, '\r')
+			literal = append(literal, '\r')
 		case `\t`:
-			text = append(text, '\t')
+			literal = append(literal, '\t')
 		case `\0`:
-			text = append(text, 0)
+			literal = append(literal, 0)
 		case `\\`, `%%`:
-			text = append(text, token[0])
+			literal = append(literal, token[0])
 		case "%s", "%k", "%h", "%t", "%p", "%o", "%T":
 			flush()
 			parts = append(parts, field(token[1]))
 		default:
 			if token[0] == '%' || token[0] == '\\' {
-				return nil, fmt.Errorf("%q is not valid: %s", token, Formats)
+				return nil, fmt.Errorf("%q is not valid: %s", token, formats)
 			}
-			text, n = append(text, token[0]), 1
+			literal, n = append(literal, token[0]), 1
 		}
 		rest = rest[n:]
 	}
@@ -63,7 +62,7 @@ func ParseFormat(format string) (Func, error) {
 	}, nil
 }
 
-func field(name byte) Func {
+func field(name byte) format {
 	return func(dst []byte, r *sarama.ConsumerMessage) []byte {
 		switch name {
 		case 's':
@@ -89,8 +88,9 @@ func field(name byte) Func {
 	}
 }
 
-// JSON shows a record as one JSON object on one line. Bytes that are not UTF-8 are base64, under a name that says so.
-func JSON(dst []byte, r *sarama.ConsumerMessage) []byte {
+// asJSON appends a record as one JSON object on one line. Bytes that are not UTF-8 are base64, under a
+// name that says so; characters that a terminal may obey are escaped.
+func asJSON(dst []byte, r *sarama.ConsumerMessage) []byte {
 	object := jsonRecord{
 		Topic:     r.Topic,
 		Partition: r.Partition,
@@ -111,7 +111,50 @@ func JSON(dst []byte, r *sarama.ConsumerMessage) []byte {
 	if err := encoder.Encode(object); err != nil { // which ends the line
 		panic(err) // impossible: strings and numbers, written to memory
 	}
-	return buffer.Bytes()
+	line := buffer.Bytes()
+	if text := line[len(dst):]; bytes.IndexFunc(text[:len(text)-1], hostile) >= 0 {
+		line = dst
+		for _, r := range string(text[:len(text)-1]) {
+			if hostile(r) {
+				line = fmt.Appendf(line, `\u%04x`, r)
+			} else {
+				line = utf8.AppendRune(line, r)
+			}
+		}
+		line = append(line, '\n')
+	}
+	return line
+}
+
+// hostile says whether a terminal may obey a character, or show the text around it in another order.
+func hostile(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
+}
+
+// forTerminal returns a record whose text a terminal shows and does not obey.
+func forTerminal(record *sarama.ConsumerMessage) *sarama.ConsumerMessage {
+	shown := *record
+	shown.Key, shown.Value, shown.Headers = harmless(record.Key), harmless(record.Value), nil
+	for _, h := range record.Headers {
+		shown.Headers = append(shown.Headers, &sarama.RecordHeader{Key: harmless(h.Key), Value: harmless(h.Value)})
+	}
+	return &shown
+}
+
+// harmless escapes as Go does what is hostile or not UTF-8. A tab stays.
+func harmless(text []byte) []byte {
+	var out []byte
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		if hostile(r) && r != '\t' || r == utf8.RuneError && n == 1 {
+			quoted := strconv.QuoteToASCII(string(text[:n]))
+			out = append(out, quoted[1:len(quoted)-1]...)
+		} else {
+			out = append(out, text[:n]...)
+		}
+		text = text[n:]
+	}
+	return out
 }
 
 type jsonRecord struct {

@@ -1,4 +1,4 @@
-package tool_test
+package main
 
 import (
 	"fmt"
@@ -10,33 +10,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafkachat/internal/cli/clitest"
 	"kafkachat/internal/kafkatest"
 )
-
-// numbers returns the lines from to to-1.
-func numbers(from, to int) string {
-	var b strings.Builder
-	for i := from; i < to; i++ {
-		fmt.Fprintln(&b, i)
-	}
-	return b.String()
-}
-
-// stored is what kafkaread prints of the whole topic.
-func stored(t *testing.T, brokers, topic string) string {
-	t.Helper()
-	p := start(t, brokers, topic, "kafkaread", "-offset", "oldest", "-exit")
-	p.wantExit(0)
-	return p.out.String()
-}
-
-// wantStored checks what is in the topic, without printing all of it.
-func wantStored(t *testing.T, brokers, topic, want string) {
-	t.Helper()
-	if got := stored(t, brokers, topic); got != want {
-		t.Errorf("the topic holds %d lines, other than the %d that were written", strings.Count(got, "\n"), strings.Count(want, "\n"))
-	}
-}
 
 // produceFault lets fault decide about produce requests, of which it is told the number, from 1.
 func produceFault(fault func(n int) kafkatest.Action) func(kafkatest.Request) kafkatest.Action {
@@ -68,15 +44,15 @@ func TestWriteWithFaults(t *testing.T) {
 			topic := kafkatest.Topic(t, brokers)
 			proxy := kafkatest.NewProxy(t, brokers)
 			proxy.SetFault(produceFault(fault))
-			p := start(t, proxy.Addr(), topic, "kafkawrite")
+			p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
 			const n = 300_000 // some ten batches
-			p.write(numbers(0, n))
-			p.stdin.Close()
-			p.wantExit(0)
-			if want := fmt.Sprintf("%d of %[1]d lines written\n", n); !strings.HasSuffix(p.err.String(), want) {
-				t.Errorf("it says %q, want %q", p.err.String(), want)
+			p.Write(clitest.Numbers(0, n))
+			p.Stdin.Close()
+			p.WantExit(0)
+			if want := fmt.Sprintf("%d of %[1]d lines written\n", n); !strings.HasSuffix(p.Err.String(), want) {
+				t.Errorf("it says %q, want %q", p.Err.String(), want)
 			}
-			wantStored(t, brokers, topic, numbers(0, n))
+			clitest.WantStored(t, brokers, topic, clitest.Numbers(0, n))
 		})
 		t.Run("one by one, "+name, func(t *testing.T) {
 			t.Parallel()
@@ -92,19 +68,19 @@ func TestWriteWithFaults(t *testing.T) {
 				}
 				return action
 			})
-			p := start(t, proxy.Addr(), topic, "kafkawrite")
+			p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
 			const n = 30
 			for i := range n {
-				p.write(numbers(i, i+1))
+				p.Write(clitest.Numbers(i, i+1))
 				select {
 				case <-written:
-				case <-time.After(patience):
-					t.Fatalf("line %d was not sent\n%s", i+1, p.err.String())
+				case <-time.After(clitest.Patience):
+					t.Fatalf("line %d was not sent\n%s", i+1, p.Err.String())
 				}
 			}
-			p.stdin.Close()
-			p.wantExit(0)
-			wantStored(t, brokers, topic, numbers(0, n))
+			p.Stdin.Close()
+			p.WantExit(0)
+			clitest.WantStored(t, brokers, topic, clitest.Numbers(0, n))
 		})
 	}
 }
@@ -115,18 +91,18 @@ func TestInterruptFlushes(t *testing.T) {
 	brokers := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, brokers)
 	proxy := kafkatest.NewProxy(t, brokers)
-	p := start(t, proxy.Addr(), topic, "kafkawrite")
-	p.waitFor(&p.out, "Enter lines")
+	p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
+	p.WaitFor(&p.Out, "Enter lines")
 	proxy.Pause(kafkatest.Answers)
-	p.write(numbers(0, 3))
-	p.waitFor(&p.err, `line 1 is not acknowledged yet; waiting for the brokers, up to 2m0s\n`)
-	p.interrupt()
+	p.Write(clitest.Numbers(0, 3))
+	p.WaitFor(&p.Err, `line 1 is not acknowledged yet: .*; waiting up to 2m0s\n`)
+	p.Interrupt()
 	proxy.Resume()
-	p.wantExit(0)
-	if !strings.HasSuffix(p.err.String(), "3 of 3 lines written\n") {
-		t.Errorf("it says %q", p.err.String())
+	p.WantExit(0)
+	if !strings.HasSuffix(p.Err.String(), "kafkawrite: line 1 is acknowledged now\nkafkawrite: 3 of 3 lines written\n") {
+		t.Errorf("it says %q", p.Err.String())
 	}
-	wantStored(t, brokers, topic, numbers(0, 3))
+	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 3))
 }
 
 // TestSecondInterruptStops presses Ctrl-C twice while a broker does not answer: it ends at once, and says what may be missing.
@@ -146,20 +122,20 @@ func TestSecondInterruptStops(t *testing.T) {
 			brokers := kafkatest.Broker(t)
 			topic := kafkatest.Topic(t, brokers)
 			proxy := kafkatest.NewProxy(t, brokers)
-			p := start(t, proxy.Addr(), topic, "kafkawrite")
-			p.write(numbers(0, 100_000)) // more than the pipe holds, so some are written
-			for !strings.Contains(stored(t, brokers, topic), "1\n") {
+			p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
+			p.Write(clitest.Numbers(0, 100_000)) // more than the pipe holds, so some are written
+			for !strings.Contains(clitest.Stored(t, brokers, topic), "1\n") {
 				time.Sleep(10 * time.Millisecond)
 			}
 			fault(proxy)
-			p.write(numbers(100_000, 100_010))
-			p.waitFor(&p.err, "is not acknowledged yet")
+			p.Write(clitest.Numbers(100_000, 100_010))
+			p.WaitFor(&p.Err, "is not acknowledged yet")
 			for range 2 {
-				p.interrupt()
+				p.Interrupt()
 				time.Sleep(time.Second) // signals that are too close to each other are one
 			}
-			p.wantExit(1)
-			checkReport(t, p.err.String(), stored(t, brokers, topic), numbers(0, 100_010))
+			p.WantExit(1)
+			checkReport(t, p.Err.String(), clitest.Stored(t, brokers, topic), clitest.Numbers(0, 100_010))
 		})
 	}
 }
@@ -182,49 +158,5 @@ func checkReport(t *testing.T, report, stored, lines string) {
 	}
 	if n := strings.Count(stored, "\n"); n < written || n > read {
 		t.Errorf("%d lines are stored; it says %d of %d", n, written, read)
-	}
-}
-
-// TestReadGoesOn cuts a reader off. It says so, waits, and misses and repeats nothing.
-func TestReadGoesOn(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	proxy := kafkatest.NewProxy(t, brokers)
-	p := start(t, proxy.Addr(), topic, "kafkaread")
-	p.waitFor(&p.err, `printing what is written to ".*" from now on; Ctrl-C ends\n`)
-	kafkatest.Produce(t, brokers, topic, "0", "1", "2")
-	p.waitFor(&p.out, "2\n")
-	proxy.Refuse(true)
-	proxy.Cut()
-	p.waitFor(&p.err, `partition 0: .*; waiting for its broker, to go on at offset 3\n`)
-	kafkatest.Produce(t, brokers, topic, "3", "4")
-	proxy.Refuse(false)
-	p.waitFor(&p.out, "4\n")
-	proxy.Cut()
-	kafkatest.Produce(t, brokers, topic, "5")
-	p.waitFor(&p.out, "5\n")
-	p.interrupt()
-	p.wantExit(0)
-	if p.out.String() != numbers(0, 6) {
-		t.Errorf("it printed %q", p.out.String())
-	}
-}
-
-// TestReadAnotherTopic replaces the topic by a shorter one of the same name.
-func TestReadAnotherTopic(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	kafkatest.Produce(t, brokers, topic, "old 1", "old 2", "old 3")
-	p := start(t, brokers, topic, "kafkaread", "-offset", "oldest")
-	p.waitFor(&p.out, "old 3\n")
-	kafkatest.Recreate(t, brokers, topic, "new")
-	p.waitFor(&p.out, "new\n")
-	p.waitFor(&p.err, `partition 0: it ends at offset 1, though 2 was read: .*; going on at offset 0\n`)
-	p.interrupt()
-	p.wantExit(0)
-	if want := "old 1\nold 2\nold 3\nnew\n"; p.out.String() != want {
-		t.Errorf("it printed %q, want %q", p.out.String(), want)
 	}
 }

@@ -1,0 +1,252 @@
+// Package clitest is test support: kafkawrite and kafkaread as processes that a test starts, feeds,
+// interrupts and waits for.
+package clitest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Shopify/sarama"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"kafkachat/internal/kafka"
+	"kafkachat/internal/kafkatest"
+)
+
+// Patience is for what takes a healthy Kafka milliseconds, on a machine that is busy with other tests.
+const Patience = 60 * time.Second
+
+// Main is for TestMain of a program's package: it puts the program on the PATH (it is the test binary
+// itself, so that a change of the program is one of the test), and others, which it builds. They are
+// built without the race detector.
+func Main(m *testing.M, program string, main func(), others ...string) {
+	runner := runner{M: m}
+	if filepath.Base(os.Args[0]) != program { // else this is the program
+		runner.others = others
+	}
+	testscript.Main(runner, map[string]func(){program: main})
+}
+
+type runner struct {
+	*testing.M
+	others []string
+}
+
+func (r runner) Run() int {
+	if len(r.others) == 0 {
+		return r.M.Run()
+	}
+	dir, err := os.MkdirTemp("", "tools-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	for _, other := range r.others {
+		if _, err := os.ReadFile(filepath.Join("..", other, "main.go")); err != nil { // go test looks whether it has changed
+			panic(err)
+		}
+		build := exec.Command("go", "build", "-o", dir, "kafkachat/"+other)
+		if out, err := build.CombinedOutput(); err != nil {
+			panic(fmt.Sprintf("building %s: %v\n%s", other, err, out))
+		}
+	}
+	os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	return r.M.Run()
+}
+
+// Scripts runs the scripts in testdata/script. Each has a topic of its own, $TOPIC, which nobody has
+// made yet, and the command "waitfor FILE PATTERN", which waits until the file has a match.
+func Scripts(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, "KAFKA_BROKER="+brokers, "TOPIC="+kafkatest.TopicName(t, brokers))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"waitfor": waitFor},
+	})
+}
+
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitfor FILE PATTERN")
+	}
+	pattern, err := regexp.Compile(args[1])
+	ts.Check(err)
+	var text []byte
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if text, err = os.ReadFile(ts.MkAbs(args[0])); err == nil && pattern.Match(text) {
+			return
+		}
+	}
+	ts.Fatalf("%s has no match for %s:\n%s", args[0], args[1], text)
+}
+
+// A Process is a program that runs. It ends with the test.
+type Process struct {
+	Out, Err Buffer
+	Stdin    io.WriteCloser
+	Cmd      *exec.Cmd
+
+	t     *testing.T
+	ended chan struct{}
+}
+
+// Start runs a program against brokers and topic.
+func Start(t *testing.T, brokers, topic, program string, args ...string) *Process {
+	t.Helper()
+	p := New(t, brokers, topic, program, args...)
+	p.Cmd.Stdout, p.Cmd.Stderr = &p.Out, &p.Err
+	return p.Start()
+}
+
+// New is Start, for a test that sets something else first.
+func New(t *testing.T, brokers, topic, program string, args ...string) *Process {
+	t.Helper()
+	p := &Process{t: t, Cmd: exec.Command(program, args...), ended: make(chan struct{})}
+	p.Cmd.Env = append(os.Environ(), "KAFKA_BROKER="+brokers, "TOPIC="+topic)
+	var err error
+	if p.Stdin, err = p.Cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Start starts what New has returned.
+func (p *Process) Start() *Process {
+	p.t.Helper()
+	if err := p.Cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go func() {
+		p.Cmd.Wait()
+		close(p.ended)
+	}()
+	p.t.Cleanup(func() {
+		p.Cmd.Process.Kill()
+		<-p.ended
+	})
+	return p
+}
+
+// Write feeds the program's standard input.
+func (p *Process) Write(text string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.Stdin, text); err != nil {
+		p.t.Fatalf("writing to %s: %v\n%s", p.Cmd, err, p.Err.String())
+	}
+}
+
+// WaitFor waits until b, which is p.Out or p.Err, has a match.
+func (p *Process) WaitFor(b *Buffer, pattern string) {
+	p.t.Helper()
+	expr := regexp.MustCompile(pattern)
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if expr.MatchString(b.String()) {
+			return
+		}
+	}
+	p.t.Fatalf("%s: no match for %s in %q\nstderr: %s", p.Cmd, pattern, b.String(), p.Err.String())
+}
+
+// Ended is closed when the program has ended and its output is complete.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// Interrupt is Ctrl-C.
+func (p *Process) Interrupt() {
+	p.t.Helper()
+	if err := p.Cmd.Process.Signal(os.Interrupt); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// WantExit waits for the program's end and checks its exit status.
+func (p *Process) WantExit(status int) {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(Patience):
+		p.t.Fatalf("%s does not end\nstderr: %s", p.Cmd, p.Err.String())
+	}
+	if got := p.Cmd.ProcessState.ExitCode(); got != status {
+		p.t.Errorf("%s: exit status %d, want %d\nstderr: %s", p.Cmd, got, status, p.Err.String())
+	}
+}
+
+// Want checks that b, which is p.Out or p.Err, is want.
+func (p *Process) Want(b *Buffer, want string) {
+	p.t.Helper()
+	if got := b.String(); got != want {
+		p.t.Errorf("%s: %.2000q, want %.2000q\nstderr: %s", p.Cmd, got, want, p.Err.String())
+	}
+}
+
+// A Buffer may be read while the program writes to it.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// Numbers returns the lines from to to-1.
+func Numbers(from, to int) string {
+	var b strings.Builder
+	for i := from; i < to; i++ {
+		fmt.Fprintln(&b, i)
+	}
+	return b.String()
+}
+
+// Stored returns the records of partition 0 as lines.
+func Stored(t *testing.T, brokers, topic string) string {
+	t.Helper()
+	cluster := &kafka.Cluster{Brokers: strings.Split(brokers, ",")}
+	consumer, err := cluster.NewConsumer(t.Context(), "clitest", topic, kafka.Following{ToEnd: true, Patience: Patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer consumer.Close()
+	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for message := range partition.Messages() {
+		b.Write(message.Value)
+		b.WriteByte('\n')
+	}
+	if err := consumer.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// WantStored checks what is in the topic, without printing all of it.
+func WantStored(t *testing.T, brokers, topic, want string) {
+	t.Helper()
+	if got := Stored(t, brokers, topic); got != want {
+		t.Errorf("the topic holds %d lines, other than the %d that were written", strings.Count(got, "\n"), strings.Count(want, "\n"))
+	}
+}

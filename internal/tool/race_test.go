@@ -1,6 +1,0 @@
-//go:build race
-
-package tool_test
-
-// buildFlags are those of the programs under test.
-var buildFlags = []string{"-race"}
