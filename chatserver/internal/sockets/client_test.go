@@ -2,7 +2,6 @@ package sockets_test
 
 import (
 	"bufio"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,30 +38,36 @@ func (s *server) connect(rcvbuf int) net.Conn {
 	if rcvbuf > 0 {
 		conn.(*net.TCPConn).SetReadBuffer(rcvbuf)
 	}
-	if s.http.TLS != nil {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
-	}
 	s.t.Cleanup(func() { conn.Close() })
 	return conn
 }
 
-// notices asks for the subprotocol whose clients get notices.
-const notices = "Sec-WebSocket-Protocol: notices"
+// The headers of a handshake, and the answer to its key.
+const (
+	keyHeader = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	accepts   = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+	headers   = "Host: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + keyHeader
+	// notices asks for the subprotocol whose clients get notices.
+	notices = "Sec-WebSocket-Protocol: notices"
+)
+
+// request returns a handshake's request.
+func request(path string, header ...string) string {
+	return "GET " + path + " HTTP/1.1\r\n" + headers + strings.Join(append(header, ""), "\r\n") + "\r\n"
+}
 
 func handshake(t testing.TB, conn net.Conn, path string, header ...string) *client {
 	t.Helper()
 	c := &client{t: t, conn: conn, r: bufio.NewReaderSize(conn, 4096)}
 	conn.SetDeadline(time.Now().Add(patience))
-	request := "GET " + path + " HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + strings.Join(append(header, ""), "\r\n") + "\r\n"
-	if _, err := io.WriteString(conn, request); err != nil {
+	if _, err := io.WriteString(conn, request(path, header...)); err != nil {
 		t.Fatal(err)
 	}
 	response, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Sec-WebSocket-Accept") != accepts {
 		t.Fatalf("handshake answered with %v", response)
 	}
 	conn.SetDeadline(time.Time{})

@@ -147,12 +147,7 @@ func TestCloseWithFullSocket(t *testing.T) {
 	s := closer(t)
 	c := s.dial("/", 16<<10)
 	c.want("hello", "live")
-	for i := 0; s.stats().Slow == 0; i++ {
-		s.append(strings.Repeat("x", 200<<10))
-		if i > 1000 {
-			t.Fatal("the socket does not become full")
-		}
-	}
+	s.makeSlow(nil)
 	begun := time.Now()
 	s.drain()
 	s.wantGone(1100 * time.Millisecond)
@@ -167,19 +162,14 @@ func TestCloseReachesSlowClient(t *testing.T) {
 	s := closer(t)
 	c := s.dial("/", 128<<10)
 	c.want("hello", "live")
-	for i := 0; s.stats().Slow == 0; i++ {
-		s.append(fmt.Sprint(i, strings.Repeat("x", 100<<10)))
-		if i > 1000 {
-			t.Fatal("the socket does not become full")
-		}
-	}
+	s.makeSlow(nil)
 	s.drain()
 	c.wantClose(1012)
 	c.conn.Close()
 	s.wantGone(0)
 }
 
-// What gorilla says by itself about a wrong frame goes through the owner, too.
+// What gorilla says by itself about a wrong frame goes through the loop, too.
 func TestProtocolErrorWithFullSocket(t *testing.T) {
 	for code, wrong := range map[int][]byte{
 		1002: masked(3|fin, nil),
@@ -191,12 +181,7 @@ func TestProtocolErrorWithFullSocket(t *testing.T) {
 			s := closer(t)
 			c := s.dial("/", 128<<10)
 			c.want("hello", "live")
-			for i := 0; s.stats().Slow == 0; i++ {
-				s.append(fmt.Sprint(i, strings.Repeat("x", 100<<10)))
-				if i > 1000 {
-					t.Fatal("the socket does not become full")
-				}
-			}
+			s.makeSlow(nil)
 			c.send(wrong[0], nil)
 			c.conn.SetWriteDeadline(time.Now().Add(patience))
 			go c.conn.Write(wrong)

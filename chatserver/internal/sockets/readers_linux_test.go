@@ -13,7 +13,7 @@ import (
 type readers struct {
 	epoll int
 	total atomic.Int64
-	moved chan struct{} // capacity 1: total has changed
+	grown chan struct{} // capacity 1: total has changed
 	fds   []int
 }
 
@@ -22,7 +22,7 @@ func newReaders() *readers {
 	if err != nil {
 		panic(err)
 	}
-	r := &readers{epoll: epoll, moved: make(chan struct{}, 1)}
+	r := &readers{epoll: epoll, grown: make(chan struct{}, 1)}
 	go r.read()
 	return r
 }
@@ -45,7 +45,7 @@ func (r *readers) read() {
 		}
 		r.total.Add(int64(got))
 		select {
-		case r.moved <- struct{}{}:
+		case r.grown <- struct{}{}:
 		default:
 		}
 	}
@@ -54,9 +54,9 @@ func (r *readers) read() {
 func (r *readers) answer(words []string) (m measure, err error) {
 	switch words[0] {
 	case "connect":
-		protocol := ""
+		var protocol []string
 		if len(words) > 3 {
-			protocol = "Sec-WebSocket-Protocol: " + words[3] + "\r\n"
+			protocol = []string{"Sec-WebSocket-Protocol: " + words[3]}
 		}
 		for range number(words[2]) {
 			if err := r.connect(words[1], protocol); err != nil {
@@ -71,7 +71,7 @@ func (r *readers) answer(words []string) (m measure, err error) {
 		defer timeout.Stop()
 		for want := int64(number(words[1])); r.total.Load() < want; {
 			select {
-			case <-r.moved:
+			case <-r.grown:
 			case <-timeout.C:
 				m.Length = r.total.Load()
 				return m, nil
@@ -82,7 +82,7 @@ func (r *readers) answer(words []string) (m measure, err error) {
 	return m, nil
 }
 
-func (r *readers) connect(addr, protocol string) error {
+func (r *readers) connect(addr string, protocol []string) error {
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
 		return err
@@ -96,8 +96,7 @@ func (r *readers) connect(addr, protocol string) error {
 	if err := syscall.Connect(fd, to); err != nil {
 		return err
 	}
-	request := "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + protocol + "\r\n"
-	if _, err := syscall.Write(fd, []byte(request)); err != nil {
+	if _, err := syscall.Write(fd, []byte(request("/", protocol...))); err != nil {
 		return err
 	}
 	var head [1]byte // byte by byte: what follows the head is counted

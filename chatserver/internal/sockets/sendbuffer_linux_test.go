@@ -16,11 +16,8 @@ func TestSendBuffer(t *testing.T) {
 	s := newTCP(t, 64<<20)
 	s.dial("/", 4096).want("hello", "live")
 	port := s.http.Listener.Addr().(*net.TCPAddr).Port
-	filling := strings.Repeat("x", 8<<10)
-	for i := range 2000 {
-		s.append(fmt.Sprint(i, filling))
-	}
-	until(t, "the socket is full", func() bool { return s.stats().Slow == 1 })
+	s.makeSlow(nil)
+	s.fill(16 << 20)
 	for before := -1; ; time.Sleep(200 * time.Millisecond) {
 		queued := sendQueue(t, port)
 		switch {

@@ -175,6 +175,24 @@ func (s *server) fill(bytes int) {
 	}
 }
 
+// makeSlow appends long messages until the socket of a client that does not read is full, and
+// returns how many. Message i begins with i; said is told each.
+func (s *server) makeSlow(said func(message string)) (n int) {
+	s.t.Helper()
+	filling := strings.Repeat("x", 100<<10)
+	for ; s.stats().Slow == 0; n++ {
+		m := fmt.Sprint(n, filling)
+		s.append(m)
+		if said != nil {
+			said(m)
+		}
+		if n > 1000 {
+			s.t.Fatal("the socket does not become full")
+		}
+	}
+	return n
+}
+
 func (s *server) stats() sockets.Stats { return s.loop.Stats() }
 
 // until waits for a condition.

@@ -105,8 +105,7 @@ func TestHandshakeTorture(t *testing.T) {
 	s.http.Start()
 	control := s.dial("/", 0)
 	control.want("hello", "live")
-	const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-	const good = "Host: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + key
+	const key, good = keyHeader, headers
 	for name, c := range map[string]struct {
 		send string
 		half bool // the client says no more, and waits
