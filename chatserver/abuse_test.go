@@ -31,10 +31,10 @@ func TestAbuse(t *testing.T) {
 	// Not parallel: its own load on the machine would disturb tests that measure, and they it.
 	v := startVictim(t)
 	size := func(full, short int) int {
-		if testing.Short() {
-			return short
+		if fullAbuse {
+			return full
 		}
-		return full
+		return short
 	}
 	crowd := size(10000, 2000)
 	v.storm(t, crowd)

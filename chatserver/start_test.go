@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"kafkachat/chatserver/internal/settings"
 	"kafkachat/internal/kafkatest"
 )
 
@@ -77,11 +81,51 @@ func TestKafkaAwayAtStart(t *testing.T) {
 	if status, _ := a.get("/"); status != 200 {
 		t.Errorf("the page is not there: %d", status)
 	}
-	if status, _ := a.get("/readyz"); status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz: %d", status)
+	if status, why := a.get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(why, "Kafka") {
+		t.Errorf("/readyz: %d %q", status, why)
 	}
-	if w := a.chat("").event(); w.Type != "welcome" || w.Kafka != "down" {
+	if w := a.chat("").event(); w.Type != "welcome" || w.Kafka != "down" || w.Where != "laptop" {
 		t.Errorf("welcome %+v", w)
+	}
+}
+
+// A server that cannot serve any more ends, with the reason.
+func TestServingFails(t *testing.T) {
+	t.Parallel()
+	cfg, err := settings.Load(func(name string) string { return map[string]string{"KAFKA_BROKER": "127.0.0.1:1"}[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPod(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := func() net.Listener {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		return ln
+	}
+	ln := listen()
+	ended := make(chan error, 1)
+	go func() { ended <- p.serve(t.Context(), ln, listen(), io.Discard) }()
+	waitFor(t, "the server to serve", func() bool {
+		response, err := http.Get("http://" + ln.Addr().String() + "/healthz")
+		if err == nil {
+			response.Body.Close()
+		}
+		return err == nil
+	})
+	ln.Close() // as a listener that fails for good
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), "serving HTTP") {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("goes on without serving")
 	}
 }
 

@@ -146,6 +146,49 @@ func TestConnectionLimits(t *testing.T) {
 	})
 }
 
+// A page whose name has been pointed at this machine reads and writes nothing: DNS rebinding.
+func TestForeignHostIsRefused(t *testing.T) {
+	t.Parallel()
+	a, log, admin := startLogged(t, nil)
+	for _, url := range []string{a.url + "/", a.url + "/ws", admin + "/metrics", admin + "/debug/pprof/heap"} {
+		request, err := http.NewRequest("GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = "evil.example"
+		request.Header.Set("Origin", "http://evil.example")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %s", url, response.Status)
+		}
+	}
+	if !strings.Contains(log.String(), "ALLOWED_HOSTS") {
+		t.Errorf("nothing in the log:\n%s", log)
+	}
+}
+
+// The longest message that the settings allow reaches everybody.
+func TestLongestMessage(t *testing.T) {
+	t.Parallel()
+	env := onKafka(t)("a")
+	env["MESSAGE_BYTES"] = "1000000"
+	a := startPod(t, env).waitReady()
+	raw, events := a.raw(""), a.chat("")
+	for _, text := range []string{strings.Repeat("x", 1_000_000), strings.Repeat("\x01", 1_000_000)} { // six times as long in JSON
+		raw.send(text)
+		raw.want(text)
+		if m := events.until("message", "welcome", "live"); m.Text != text {
+			t.Errorf("%d bytes arrive", len(m.Text))
+		}
+	}
+	events.say(longID(strings.Repeat("i", 64-18)), strings.Repeat("\x02", 1_000_000))
+	events.until("ack", "message")
+}
+
 func TestMessageBytes(t *testing.T) {
 	t.Parallel()
 	a := startPod(t, map[string]string{"MESSAGE_BYTES": "10"}).waitReady()

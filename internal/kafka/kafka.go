@@ -137,7 +137,8 @@ func (c *Cluster) config(ctx context.Context, clientID string, warn func(error),
 	config.Producer.Retry.Max = 0
 	config.Producer.Retry.Backoff = backoff
 	config.Producer.Partitioner = sarama.NewManualPartitioner
-	config.Producer.Return.Successes = true // a SyncProducer needs both
+	config.Producer.MaxMessageBytes = 1 << 20 // with key and headers; what brokers take by default (message.max.bytes), but for a batch's head
+	config.Producer.Return.Successes = true   // a SyncProducer needs both
 	config.Producer.Return.Errors = true
 
 	config.Consumer.MaxWaitTime = maxWait

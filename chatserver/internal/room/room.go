@@ -68,7 +68,7 @@ func New(c Config) *Room {
 	if r.limit < c.Limits.Connections {
 		c.Log.Info("files bound the connections, not MAX_CONNECTIONS; ulimit -n raises the bound", "websockets", r.limit)
 	}
-	r.unread.free = unreadBytes
+	r.unread.free = UnreadBytes
 	r.refusals = refusals{log: c.Log, metric: c.Metrics.Refused, last: make(map[*refusal]*report)}
 	r.upgrader = websocket.Upgrader{
 		Subprotocols:     []string{chat.Protocol},

@@ -6,8 +6,8 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// unreadBytes bounds the memory of all messages that are being read, or wait for Kafka.
-const unreadBytes = 32 << 20
+// UnreadBytes bounds the memory of all messages that are being read, or wait for Kafka.
+const UnreadBytes = 32 << 20
 
 // unread counts the memory of messages that have not been published. A short message, which fits into
 // the buffer that every reader has, is not counted.

@@ -1,0 +1,5 @@
+//go:build linux && long
+
+package main
+
+const fullAbuse = true // TestAbuse, in its full size

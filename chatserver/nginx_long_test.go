@@ -1,0 +1,199 @@
+//go:build long && linux
+
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"kafkachat/chatserver/internal/chat"
+)
+
+// nginxAt starts Debian's nginx with the configuration of k8s/README.md, but for what without matches, before the
+// server at backend, and returns its address.
+func nginxAt(t *testing.T, backend string, without *regexp.Regexp) (addr string) {
+	t.Helper()
+	readme, err := os.ReadFile("../k8s/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?s)```nginx\n(.*?)```").FindSubmatch(readme)
+	if block == nil {
+		t.Fatal("k8s/README.md has no configuration of nginx")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = ln.Addr().String()
+	ln.Close()
+	folder := t.TempDir()
+	var server []string
+	for line := range strings.Lines(string(block[1])) {
+		if without == nil || !without.MatchString(line) {
+			server = append(server, line)
+		}
+	}
+	here := strings.NewReplacer("listen 443 ssl", "listen "+addr+" ssl", "/etc/nginx", folder, "127.0.0.1:8000", backend)
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("chat.htpasswd", "ann:{PLAIN}secret\n")
+	certificate, key := certificateFor(t, "chat.example.com")
+	write("chat.pem", certificate)
+	write("chat.key", key)
+	write("nginx.conf", "daemon off; master_process off; pid "+folder+"/pid; error_log stderr;\nevents {}\nhttp {\naccess_log off;\n"+
+		"client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n"+here.Replace(strings.Join(server, ""))+"}\n")
+	cmd := exec.Command("nginx", "-p", folder, "-c", filepath.Join(folder, "nginx.conf"))
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting nginx (apt-get install nginx-light): %v", err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	waitFor(t, "nginx to listen", func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return addr
+}
+
+// certificateFor makes a certificate that signs itself.
+func certificateFor(t *testing.T, name string) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	signed, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
+}
+
+// People sign in at nginx, which ends TLS and serves the chat below /chat/.
+func TestNginx(t *testing.T) {
+	t.Parallel()
+	pod, log, _ := startLogged(t, map[string]string{"USER_HEADER": "X-Forwarded-User", "TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "chat.example.com"})
+	backend := "127.0.0.1:" + portOf(pod.url)
+	insecure := &tls.Config{InsecureSkipVerify: true}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: insecure, DisableKeepAlives: true}}
+	get := func(url, user string) (status int, body string) {
+		t.Helper()
+		request, err := http.NewRequest("GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = "chat.example.com"
+		request.Header.Set("X-Forwarded-User", "mallory") // is not believed
+		if user != "" {
+			request.SetBasicAuth(user, "secret")
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		b, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(b)
+	}
+	dial := func(addr string) (*websocket.Conn, *http.Response, error) {
+		dialer := websocket.Dialer{TLSClientConfig: insecure, Subprotocols: []string{chat.Protocol}, HandshakeTimeout: patience,
+			NetDial: func(string, string) (net.Conn, error) { return net.Dial("tcp", addr) }}
+		request, _ := http.NewRequest("GET", "/", nil)
+		request.SetBasicAuth("ann", "secret")
+		request.Header.Set("Origin", "https://chat.example.com")
+		request.Header.Set("X-Forwarded-User", "mallory")
+		return dialer.Dial("wss://chat.example.com/chat/ws", request.Header)
+	}
+
+	addr := nginxAt(t, backend, nil)
+	if status, _ := get("https://"+addr+"/chat/", ""); status != http.StatusUnauthorized {
+		t.Errorf("without a password: %d", status)
+	}
+	status, body := get("https://"+addr+"/chat/", "ann")
+	if status != http.StatusOK || !strings.Contains(body, "Chatting on") {
+		t.Errorf("with a password: %d %.200s", status, body)
+	}
+	for _, reference := range regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(body, -1) {
+		if strings.HasPrefix(reference[1], "/") {
+			t.Errorf("the page asks for %s, which is not below /chat/", reference[1])
+		}
+	}
+	ws, _, err := dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	ann := &testClient{t, ws}
+	if w := ann.event(); w.Type != "welcome" || w.Name != "ann" {
+		t.Errorf("%+v", w)
+	}
+	ann.say(longID("first"), "hello") // as Ann, with a capital letter
+	if m := ann.until("message", "live"); m.Name != "ann" || m.Text != "hello" {
+		t.Errorf("%+v", m)
+	}
+
+	// Past nginx nobody gets in, whatever he says.
+	local := "http://127.0.0.2:" + portOf(pod.url) // from another address than nginx's, as far as the pod sees
+	past := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
+	for path, want := range map[string]int{"/": 401, "/ws": 401, "/healthz": 200, "/readyz": 200} {
+		request, _ := http.NewRequest("GET", local+path, nil)
+		request.Header.Set("X-Forwarded-User", "ann")
+		response, err := past.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("%s past nginx: %d, want %d", path, response.StatusCode, want)
+		}
+	}
+
+	// The lines whose lack is the usual fault: the pod's log says which.
+	for line, status := range map[string]int{"proxy_set_header +Host": 403, "proxy_set_header +Upgrade": 400} {
+		faulty := nginxAt(t, backend, regexp.MustCompile(line))
+		if _, response, err := dial(faulty); err == nil || response == nil || response.StatusCode != status {
+			t.Errorf("without %s: %v, %+v", line, err, response)
+		}
+	}
+	for _, want := range []string{"proxy_set_header Host $http_host", "proxy_set_header Upgrade $http_upgrade"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, fmt.Sprint(log))
+		}
+	}
+}
