@@ -33,8 +33,9 @@ const (
 
 	// maxRest is the longest rest after a pass, that is how long what comes then, messages and acks
 	// alike, may have to wait. To sleep and to wake up is more work than a pass shorter than minRest.
-	minRest = 100 * time.Microsecond
-	maxRest = 5 * time.Millisecond
+	minRest  = 100 * time.Microsecond
+	longPass = time.Millisecond
+	maxRest  = 5 * time.Millisecond
 
 	// nothing is the next offset of a connection that needs nothing of the log.
 	nothing = math.MaxInt64
@@ -119,12 +120,13 @@ func (l *Loop) Run(ctx context.Context) {
 	}
 }
 
-// rest waits after a pass during which messages have come: for as long as the pass took, up to
-// maxRest. So the loop leaves room for those who read from Kafka and from the clients, and the
-// messages of that time share a write: under load that is less work than a pass for each. Without
-// load nothing comes during a pass, and nobody waits.
+// rest waits after a pass for as long as the pass took, up to maxRest. So the loop leaves room for
+// those who read from Kafka and from the clients, and the messages of that time share a write: under
+// load that is less work than a pass for each. After a short pass during which nothing has come
+// there is no load, and no rest.
 func (l *Loop) rest(ctx context.Context, took time.Duration) {
-	if _, end := l.log.Bounds(); end == l.end || took < minRest {
+	_, end := l.log.Bounds()
+	if took < minRest || took < longPass && end == l.end {
 		return
 	}
 	l.rested.Reset(min(took, maxRest))

@@ -21,7 +21,7 @@ func TestSendBuffer(t *testing.T) {
 	for before := -1; ; time.Sleep(200 * time.Millisecond) {
 		queued := sendQueue(t, port)
 		switch {
-		case queued == 0, queued > 512<<10:
+		case queued == 0, queued > 256<<10:
 			t.Fatalf("the kernel keeps %d bytes", queued)
 		case queued == before:
 			t.Logf("the kernel keeps %d bytes", queued)

@@ -53,8 +53,9 @@ func (s *sock) SetWriteDeadline(t time.Time) error {
 }
 
 // sendBuffer is the size in bytes of a socket's send buffer; Linux doubles it for what it keeps
-// beside the data. Left to itself the kernel gives 4 MB to a peer that does not read.
-const sendBuffer = 128 << 10
+// beside the data. So the kernel keeps 128 KiB for a peer that does not read, and counts them as the
+// pod's; left to itself it would keep 4 MB.
+const sendBuffer = 64 << 10
 
 var errNotTCP = errors.New("the websocket is served over plain TCP only")
 
