@@ -21,7 +21,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,16 +118,15 @@ type pod struct {
 	log       *slog.Logger
 	page      *page.Page
 	room      *room.Room         // lets clients in, and reads what they say
-	tail      *history.Tail      // the topic, as this pod has read it
-	conns     *sockets.Loop      // writes the tail to the clients
+	history   *history.History   // the topic, as this pod has read it
+	conns     *sockets.Loop      // writes the history to the clients
 	publisher *publish.Publisher // brings their messages into the topic
 	ends      *kafka.Ends        // knows where the topic ends
 	presence  *presence.Presence // knows the other pods
 	health    *ops.Health        // knows whether Kafka can be reached
 	metrics   *ops.Metrics
 
-	suspected  chan struct{} // capacity 1: the topic may be another one
-	partitions atomic.Int32  // of the topic; 0 until it is known
+	partitions atomic.Int32 // of the topic; 0 until it is known
 }
 
 // Notices are what all chat.v1 clients are told, the newest of each kind.
@@ -138,32 +136,37 @@ const (
 )
 
 func newPod(cfg *settings.Config, log *slog.Logger) (*pod, error) {
-	p := &pod{cfg: cfg, log: log, tail: history.New(cfg.LogBytes), suspected: make(chan struct{}, 1)}
+	p := &pod{cfg: cfg, log: log}
 	var err error
 	if p.page, err = page.New(cfg.Pod); err != nil {
 		return nil, err
 	}
-	frames, _ := p.tail.Log()
-	p.conns = sockets.NewLoop(frames)
 	p.health = ops.NewHealth(func(why error) {
 		if why == nil {
 			log.Info("Kafka is up")
 		} else {
 			log.Warn("Kafka is down", "err", why)
 		}
-		p.conns.SetNotice(statusNotice, chat.Status(upOrDown(why)))
+		p.conns.SetNotice(statusNotice, chat.Status(reason(why)))
 	}, "consumer", "ends")
 	p.ends = cfg.Cluster.NewEnds(cfg.ClientID("ends"), cfg.Topic, 0, func(err error) {
 		p.health.Report("ends", err)
 		p.conns.Wake() // for those whose place depends on the answer
 	})
-	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.tail, publish.Outside{
-		End: p.endNow, Behind: p.behind, Suspect: p.suspect, OnChange: func(up bool) { p.report("producer", up) },
-	}, log)
+	p.history = history.New(history.Config{
+		Limit: cfg.LogBytes, Ends: p.ends, Record: history.RecordOf(cfg.Cluster, cfg.ClientID("old"), cfg.Topic),
+		Report:  func(err error) { p.health.Report("consumer", err) },
+		Changed: func() { p.conns.Wake() },
+		Placed:  func(outcome string) { p.metrics.Resumes.WithLabelValues(outcome).Inc() },
+		Log:     log,
+	})
+	frames, _ := p.history.Frames()
+	p.conns = sockets.NewLoop(frames)
+	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.history, func(err error) { p.health.Report("producer", err) }, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, p.self, func(pods []presence.Pod) {
 		p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 	}, log)
-	p.metrics = ops.New(ops.Parts{Conns: p.conns, Tail: p.tail, Ends: p.ends, Health: p.health})
+	p.metrics = ops.New(ops.Parts{Conns: p.conns, History: p.history, Ends: p.ends, Health: p.health})
 	p.room = room.New(room.Config{
 		Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout,
 		Sockets: p.conns, Metrics: p.metrics, Log: log, Arrive: p.arrive,
@@ -180,6 +183,7 @@ func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Wri
 	var parts sync.WaitGroup
 	parts.Go(func() { p.conns.Run(life) })
 	parts.Go(func() { p.ends.Run(life) })
+	parts.Go(func() { p.history.Run(life) })
 	parts.Go(func() { p.publisher.Run(life) })
 	parts.Go(func() { p.handleMessages(life) })
 	parts.Go(func() { p.presence.Run(ctx) }) // it says goodbye as soon as the pod begins to stop
@@ -224,10 +228,7 @@ func (p *pod) ready() error {
 	if !p.room.Open() {
 		return errors.New("the server is stopping")
 	}
-	if _, loaded := p.tail.Log(); !loaded {
-		return cmp.Or(p.health.Why(), fmt.Errorf("reading the topic: at offset %d of %d", p.tail.Next(), p.ends.Last().Newest))
-	}
-	return nil
+	return p.history.Ready()
 }
 
 // handleWSConnections makes a websocket of the request, and writes what its client says to the topic.
@@ -262,46 +263,19 @@ func (p *pod) arrive(query url.Values, name string) (asChat, asRaw sockets.Place
 		w.Name = name
 		return w
 	}
-	place := history.Source{Tail: p.tail, Ends: p.ends, Welcome: welcome, Outcome: func(outcome string) {
-		p.metrics.Resumes.WithLabelValues(outcome).Inc()
-	}}.Arrive(request)
+	place := p.history.Arrive(request, welcome)
 	return place.Chat, place.Raw, nil
 }
 
-// handleMessages reads the topic and passes it on to this pod's clients, until ctx ends. A
-// consumer that has ended, stalled or lost its broker is closed and opened again where it was.
+// handleMessages reads the topic and passes it on to this pod's clients, until ctx ends. After a fault
+// another consumer goes on where the last one was.
 func (p *pod) handleMessages(ctx context.Context) {
-	said := ""
-	for ctx.Err() == nil {
-		err := p.consume(ctx)
-		if errors.Is(err, history.ErrOtherLog) {
-			p.tail.Forget()
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		p.health.Report("consumer", err)
+	for p.history.Interrupted(ctx, p.consume(ctx)) {
 		p.metrics.Reopened.Inc()
-		level := slog.LevelWarn
-		if err.Error() == said {
-			level = slog.LevelDebug // while Kafka is away it is the same each time
-		}
-		said = err.Error()
-		p.log.Log(ctx, level, "reading the topic was interrupted", "topic", p.cfg.Topic, "err", err)
-		sleep(ctx, reopenPause)
 	}
 }
 
-const (
-	reopenPause = 100 * time.Millisecond
-	idleCheck   = 250 * time.Millisecond
-	// endIsOld is the age of the last known end from which on it says nothing; it is asked for each second.
-	endIsOld = 3 * time.Second
-)
-
-var errSuspected = errors.New("the topic may be another one than was read")
-
-// consume opens a consumer where the tail ends, and feeds the tail until something is wrong.
+// consume opens a consumer where the history ends, and feeds the history until something is wrong.
 func (p *pod) consume(ctx context.Context) error {
 	if err := p.ensureTopic(ctx); err != nil {
 		return err
@@ -315,77 +289,45 @@ func (p *pod) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	from, fresh := p.tail.Open(bounds.Oldest, bounds.Newest)
-	if fresh {
+	from, another := p.history.Open(bounds.Oldest, bounds.Newest)
+	if another {
 		p.startAnew()
 	}
 	partition, err := session.ConsumePartition(p.cfg.Topic, 0, from)
 	if err != nil {
 		return err
 	}
-	p.health.Report("consumer", nil)
 	p.log.Info("reading the topic", "topic", p.cfg.Topic, "from", from, "end", bounds.Newest)
-
-	idle := time.NewTicker(idleCheck)
-	defer idle.Stop()
+	check := time.NewTicker(history.CheckEvery)
+	defer check.Stop()
 	for {
 		select {
 		case message, ok := <-partition.Messages():
 			if !ok {
 				return session.Err()
 			}
-			if err := p.take(message); err != nil {
+			added, err := p.history.Add(message)
+			if err != nil {
 				return err
 			}
-		case <-p.suspected:
-			return errSuspected
-		case <-idle.C:
-			p.tail.Idle(session.Reached(0))
+			if added.Live { // what was there before this pod says nothing about its speed
+				ops.Since(p.metrics.FanOutSeconds, message.Timestamp)
+			}
+			p.publisher.Read(added.ID, added.Offset, added.Shown)
+			p.conns.Wake()
+		case <-check.C:
+			if err := p.history.Reached(session.Reached(0)); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// take passes one record on: to the log, to the client that waits for it to come back, and to all
-// clients.
-func (p *pod) take(message *sarama.ConsumerMessage) error {
-	added, err := p.tail.Add(message)
-	if err != nil {
-		return err
-	}
-	if added.Live { // what was there before this pod says nothing about its speed
-		ops.Since(p.metrics.FanOutSeconds, message.Timestamp)
-	}
-	p.publisher.Read(added.ID, added.Offset, added.Shown)
-	p.conns.Wake()
-	return nil
-}
-
 // startAnew tells everybody that the log is a new one.
 func (p *pod) startAnew() {
-	frames, _ := p.tail.Log()
+	frames, _ := p.history.Frames()
 	p.publisher.Reset()
 	p.conns.Reset(frames, chat.Event(chat.Reset, nil), sockets.CloseTryAgainLater, "the chat starts anew: its topic is another one")
-}
-
-// behind says whether this pod may lack so much of the topic that a message which a client sends
-// again could be taken for a new one: it is cut off from Kafka, or has much to read.
-func (p *pod) behind() bool {
-	last := p.ends.Last()
-	return p.health.Why() != nil || time.Since(last.Asked) > endIsOld || last.Newest-p.tail.Next() > chat.WindowSize/2
-}
-
-// suspect has handleMessages look whether the topic is still the one that it has read.
-func (p *pod) suspect() {
-	select {
-	case p.suspected <- struct{}{}:
-	default:
-	}
-}
-
-// endNow asks where the topic ends.
-func (p *pod) endNow(ctx context.Context) (int64, error) {
-	bounds, err := p.ends.Ask(ctx)
-	return bounds.Newest, err
 }
 
 // ensureTopic makes the topic if it is missing.
@@ -417,7 +359,7 @@ func (p *pod) welcome() chat.Welcome {
 
 // self is what the other pods are told of this one.
 func (p *pod) self() presence.Pod {
-	next := p.tail.Next()
+	next := p.history.Next()
 	return presence.Pod{Name: p.cfg.Pod, People: int(p.conns.Stats().Conns), Offset: next, End: max(next, p.ends.Last().Newest)}
 }
 
@@ -428,20 +370,13 @@ func upOrDown(why error) string {
 	return chat.Down
 }
 
-// report passes on how a part fares that cannot say why.
-func (p *pod) report(part string, up bool) {
-	if up {
-		p.health.Report(part, nil)
-	} else {
-		p.health.Report(part, fmt.Errorf("Kafka does not answer the %s", part))
+// reason says to a person in the chat why Kafka cannot be used, "" if it can.
+func reason(why error) string {
+	switch {
+	case why == nil:
+		return ""
+	case errors.Is(why, publish.ErrRefused):
+		return publish.ErrRefused.Error()
 	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	return "Kafka is not reachable"
 }

@@ -28,7 +28,7 @@ func mutants() []mutant {
 		{
 			name: "dedupe: copies of a record are shown",
 			patches: []patch{{
-				"chatserver/internal/history/tail.go",
+				"chatserver/internal/history/history.go",
 				"case isCopy:",
 				"case isCopy && false:",
 			}},
@@ -37,7 +37,7 @@ func mutants() []mutant {
 		{
 			name: "resume: a client that comes back gets only what is new",
 			patches: []patch{{
-				"chatserver/internal/history/resume.go",
+				"chatserver/internal/history/place.go",
 				"case framelog.Here:\n\t\treturn c.start(log, end, max(",
 				"case framelog.Here:\n\t\treturn c.start(log, end, end+0*max(",
 			}},
@@ -68,9 +68,9 @@ func mutants() []mutant {
 		{
 			name: "position: only an offset, without the record's hash",
 			patches: []patch{{
-				"chatserver/internal/chat/record.go",
-				"return Position{Offset: r.Offset, Sum: sum}",
-				"return Position{Offset: r.Offset, Sum: sum & 0}",
+				"chatserver/internal/chat/chat.go",
+				"return crc32.Update(sum, table, r.Value)",
+				"return 0 * crc32.Update(sum, table, r.Value)",
 			}},
 			row: "wiped,_and_has_more", wrong: "not told",
 		},
@@ -78,8 +78,8 @@ func mutants() []mutant {
 			name: "settling: what was not acknowledged is sent again though the topic has not been read to its end",
 			patches: []patch{{
 				"chatserver/internal/publish/settle.go",
-				"for !p.tail.Reached(end) && epoch == p.epochNow() {",
-				"for false && !p.tail.Reached(end) && epoch == p.epochNow() {",
+				"for !p.topic.HasRead(end) && epoch == p.epochNow() {",
+				"for false && !p.topic.HasRead(end) && epoch == p.epochNow() {",
 			}},
 			row: "one_answer_in_three", wrong: "too many copies",
 		},

@@ -143,7 +143,7 @@ func (j *judgement) follow(client journal) {
 				s.mayMiss = true
 			case e.Reason == chat.Reset:
 				resets++
-				s = newStretch(false, false)
+				s = newStretch(false, true) // it starts at the newest messages
 			case e.Reason == chat.Fresh && welcomes > 1:
 				resets++
 				s = newStretch(s.old && resets == 1, true)

@@ -1,5 +1,5 @@
-// Package chat translates between a chat message, the Kafka record that carries it and the
-// JSON that clients see. It is pure: no I/O, no goroutines, no clocks.
+// Package chat translates between a chat message, the Kafka record that carries the message and the
+// JSON that clients see. The package is pure: no I/O, no goroutines, no clocks.
 //
 // The value of a record is the text and nothing else, so that kafkaread prints the chat and a
 // line of kafkawrite is a message. Everything else is a header.
@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -123,46 +122,13 @@ func CheckName(name string) error {
 	return nil
 }
 
-// A Position names a record and the log that it stands in: the offset, and a sum over the
-// record, so that another log with the same offsets is noticed. For clients it is opaque.
-type Position struct {
-	Offset int64
-	Sum    uint32
-}
-
-// PositionOf returns the position of a record. All pods compute the same one, since the
-// record's time, id and value are stored with it.
-func PositionOf(r *sarama.ConsumerMessage, id string) Position {
+// Sum returns a sum over a record, by which another log with the same offsets is noticed. All pods
+// compute the same one, since the record's time, id and value are stored with it.
+func Sum(r *sarama.ConsumerMessage, id string) uint32 {
 	var millis [8]byte
 	binary.BigEndian.PutUint64(millis[:], uint64(r.Timestamp.UnixMilli()))
 	table := crc32.MakeTable(crc32.Castagnoli) // shared and cached by the library
 	sum := crc32.Update(0, table, millis[:])
 	sum = crc32.Update(sum, table, []byte(id))
-	sum = crc32.Update(sum, table, r.Value)
-	return Position{Offset: r.Offset, Sum: sum}
-}
-
-// appendTo appends the position's text form.
-func (p Position) appendTo(b []byte) []byte {
-	b = strconv.AppendInt(b, p.Offset, 10)
-	b = append(b, '.')
-	const digits = "0123456789abcdef"
-	for shift := 28; shift >= 0; shift -= 4 {
-		b = append(b, digits[p.Sum>>shift&0xf])
-	}
-	return b
-}
-
-func (p Position) String() string { return string(p.appendTo(nil)) }
-
-// ParsePosition reads what String wrote. Offset -1 is the position of a client that has
-// seen nothing of a log that begins at offset 0.
-func ParsePosition(s string) (Position, error) {
-	offset, sum, ok := strings.Cut(s, ".")
-	o, err1 := strconv.ParseInt(offset, 10, 64)
-	h, err2 := strconv.ParseUint(sum, 16, 32)
-	if !ok || err1 != nil || err2 != nil || len(sum) != 8 || o < -1 {
-		return Position{}, fmt.Errorf("%.40q is not a position that this server gave", s)
-	}
-	return Position{Offset: o, Sum: uint32(h)}, nil
+	return crc32.Update(sum, table, r.Value)
 }

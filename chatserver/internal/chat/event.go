@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -40,21 +41,21 @@ const (
 	Down = "down"
 )
 
-// Event returns the JSON of an event with the given type and the fields of body, a struct or
-// nil.
+// Event returns the JSON of an event with the given type and the fields of body, a struct or nil.
 func Event(kind string, body any) []byte {
-	head := `{"type":` + strconv.Quote(kind)
-	if body == nil {
-		return []byte(head + "}")
+	head := []byte(`{"type":` + strconv.Quote(kind))
+	var fields bytes.Buffer
+	encoder := json.NewEncoder(&fields)
+	encoder.SetEscapeHTML(false) // a text is no part of a page before a script puts it there
+	if err := encoder.Encode(body); err != nil {
+		panic("chat: event " + kind + ": " + err.Error()) // only types that JSON has are passed
 	}
-	fields, err := json.Marshal(body)
-	if err != nil {
-		panic("record: event " + kind + ": " + err.Error()) // only types that JSON has are passed
+	switch text := bytes.TrimSpace(fields.Bytes()); string(text) {
+	case "null", "{}":
+		return append(head, '}')
+	default:
+		return append(append(head, ','), text[1:]...)
 	}
-	if string(fields) == "{}" {
-		return []byte(head + "}")
-	}
-	return append([]byte(head+","), fields[1:]...)
 }
 
 // Ack is the event that a message was read back from the topic; took is the pod's part.
@@ -74,11 +75,16 @@ func Reject(id, reason string) []byte {
 	}{id, reason})
 }
 
-// Status is the event that Kafka is Up or Down.
-func Status(kafka string) []byte {
-	return Event("status", struct {
-		Kafka string `json:"kafka"`
-	}{kafka})
+// Status is the event that Kafka is Up, or Down for a reason that a person in the chat understands.
+func Status(reason string) []byte {
+	status := struct {
+		Kafka  string `json:"kafka"`
+		Reason string `json:"reason,omitempty"`
+	}{Up, reason}
+	if reason != "" {
+		status.Kafka = Down
+	}
+	return Event("status", status)
 }
 
 // Live is the event that what there was when the client came has been sent.
@@ -88,58 +94,19 @@ func Live(position string) []byte {
 	}{position})
 }
 
-// AppendMessage appends the JSON of the event that shows m. It is called once a record, at full
-// speed of the topic, so it is written by hand.
-func AppendMessage(b []byte, m Message, p Position) []byte {
-	b = append(b, `{"type":"message","offset":`...)
-	b = strconv.AppendInt(b, m.Offset, 10)
-	b = append(b, `,"position":"`...)
-	b = p.appendTo(b)
-	b = append(b, '"')
-	b = appendField(b, `,"id":`, m.ID)
-	b = appendField(b, `,"name":`, m.Name)
-	b = append(b, `,"text":`...)
-	b = appendString(b, m.Text)
-	b = appendField(b, `,"pod":`, m.Pod)
-	b = append(b, `,"time":"`...)
-	b = m.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
-	b = append(b, '"')
-	if m.Placeholder {
-		b = append(b, `,"placeholder":true`...)
-	}
-	return append(b, '}')
-}
+// timeFormat is RFC 3339 in UTC with milliseconds, which is what Kafka stores.
+const timeFormat = "2006-01-02T15:04:05.000Z"
 
-func appendField(b []byte, key, value string) []byte {
-	if value == "" {
-		return b
-	}
-	return appendString(append(b, key...), value)
-}
-
-// appendString appends s, which is valid UTF-8, as a JSON string (RFC 8259 section 7).
-func appendString(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	start := 0
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		b = append(b, s[start:i]...)
-		start = i + 1
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\t':
-			b = append(b, '\\', 't')
-		default:
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
-		}
-	}
-	b = append(b, s[start:]...)
-	return append(b, '"')
+// MessageEvent is the event that shows m, whose record is at position.
+func MessageEvent(m Message, position string) []byte {
+	return Event("message", struct {
+		Offset      int64  `json:"offset"`
+		Position    string `json:"position"`
+		ID          string `json:"id,omitempty"`
+		Name        string `json:"name,omitempty"`
+		Text        string `json:"text"`
+		Pod         string `json:"pod,omitempty"`
+		Time        string `json:"time"`
+		Placeholder bool   `json:"placeholder,omitempty"`
+	}{m.Offset, position, m.ID, m.Name, m.Text, m.Pod, m.Time.UTC().Format(timeFormat), m.Placeholder})
 }

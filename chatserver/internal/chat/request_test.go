@@ -98,12 +98,13 @@ func TestEvents(t *testing.T) {
 		{chat.Ack(someID, 7, 1234567*time.Nanosecond), `{"type":"ack","id":"` + someID + `","offset":7,"ms":1.234}`},
 		{chat.Reject("", "no"), `{"type":"reject","reason":"no"}`},
 		{chat.Reject(someID, "a \"b\"\n"), `{"type":"reject","id":"` + someID + `","reason":"a \"b\"\n"}`},
-		{chat.Status(chat.Down), `{"type":"status","kafka":"down"}`},
+		{chat.Status(""), `{"type":"status","kafka":"up"}`},
+		{chat.Status("<away>"), `{"type":"status","kafka":"down","reason":"<away>"}`},
 		{chat.Live("7.00c0ffee"), `{"type":"live","position":"7.00c0ffee"}`},
-		{chat.Event("welcome", chat.Welcome{Pod: "p", Topic: "chat", Position: "1.00000000", Resumed: true, Partitions: 1, MaxBytes: 8192, Kafka: chat.Up, Version: "v"}),
-			`{"type":"welcome","pod":"p","topic":"chat","position":"1.00000000","resumed":true,"standalone":false,"partitions":1,"max_bytes":8192,"kafka":"up","version":"v"}`},
+		{chat.Event("welcome", chat.Welcome{Pod: "p", Where: "laptop", Name: "Ada", Topic: "chat", Position: "1.00000000", Resumed: true, Partitions: 1, MaxBytes: 8192, Kafka: chat.Up, Version: "v"}),
+			`{"type":"welcome","pod":"p","where":"laptop","name":"Ada","topic":"chat","position":"1.00000000","resumed":true,"standalone":false,"partitions":1,"max_bytes":8192,"kafka":"up","version":"v"}`},
 		{chat.Event("welcome", chat.Welcome{Reason: chat.Fresh, Detail: "d"}),
-			`{"type":"welcome","pod":"","topic":"","position":"","resumed":false,"reason":"fresh","detail":"d","standalone":false,"partitions":0,"max_bytes":0,"kafka":"","version":""}`},
+			`{"type":"welcome","pod":"","where":"","topic":"","position":"","resumed":false,"reason":"fresh","detail":"d","standalone":false,"partitions":0,"max_bytes":0,"kafka":"","version":""}`},
 	} {
 		if string(c.got) != c.want {
 			t.Errorf("got  %s\nwant %s", c.got, c.want)

@@ -8,14 +8,20 @@ import (
 // A chunk is the unit of eviction. Its slices only grow; a grown slice has new memory, and
 // readers keep the old one.
 type chunk struct {
-	entries []Entry
+	entries []entry
 	frames  [][]byte // one a track: the frames of all entries, back to back
 	ends    [][]int  // one a track: where the frame of each entry ends in frames
 }
 
+// An entry is a record, or says that records are missing up to and with its offset.
+type entry struct {
+	Position
+	gap bool
+}
+
 const (
 	wordSize  = 8  // bytes of an int in ends
-	entrySize = 16 // bytes of an Entry in entries
+	entrySize = 16 // bytes of an entry in entries
 )
 
 // size is the memory that the chunk holds, spare capacity included.
@@ -38,7 +44,7 @@ func (c *chunk) used() int {
 
 // search returns the index of the first entry at or after offset.
 func (c *chunk) search(offset int64) int {
-	i, _ := slices.BinarySearchFunc(c.entries, offset, func(e Entry, offset int64) int {
+	i, _ := slices.BinarySearchFunc(c.entries, offset, func(e entry, offset int64) int {
 		return cmp.Compare(e.Offset, offset)
 	})
 	return i

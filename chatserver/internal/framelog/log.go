@@ -1,9 +1,9 @@
 // Package framelog is a pod's memory: a bounded, append-only log of ready-made bytes.
 //
-// Each entry has the offset and the sum of the record that it was made from, and one
-// frame for each track (a track is one encoding; all connections that speak it share its
-// bytes). A reader is only an offset: it asks for everything from there on, and gets it as
-// one slice of contiguous bytes, so a reader that is k entries behind needs one write.
+// Each entry has the position of the record that it was made from, and one frame for each
+// track (a track is one encoding; all connections that speak it share its bytes). A reader
+// is only an offset: it asks for everything from there on, and gets it as one slice of
+// contiguous bytes, so a reader that is k entries behind needs one write.
 //
 // The package knows bytes and offsets, and nothing of what they mean.
 package framelog
@@ -18,21 +18,15 @@ import (
 // ErrEvicted says that the log no longer holds what a reader asked for.
 var ErrEvicted = errors.New("framelog: the offset is older than the log")
 
-// An Entry identifies a record: its offset, and a sum over its content that tells it from
-// another record with the same offset in another log.
-type Entry struct {
-	Offset int64
-	Sum    uint32
-}
-
-// A Place is where an entry lies, seen from a log.
+// A Place is where a position lies, seen from a log.
 type Place int
 
 const (
 	Here      Place = iota // in the log, or directly before its start: what follows it is complete
 	Before                 // older than the log's start: something between them is missing
-	Ahead                  // not read yet: it may still come
-	Elsewhere              // this offset is another record, or none: the entry is of another log
+	InGap                  // among records that were gone before they could be appended
+	Ahead                  // not appended yet: it may still come
+	Elsewhere              // at this offset is another record, or none: the position is of another log
 )
 
 // Log is safe for concurrent use by one appender and any number of readers.
@@ -49,10 +43,10 @@ type Log struct {
 	// the copy of one frame, never during I/O.
 	mu     sync.RWMutex
 	chunks []*chunk
-	bytes  int    // sum of the chunks' sizes
-	start  int64  // every record from here on that was appended is in chunks
-	end    int64  // the offset after the last entry
-	before *Entry // the record directly before start; nil if it is not known
+	bytes  int       // sum of the chunks' sizes
+	start  int64     // every record from here on that was appended is in chunks
+	end    int64     // the offset after the last entry
+	before *Position // of the record directly before start; nil if it is not known
 }
 
 const (
@@ -66,15 +60,22 @@ func New(limit, tracks int, start int64) *Log {
 	l := &Log{limit: limit, chunkSize: max(limit/chunksPerLog, minChunkSize), tracks: tracks, start: start, end: start}
 	if start == 0 {
 		// Nothing can come before offset 0, so a reader who has seen nothing misses nothing.
-		l.before = &Entry{Offset: -1}
+		l.before = &Position{Offset: -1}
 	}
 	return l
 }
 
 // Append adds an entry, with one frame for each track; an empty frame is allowed. The frames
-// are copied. The entry's offset must not be below End: it panics, because a log out of order
-// would be worse than no log.
-func (l *Log) Append(e Entry, frames ...[]byte) {
+// are copied. The entry's offset must not be below the log's end: Append panics, because a log out
+// of order would be worse than no log.
+func (l *Log) Append(p Position, frames ...[]byte) { l.append(entry{Position: p}, frames) }
+
+// AppendGap adds an entry which says that records before offset next are missing.
+func (l *Log) AppendGap(next int64, frames ...[]byte) {
+	l.append(entry{Position{Offset: next - 1}, true}, frames)
+}
+
+func (l *Log) append(e entry, frames [][]byte) {
 	if len(frames) != l.tracks {
 		panic("framelog: an entry needs one frame for each track")
 	}
@@ -104,15 +105,15 @@ func (l *Log) Append(e Entry, frames ...[]byte) {
 	}
 }
 
-// Skip says that the record e was read but is not to be shown: the log begins after it.
-// It may be called only before the first Append.
-func (l *Log) Skip(e Entry) {
+// Skip says that the record at p was read but is not to be shown: the log begins after it.
+// Skip may be called only before the first Append.
+func (l *Log) Skip(p Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.chunks) > 0 {
 		panic("framelog: skip after append")
 	}
-	l.start, l.end, l.before = e.Offset+1, e.Offset+1, &e
+	l.start, l.end, l.before = p.Offset+1, p.Offset+1, &p
 }
 
 // evict forgets the oldest chunk. It needs l.mu.
@@ -121,7 +122,10 @@ func (l *Log) evict() {
 	l.chunks = slices.Delete(l.chunks, 0, 1)
 	l.bytes -= c.size()
 	e := c.entries[len(c.entries)-1]
-	l.start, l.before = e.Offset+1, &e
+	l.start, l.before = e.Offset+1, &e.Position
+	if e.gap {
+		l.before = nil
+	}
 }
 
 // Bounds returns the offset from which on the log is complete and the offset after its last
@@ -171,63 +175,83 @@ func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64,
 	return c.slice(track, first, last), last - first, next, nil
 }
 
-// Newest returns the offset from which on the newest n entries lie (fewer if there are
-// fewer).
+// Newest returns the offset from which on the newest n entries lie (fewer if there are fewer).
 func (l *Log) Newest(n int) int64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if n <= 0 {
-		return l.end
-	}
-	for i := len(l.chunks) - 1; i >= 0; i-- {
-		entries := l.chunks[i].entries
-		if n <= len(entries) {
-			return entries[len(entries)-n].Offset
-		}
-		n -= len(entries)
-	}
-	return l.start
+	from, _ := l.newest(n, l.end)
+	return from
 }
 
-// Locate says where e lies.
-func (l *Log) Locate(e Entry) Place {
+// NewestBefore returns the offset from which on the newest n entries before an offset lie, and how
+// many there are, at most n.
+func (l *Log) NewestBefore(n int, offset int64) (from int64, found int) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.newest(n, offset)
+}
+
+// newest needs l.mu.
+func (l *Log) newest(n int, before int64) (from int64, found int) {
+	from = max(before, l.start)
+	for at := min(l.chunkAt(before), len(l.chunks)-1); at >= 0 && found < n; at-- {
+		c := l.chunks[at]
+		if i := c.search(before); i > 0 {
+			take := min(n-found, i)
+			found += take
+			from = c.entries[i-take].Offset
+		}
+	}
+	if found < n {
+		from = l.start
+	}
+	return from, found
+}
+
+// Locate says where p lies.
+func (l *Log) Locate(p Position) Place {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	switch {
-	case l.before != nil && e.Offset == l.before.Offset:
-		if e.Sum == l.before.Sum {
+	case l.before != nil && p.Offset == l.before.Offset:
+		if p.Sum == l.before.Sum {
 			return Here
 		}
 		return Elsewhere
-	case e.Offset < l.start:
+	case p.Offset < l.start:
 		return Before
-	case e.Offset >= l.end:
+	case p.Offset >= l.end:
 		return Ahead
 	}
-	c := l.chunks[l.chunkAt(e.Offset)]
-	if i := c.search(e.Offset); i < len(c.entries) && c.entries[i] == e {
+	c := l.chunks[l.chunkAt(p.Offset)]
+	i := c.search(p.Offset)
+	if i == len(c.entries) { // a hole between two chunks
+		c, i = l.chunks[l.chunkAt(p.Offset)+1], 0
+	}
+	switch e := c.entries[i]; {
+	case e.gap:
+		return InGap
+	case e.Position == p:
 		return Here
 	}
 	return Elsewhere
 }
 
-// Preceding returns the last entry before offset, if it is known: the position of a reader
-// that starts at offset.
-func (l *Log) Preceding(offset int64) (Entry, bool) {
+// Preceding returns the position of the last record before offset: that of a reader who starts at
+// offset. It is not known at the log's start, as a rule, and after a gap.
+func (l *Log) Preceding(offset int64) (Position, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	for at := l.chunkAt(offset); at >= 0; at-- {
-		if at >= len(l.chunks) {
-			continue
-		}
+	for at := min(l.chunkAt(offset), len(l.chunks)-1); at >= 0; at-- {
 		if i := l.chunks[at].search(offset); i > 0 {
-			return l.chunks[at].entries[i-1], true
+			e := l.chunks[at].entries[i-1]
+			return e.Position, !e.gap
 		}
 	}
 	if l.before != nil && l.before.Offset < offset {
 		return *l.before, true
 	}
-	return Entry{}, false
+	return Position{}, false
 }
 
 // chunkAt returns the index of the last chunk that begins at or before offset, or 0. It needs l.mu.
@@ -251,7 +275,7 @@ func (l *Log) newChunk() *chunk {
 	c := &chunk{frames: make([][]byte, l.tracks), ends: make([][]int, l.tracks)}
 	if n := len(l.chunks); n > 0 {
 		full := l.chunks[n-1]
-		c.entries = make([]Entry, 0, len(full.entries))
+		c.entries = make([]entry, 0, len(full.entries))
 		for t := range c.frames {
 			c.frames[t] = make([]byte, 0, min(len(full.frames[t]), l.chunkSize))
 			c.ends[t] = make([]int, 0, len(full.ends[t]))

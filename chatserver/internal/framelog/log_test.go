@@ -15,9 +15,9 @@ import (
 
 func Example() {
 	log := framelog.New(1<<20, 1, 0)
-	log.Append(framelog.Entry{Offset: 3}, []byte("one "))
-	log.Append(framelog.Entry{Offset: 7}, []byte("two "))
-	log.Append(framelog.Entry{Offset: 8}, []byte("three "))
+	log.Append(framelog.Position{Offset: 3}, []byte("one "))
+	log.Append(framelog.Position{Offset: 7}, []byte("two "))
+	log.Append(framelog.Position{Offset: 8}, []byte("three "))
 
 	_, end := log.Bounds()
 	for from := log.Newest(2); from < end; {
@@ -35,7 +35,7 @@ func Example() {
 func TestReadDoesNotAllocate(t *testing.T) {
 	log := framelog.New(64<<10, 2, 0)
 	for offset := range int64(5000) {
-		log.Append(framelog.Entry{Offset: offset}, make([]byte, 50), make([]byte, 100))
+		log.Append(framelog.Position{Offset: offset}, make([]byte, 50), make([]byte, 100))
 	}
 	start, end := log.Bounds()
 	for name, from := range map[string]int64{"start": start, "middle": (start + end) / 2, "end": end - 1, "nothing": end, "evicted": start - 1} {
@@ -47,13 +47,13 @@ func TestReadDoesNotAllocate(t *testing.T) {
 
 func TestMisuseIsRefused(t *testing.T) {
 	for name, misuse := range map[string]func(*framelog.Log){
-		"out of order":      func(l *framelog.Log) { l.Append(framelog.Entry{Offset: 4}, nil) },
-		"a frame too many":  func(l *framelog.Log) { l.Append(framelog.Entry{Offset: 9}, nil, nil) },
-		"skip after append": func(l *framelog.Log) { l.Skip(framelog.Entry{Offset: 9}) },
+		"out of order":      func(l *framelog.Log) { l.Append(framelog.Position{Offset: 4}, nil) },
+		"a frame too many":  func(l *framelog.Log) { l.Append(framelog.Position{Offset: 9}, nil, nil) },
+		"skip after append": func(l *framelog.Log) { l.Skip(framelog.Position{Offset: 9}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := framelog.New(1<<20, 1, 0)
-			log.Append(framelog.Entry{Offset: 5}, nil)
+			log.Append(framelog.Position{Offset: 5}, nil)
 			defer func() {
 				if recover() == nil {
 					t.Error("no panic")
@@ -86,7 +86,7 @@ func TestMemoryIsBoundedAndUsed(t *testing.T) {
 			content := []int{}
 			for i, written := 0, 0; written < 4*limit; i++ {
 				n := size(i)
-				log.Append(framelog.Entry{Offset: int64(i)}, frame[:n], frame[:n+70])
+				log.Append(framelog.Position{Offset: int64(i)}, frame[:n], frame[:n+70])
 				content = append(content, 2*n+70)
 				written += 2*n + 70
 				if bytes, _ := log.Size(); bytes > limit {
@@ -168,7 +168,7 @@ func TestFramesNeverChange(t *testing.T) {
 		for track := range scratch {
 			scratch[track] = appendChecked(scratch[track][:0], offset, track, rng.IntN(200))
 		}
-		log.Append(framelog.Entry{Offset: offset}, scratch[0], scratch[1])
+		log.Append(framelog.Position{Offset: offset}, scratch[0], scratch[1])
 		offset += 1 + rng.Int64N(3)
 	}
 	done.Store(true)

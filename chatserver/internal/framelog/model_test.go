@@ -38,12 +38,12 @@ func FuzzLogIsASliceWhoseStartMoves(f *testing.F) {
 func runProgram(t *testing.T, program []byte) {
 	p := &reader{program}
 	limits := []int{0, 1, 6000, 20_000, 300_000}
-	m := &model{t: t, limit: limits[p.next()%len(limits)], tracks: 1 + p.next()%3}
+	m := &model{t: t, gaps: make(map[int64]bool), limit: limits[p.next()%len(limits)], tracks: 1 + p.next()%3}
 	m.first = int64(p.next() % 3 * 1000)
 	m.log = framelog.New(m.limit, m.tracks, m.first)
 	m.start, m.end = m.first, m.first
 	for len(p.rest) > 0 {
-		switch p.next() % 8 {
+		switch p.next() % 10 {
 		default:
 			m.append(int64(p.next()), p.next(), p.next())
 		case 3:
@@ -56,6 +56,10 @@ func runProgram(t *testing.T, program []byte) {
 			m.locate(m.offset(p), p.next()%4 == 0)
 		case 7:
 			m.preceding(m.offset(p))
+		case 8:
+			m.gap(int64(p.next() % 9))
+		case 9:
+			m.newestBefore(p.next()-1, m.offset(p))
 		}
 	}
 	for track := range m.tracks {
@@ -85,9 +89,10 @@ type model struct {
 	limit, tracks int
 	first         int64 // the log was made to start there
 	end           int64
-	entries       []framelog.Entry // appended
-	skipped       *framelog.Entry  // the last
-	start         int64            // when last looked at
+	entries       []framelog.Position // appended
+	gaps          map[int64]bool      // which of them are gaps
+	skipped       *framelog.Position  // the last
+	start         int64               // when last looked at
 }
 
 // offset returns one near the log's bounds, or in between.
@@ -99,7 +104,7 @@ func (m *model) offset(p *reader) int64 {
 func sum(offset int64) uint32 { return uint32(offset*2654435761) | 1 }
 
 // frame returns what stands in a track for e; its length is hidden in the sum.
-func frame(e framelog.Entry, track int) []byte {
+func frame(e framelog.Position, track int) []byte {
 	var b [12]byte
 	binary.BigEndian.PutUint64(b[:], uint64(e.Offset))
 	b[8] = byte(track)
@@ -112,7 +117,7 @@ func (m *model) append(hole int64, size1, size2 int) {
 	if hole%4 != 0 {
 		hole = 0
 	}
-	e := framelog.Entry{Offset: m.end + hole, Sum: uint32(size1 | size2<<8 | (size1^size2)<<16)}
+	e := framelog.Position{Offset: m.end + hole, Sum: uint32(size1 | size2<<8 | (size1^size2)<<16)}
 	frames := make([][]byte, m.tracks)
 	for track := range frames {
 		frames[track] = frame(e, track)
@@ -126,11 +131,21 @@ func (m *model) append(hole int64, size1, size2 int) {
 	m.bounds()
 }
 
+// gap appends a gap of one record and more.
+func (m *model) gap(missing int64) {
+	e := framelog.Position{Offset: m.end + missing}
+	m.log.AppendGap(e.Offset+1, make([][]byte, m.tracks)...)
+	m.entries = append(m.entries, e)
+	m.gaps[e.Offset] = true
+	m.end = e.Offset + 1
+	m.bounds()
+}
+
 func (m *model) skip(hole int64) {
 	if len(m.entries) > 0 {
 		return
 	}
-	m.skipped = &framelog.Entry{Offset: m.end + hole, Sum: sum(hole)}
+	m.skipped = &framelog.Position{Offset: m.end + hole, Sum: sum(hole)}
 	m.log.Skip(*m.skipped)
 	m.end = m.skipped.Offset + 1
 	m.bounds()
@@ -145,7 +160,7 @@ func (m *model) bounds() {
 		m.t.Fatalf("end is %d, want %d", end, m.end)
 	case start < m.start:
 		m.t.Fatalf("start went back from %d to %d", m.start, start)
-	case before == nil && start != m.first, before != nil && before.Offset+1 != start:
+	case before == nil && start != m.first && !m.gaps[start-1], before != nil && before.Offset+1 != start:
 		m.t.Fatalf("start is %d, which follows no entry (%v)", start, before)
 	}
 	m.start = start
@@ -165,28 +180,31 @@ func (m *model) bounds() {
 }
 
 // before returns the record directly before start, nil if it is not known.
-func (m *model) before(start int64) (before *framelog.Entry) {
+func (m *model) before(start int64) (before *framelog.Position) {
 	if m.first == 0 {
-		before = &framelog.Entry{Offset: -1}
+		before = &framelog.Position{Offset: -1}
 	}
 	if m.skipped != nil {
 		before = m.skipped
 	}
 	if i := m.index(start); i > 0 {
 		before = &m.entries[i-1]
+		if m.gaps[before.Offset] {
+			return nil
+		}
 	}
 	return before
 }
 
 // index returns the index of the first entry at or after offset.
 func (m *model) index(offset int64) int {
-	i, _ := slices.BinarySearchFunc(m.entries, offset, func(e framelog.Entry, offset int64) int {
+	i, _ := slices.BinarySearchFunc(m.entries, offset, func(e framelog.Position, offset int64) int {
 		return cmp.Compare(e.Offset, offset)
 	})
 	return i
 }
 
-func (m *model) inLog() []framelog.Entry { return slices.Clip(m.entries[m.index(m.start):]) }
+func (m *model) inLog() []framelog.Position { return slices.Clip(m.entries[m.index(m.start):]) }
 
 // read reads from from to to, in as many pieces as the log makes of it.
 func (m *model) read(track int, from, to int64) {
@@ -244,9 +262,28 @@ func (m *model) newest(n int) {
 	}
 }
 
+func (m *model) newestBefore(n int, offset int64) {
+	from, found := m.log.NewestBefore(n, offset)
+	count := 0
+	for _, e := range m.inLog() {
+		if from <= e.Offset && e.Offset < offset {
+			count++
+		}
+	}
+	all := 0
+	for _, e := range m.inLog() {
+		if e.Offset < offset {
+			all++
+		}
+	}
+	if found != count || found != min(max(n, 0), all) || found < n && from != m.start {
+		m.t.Fatalf("NewestBefore(%d, %d) = %d, %d; from there are %d, and in all %d", n, offset, from, found, count, all)
+	}
+}
+
 // locate asks for the entry at offset, or, if it is to be wrong, for another with that offset.
 func (m *model) locate(offset int64, wrong bool) {
-	e, there := framelog.Entry{Offset: offset}, false
+	e, there := framelog.Position{Offset: offset}, false
 	for _, known := range append(m.inLog(), m.edge()...) {
 		if known.Offset == offset {
 			e, there = known, true
@@ -265,25 +302,31 @@ func (m *model) locate(offset int64, wrong bool) {
 	case offset >= m.end:
 		want = framelog.Ahead
 	}
+	if i := m.index(offset); offset >= m.start && i < len(m.entries) && m.gaps[m.entries[i].Offset] && !(there && !m.gaps[offset]) {
+		want = framelog.InGap
+	}
 	if got := m.log.Locate(e); got != want {
 		m.t.Fatalf("Locate(%v) = %v, want %v", e, got, want)
 	}
 }
 
 // edge is the record directly before the start, if it is known.
-func (m *model) edge() []framelog.Entry {
+func (m *model) edge() []framelog.Position {
 	if before := m.before(m.start); before != nil {
-		return []framelog.Entry{*before}
+		return []framelog.Position{*before}
 	}
 	return nil
 }
 
 func (m *model) preceding(offset int64) {
-	var want *framelog.Entry
+	var want *framelog.Position
 	for _, e := range append(m.edge(), m.inLog()...) {
 		if e.Offset < offset {
 			want = &e
 		}
+	}
+	if want != nil && m.gaps[want.Offset] {
+		want = nil
 	}
 	got, ok := m.log.Preceding(offset)
 	if ok != (want != nil) || ok && got != *want {

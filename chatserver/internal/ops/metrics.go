@@ -40,10 +40,10 @@ type Metrics struct {
 // Parts are the parts of a pod that count for themselves; they are asked when somebody asks for
 // the metrics.
 type Parts struct {
-	Conns  *sockets.Loop
-	Tail   *history.Tail
-	Ends   *kafka.Ends
-	Health *Health
+	Conns   *sockets.Loop
+	History *history.History
+	Ends    *kafka.Ends
+	Health  *Health
 }
 
 // New returns the metrics of a pod, with those of the Go runtime and of the build.
@@ -98,11 +98,11 @@ func (m *Metrics) read(parts Parts) {
 		return func() float64 { return float64(of(parts.Conns.Stats())) }
 	}
 	records := func(of func(history.Counters) int64) func() float64 {
-		return func() float64 { return float64(of(parts.Tail.Counters())) }
+		return func() float64 { return float64(of(parts.History.Counters())) }
 	}
 	log := func(of func(*framelog.Log) int64) func() float64 {
 		return func() float64 {
-			frames, _ := parts.Tail.Log()
+			frames, _ := parts.History.Frames()
 			return float64(of(frames))
 		}
 	}
@@ -110,7 +110,7 @@ func (m *Metrics) read(parts Parts) {
 		{"connections", "Open websockets.", conns(func(s sockets.Stats) int64 { return s.Conns })},
 		{"slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", conns(func(s sockets.Stats) int64 { return s.Slow })},
 		{"consumer_lag_records", "Records between what this pod has read and the topic's end.", func() float64 {
-			return float64(max(0, parts.Ends.Last().Newest-parts.Tail.Next()))
+			return float64(max(0, parts.Ends.Last().Newest-parts.History.Next()))
 		}},
 		{"log_bytes", "Memory of the frame log.", log(func(l *framelog.Log) int64 { b, _ := l.Size(); return int64(b) })},
 		{"log_messages", "Messages in the frame log.", log(func(l *framelog.Log) int64 { _, n := l.Size(); return int64(n) })},

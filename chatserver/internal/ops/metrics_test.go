@@ -2,6 +2,7 @@ package ops_test
 
 import (
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,13 +20,15 @@ import (
 )
 
 // parts returns a pod's parts, of which nothing runs.
-func parts() (ops.Parts, *history.Tail) {
-	t := history.New(1 << 20)
-	frames, _ := t.Log()
+func parts() (ops.Parts, *history.History) {
+	t := history.New(history.Config{
+		Limit: 1 << 20, Report: func(error) {}, Changed: func() {}, Log: slog.New(slog.DiscardHandler),
+	})
+	frames, _ := t.Frames()
 	h := ops.NewHealth(func(error) {}, "consumer")
 	h.Report("consumer", nil)
 	return ops.Parts{
-		Conns: sockets.NewLoop(frames), Tail: t, Health: h,
+		Conns: sockets.NewLoop(frames), History: t, Health: h,
 		Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
 	}, t
 }

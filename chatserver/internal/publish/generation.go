@@ -3,11 +3,26 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/kafka"
+)
+
+const (
+	slowAfter = 3 * time.Second  // a send that takes so long is a sign that Kafka is away
+	hungAfter = 10 * time.Second // and one that takes so long is given up
+)
+
+var (
+	// ErrRefused is in what a Publisher reports when Kafka answers, and takes no messages.
+	ErrRefused = errors.New("Kafka does not take messages now")
+
+	errSlow    = fmt.Errorf("Kafka has not answered a message for %v", slowAfter)
+	errStopped = errors.New("the server is stopping")
 )
 
 // A generation is a producer with connections of its own. The first failure ends it, and so
@@ -15,21 +30,9 @@ import (
 // can land minutes later.
 type generation struct {
 	producer sarama.SyncProducer
-	cancel   context.CancelFunc
+	cut      context.CancelFunc
 	sends    sync.WaitGroup
-	// started counts the sends under way by the tick in which they began, modulo its length; a
-	// count that is still there after sendTimeout is of a send that is too old.
-	started [2 * sendTimeoutTicks]atomic.Int64
-	tick    atomic.Int64
 }
-
-const (
-	tick             = time.Second
-	sendTimeoutTicks = 10 // a send is given up after 10 to 11 ticks
-	slowTicks        = 3  // and a sign that Kafka is away after 3 to 4
-)
-
-var errStopped = errors.New("the server is stopping")
 
 // send calls f with the current producer and returns the epoch of the log in which it began.
 func (p *Publisher) send(ctx context.Context, f func(sarama.SyncProducer) (int32, int64, error)) (epoch int, offset int64, err error) {
@@ -37,15 +40,20 @@ func (p *Publisher) send(ctx context.Context, f func(sarama.SyncProducer) (int32
 	if err != nil {
 		return epoch, 0, err
 	}
-	began := &g.started[g.tick.Load()%int64(len(g.started))]
-	began.Add(1)
-	_, offset, err = f(g.producer)
-	began.Add(-1)
-	g.sends.Done()
-	if err != nil && !permanent(err) {
+	told := p.health.begin()
+	hung := time.AfterFunc(hungAfter, func() {
+		p.log.Warn("a send to Kafka has hung; its connections are closed")
 		p.retire(g)
+	})
+	_, offset, err = f(g.producer)
+	hung.Stop()
+	g.sends.Done()
+	if err != nil && kafka.KindOf(err) != kafka.Permanent {
+		p.retire(g)
+		told(err)
+	} else {
+		told(nil)
 	}
-	p.note(err == nil || permanent(err))
 	return epoch, offset, err
 }
 
@@ -60,14 +68,14 @@ func (p *Publisher) enter(ctx context.Context) (*generation, int, error) {
 		return nil, p.epoch, err
 	}
 	if p.current == nil {
-		life, cancel := context.WithCancel(context.Background())
+		life, cut := context.WithCancel(context.Background())
 		// This does not connect yet, so it does not wait.
 		producer, err := sarama.NewSyncProducer(p.cluster.Brokers, p.cluster.Config(life, p.clientID))
 		if err != nil {
-			cancel()
+			cut()
 			return nil, p.epoch, err
 		}
-		p.current = &generation{producer: producer, cancel: cancel}
+		p.current = &generation{producer: producer, cut: cut}
 	}
 	p.current.sends.Add(1)
 	return p.current, p.epoch, nil
@@ -77,78 +85,67 @@ func (p *Publisher) enter(ctx context.Context) (*generation, int, error) {
 func (p *Publisher) retire(g *generation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.current == g {
-		p.current = nil
-		p.retired.Add(1)
-		go func() {
-			defer p.retired.Done()
-			g.cancel()
-			g.sends.Wait()
-			g.producer.Close() // its errors have been returned by the sends
-		}()
-	}
-}
-
-// note tells when sending begins to fail, or works again.
-func (p *Publisher) note(up bool) {
-	p.mu.Lock()
-	changed := p.up != up
-	p.up = up
-	p.mu.Unlock()
-	if changed {
-		p.out.OnChange(up)
-	}
-}
-
-// Run keeps the producers and answers those whose send failed, until ctx ends; then sending
-// fails, and it returns when every producer is closed.
-func (p *Publisher) Run(ctx context.Context) {
-	var settler sync.WaitGroup
-	settler.Go(func() { p.settle(ctx) })
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for ctx.Err() == nil {
-		select {
-		case <-ticker.C:
-			p.age()
-		case <-ctx.Done():
-		}
-	}
-	p.mu.Lock()
-	p.closed = true
-	g := p.current
-	p.mu.Unlock()
-	if g != nil {
-		p.retire(g)
-	}
-	settler.Wait()
-	p.retired.Wait()
-}
-
-// age counts a tick, and ends the generation if one of its sends is too old.
-func (p *Publisher) age() {
-	p.mu.Lock()
-	g := p.current
-	p.mu.Unlock()
-	if g == nil {
+	if g == nil || p.current != g {
 		return
 	}
-	now := g.tick.Add(1)
-	if g.since(now, slowTicks) {
-		p.note(false)
-	}
-	if g.since(now, sendTimeoutTicks) {
-		p.log.Warn("a send to Kafka has hung; its connections are closed")
-		p.retire(g)
+	p.current = nil
+	p.retired.Go(func() {
+		g.cut()
+		g.sends.Wait()
+		g.producer.Close() // its errors have been returned by the sends
+	})
+}
+
+// health tells whether Kafka takes messages.
+type health struct {
+	report func(error)
+
+	mu      sync.Mutex // guards the following; held while report runs, so that its last call says how things are
+	failing error      // what report was told last
+}
+
+// begin watches a send. What it returns is called with the outcome.
+func (h *health) begin() (end func(error)) {
+	over := false // guarded by h.mu
+	slow := time.AfterFunc(slowAfter, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if !over {
+			h.tell(errSlow)
+		}
+	})
+	return func(err error) {
+		slow.Stop()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		over = true
+		var answer sarama.KError
+		if errors.As(err, &answer) {
+			err = fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		h.tell(err)
 	}
 }
 
-// since says whether a send is under way that began ticks or more before now.
-func (g *generation) since(now int64, ticks int64) bool {
-	for at := now - sendTimeoutTicks - 1; at <= now-ticks-1; at++ {
-		if at >= 0 && g.started[at%int64(len(g.started))].Load() > 0 {
-			return true
-		}
+// tell reports a change. It needs h.mu.
+func (h *health) tell(err error) {
+	if err == nil && h.failing == nil {
+		return
 	}
-	return false
+	h.failing = err
+	h.report(err)
+}
+
+// isFailing says whether the last send failed.
+func (h *health) isFailing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failing != nil
+}
+
+// forget takes back that sends fail, when nobody waits any more who would find out that they do not.
+func (h *health) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tell(nil)
 }

@@ -1,5 +1,5 @@
-// Package publish brings one message to the topic and back: it is published when this pod has
-// read it back from the topic, not when a producer says so.
+// Package publish brings one message to the topic and back: a message is published when this pod
+// has read it back from the topic, not when a producer says so.
 //
 // sarama's producer cannot be believed under faults: it was measured to acknowledge what is
 // not in the log, and to send again what is. So it is used without retries of its own, one copy
@@ -9,7 +9,6 @@ package publish
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -21,15 +20,23 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// A Log is the pod's copy of the topic.
+// A Log is the pod's copy of the topic. Its methods may be called by anybody.
 type Log interface {
 	// Find returns the offset of the record with this id that is shown, if it has been read and
 	// is still in the dedupe window.
 	Find(id string) (shown int64, ok bool)
 	// Next is the offset after the last record that has been read.
 	Next() int64
-	// Reached says whether everything before end has been read.
-	Reached(end int64) bool
+	// HasRead says whether everything before end has been read.
+	HasRead(end int64) bool
+	// End asks the broker where the topic ends, after the call.
+	End(ctx context.Context) (int64, error)
+	// Behind says that the log may lack so much of the topic that a first copy of a message can be
+	// out of reach of the dedupe window when a second one is sent.
+	Behind() bool
+	// Suspect says that the topic cannot be the one that has been read: whoever reads it should
+	// look, and call Reset.
+	Suspect()
 }
 
 // Rejected is the error for a message that Kafka refused for good: it is not in the topic.
@@ -42,12 +49,14 @@ func (r *Rejected) Unwrap() error { return r.cause }
 type Publisher struct {
 	cluster  *kafka.Cluster
 	clientID string
-	tail     Log
-	out      Outside
+	topic    Log
+	report   func(error)
 	log      *slog.Logger
 
 	count     atomic.Int64 // of waiters, so that Read costs nothing while nobody waits
 	unsettled chan *waiter
+	retired   sync.WaitGroup // generations that are being closed
+	health    health
 
 	mu       sync.Mutex // guards the following; held for a few map operations
 	current  *generation
@@ -56,35 +65,19 @@ type Publisher struct {
 	waiters  map[string][]*waiter
 	expected map[int64]*waiter // by the offset that the producer gave
 	next     int64             // the offset that Read is to be called with next, unless there is a hole
-	up       bool              // what onChange was told last
-	retired  sync.WaitGroup    // generations that are being closed
-}
-
-// Outside is what a publisher asks of others and tells them. All are called by any goroutine.
-type Outside struct {
-	// End asks the broker where the topic ends, after the call.
-	End func(ctx context.Context) (int64, error)
-	// Behind says that the log may lack so much of the topic that a first copy of a message can be
-	// out of reach of the dedupe window when a second one is sent.
-	Behind func() bool
-	// Suspect says that the topic cannot be the one that has been read: whoever reads it should
-	// look, and call Reset.
-	Suspect func()
-	// OnChange says that sending begins to fail, or works again.
-	OnChange func(up bool)
 }
 
 // doubtFor is the time for the topic to be looked at again, once it is suspected.
 const doubtFor = 3 * time.Second
 
-// New returns a publisher; it works while Run runs.
-func New(cluster *kafka.Cluster, clientID string, tail Log, out Outside, log *slog.Logger) *Publisher {
+// New returns a publisher; it works while Run runs. Report is called, by one goroutine at a time, with
+// why Kafka does not take messages, and with nil when it does again.
+func New(cluster *kafka.Cluster, clientID string, topic Log, report func(error), log *slog.Logger) *Publisher {
 	return &Publisher{
-		cluster: cluster, clientID: clientID, tail: tail, out: out, log: log,
+		cluster: cluster, clientID: clientID, topic: topic, log: log, health: health{report: report},
 		unsettled: make(chan *waiter, 1024),
 		waiters:   make(map[string][]*waiter),
 		expected:  make(map[int64]*waiter),
-		up:        true,
 	}
 }
 
@@ -101,20 +94,20 @@ func (p *Publisher) Publish(ctx context.Context, id string, again bool, send fun
 	w := p.register(id)
 	defer p.unregister(w)
 	// Registered first, looked up second: what is read in between is seen by one or the other.
-	if shown, ok := p.tail.Find(id); ok {
+	if shown, ok := p.topic.Find(id); ok {
 		return shown, nil
 	}
-	for known := !again && !p.out.Behind(); ; known = false {
+	for known := !again && !p.topic.Behind(); ; known = false {
 		if !known {
 			// It may be in the topic, from an earlier try or through another pod. Only the topic can tell.
 			if shown, found, err := p.search(ctx, w); found || err != nil {
 				return shown, err
 			}
 		}
-		read := p.tail.Next()
+		read := p.topic.Next()
 		epoch, offset, err := p.send(ctx, send)
 		switch {
-		case permanent(err):
+		case kafka.KindOf(err) == kafka.Permanent:
 			return 0, &Rejected{err}
 		case ctx.Err() != nil && err != nil:
 			return 0, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
@@ -124,7 +117,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, again bool, send fun
 			var doubt <-chan time.Time
 			if offset < read {
 				// A record that came after what has been read cannot stand before its end.
-				p.out.Suspect()
+				p.topic.Suspect()
 				doubt = time.After(doubtFor)
 			}
 			select {
@@ -140,42 +133,14 @@ func (p *Publisher) Publish(ctx context.Context, id string, again bool, send fun
 	}
 }
 
-// search waits until everything that is in the topic now has been read, and says whether w's
-// message is in it.
-func (p *Publisher) search(ctx context.Context, w *waiter) (shown int64, found bool, err error) {
-	select {
-	case p.unsettled <- w:
-	case <-ctx.Done():
-	}
-	select {
-	case shown := <-w.seen:
-		return shown, true, nil
-	case <-w.settled:
-	case <-ctx.Done():
-		return 0, false, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
-	}
-	select {
-	case shown := <-w.seen: // perhaps so long ago that the window has forgotten it
-		return shown, true, nil
-	default:
-	}
-	shown, found = p.tail.Find(w.id)
-	return shown, found, nil
-}
-
-// permanent says whether trying again cannot help.
-func permanent(err error) bool {
-	var configuration sarama.ConfigurationError
-	if errors.As(err, &configuration) {
-		return true // sarama found the message too large, and did not send it
-	}
-	for _, target := range []sarama.KError{
-		sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidMessageSize, sarama.ErrInvalidTimestamp,
-		sarama.ErrTopicAuthorizationFailed, sarama.ErrPolicyViolation, sarama.ErrInvalidRecord,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
+// Run answers those whose send failed, until ctx ends; then sending fails, and Run returns when every
+// producer is closed.
+func (p *Publisher) Run(ctx context.Context) {
+	p.settle(ctx)
+	p.mu.Lock()
+	p.closed = true
+	g := p.current
+	p.mu.Unlock()
+	p.retire(g)
+	p.retired.Wait()
 }

@@ -50,7 +50,7 @@ func (r *reader) Next() int64 {
 	return r.next
 }
 
-func (r *reader) Reached(end int64) bool { return r.Next() >= end }
+func (r *reader) HasRead(end int64) bool { return r.Next() >= end }
 
 // A world is a publisher whose way to Kafka goes through a proxy.
 type world struct {
@@ -59,7 +59,8 @@ type world struct {
 	topic     string
 	proxy     *kafkatest.Proxy
 	publisher *publish.Publisher
-	up        atomic.Bool
+	asking    sarama.Client
+	failing   atomic.Value // what was reported last, an error's text
 	behind    atomic.Bool
 	looked    chan struct{} // capacity 1: the publisher has asked where the topic ends
 	reading   sync.Mutex    // while it is held, nothing is read
@@ -77,7 +78,7 @@ func newWorld(t *testing.T) *world {
 		reader: &reader{ids: make(map[string]int64), copies: make(map[string]int)},
 		looked: make(chan struct{}, 1),
 	}
-	w.up.Store(true)
+	w.failing.Store("")
 	direct, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": brokers}[name] })
 	if err != nil {
 		t.Fatal(err)
@@ -95,20 +96,19 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asking, err := sarama.NewClient(direct.Brokers, direct.Config(ctx, "asking"))
+	w.asking, err = sarama.NewClient(direct.Brokers, direct.Config(ctx, "asking"))
 	if err != nil {
 		t.Fatal(err)
-	}
-	end := func(context.Context) (int64, error) {
-		note(w.looked)
-		return asking.GetOffset(w.topic, 0, sarama.OffsetNewest)
 	}
 	through, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": w.proxy.Addr()}[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.publisher = publish.New(through, "publisher", w, publish.Outside{
-		End: end, Behind: w.behind.Load, Suspect: func() {}, OnChange: w.up.Store,
+	w.publisher = publish.New(through, "publisher", w, func(err error) {
+		if err == nil {
+			err = errors.New("")
+		}
+		w.failing.Store(err.Error())
 	}, slog.New(slog.DiscardHandler))
 	var running sync.WaitGroup
 	running.Go(func() { w.publisher.Run(ctx) })
@@ -124,11 +124,20 @@ func newWorld(t *testing.T) *world {
 		partition.Close()
 		consumer.Close()
 		client.Close()
-		asking.Close()
+		w.asking.Close()
 		running.Wait()
 	})
 	return w
 }
+
+func (w *world) End(context.Context) (int64, error) {
+	note(w.looked)
+	return w.asking.GetOffset(w.topic, 0, sarama.OffsetNewest)
+}
+
+func (w *world) Behind() bool { return w.behind.Load() }
+
+func (w *world) Suspect() {}
 
 func (w *world) read(m *sarama.ConsumerMessage) {
 	id := string(m.Value)

@@ -23,11 +23,11 @@ import (
 // start returns a room with these limits whose loop runs. A client starts at the log's end.
 func start(t *testing.T, limits Limits, log io.Writer) *Room {
 	t.Helper()
-	tail := history.New(1 << 20)
-	frames, _ := tail.Log()
+	topic := history.New(history.Config{Limit: 1 << 20})
+	frames, _ := topic.Frames()
 	loop := sockets.NewLoop(frames)
 	metrics := ops.New(ops.Parts{
-		Conns: loop, Tail: tail, Health: ops.NewHealth(func(error) {}), Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
+		Conns: loop, History: topic, Health: ops.NewHealth(func(error) {}), Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
 	})
 	ended := make(chan struct{})
 	go func() {

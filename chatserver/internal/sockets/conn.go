@@ -39,6 +39,7 @@ type Conn struct {
 	next       int64     // offset of the next entry to send
 	mark       int64
 	markFrames []byte // nil: none, or sent
+	last       bool   // nothing follows markFrames
 	noticed    uint64 // the notices up to this version have been sent
 	rest       []byte // what a full socket did not take
 	took       int    // bytes that the socket took since it was asked last

@@ -262,12 +262,11 @@ func (f *this) joined() int { return int(f.loop.Stats().Conns) }
 
 func (f *this) send(n int64) int {
 	m := chat.Message{Offset: n, Time: time.UnixMilli(1e12 + n), ID: "f5fb7bd5-5e0f-4d5e-8a0b-6c4f0f9c3d11", Name: "Ada", Pod: "pod-1", Text: payload(n)}
-	p := chat.Position{Offset: n, Sum: uint32(n)}
+	p := framelog.Position{Offset: n, Sum: uint32(n)}
 	f.payload = append(f.payload[:0], m.Text...)
 	f.raw = sockets.AppendText(f.raw[:0], f.payload)
-	f.payload = chat.AppendMessage(f.payload[:0], m, p)
-	f.event = sockets.AppendText(f.event[:0], f.payload)
-	f.log.Append(framelog.Entry(p), f.raw, f.event)
+	f.event = sockets.AppendText(f.event[:0], chat.MessageEvent(m, p.String()))
+	f.log.Append(p, f.raw, f.event)
 	f.loop.Wake()
 	if f.chat.Load() {
 		return len(f.event)

@@ -18,6 +18,7 @@ const maxControl = 125
 
 // Close codes (RFC 6455 section 7.4 and the IANA registry).
 const (
+	CloseNormal          = 1000
 	CloseProtocolError   = 1002
 	CloseUnsupportedData = 1003
 	CloseInvalidPayload  = 1007

@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"math"
 	"time"
 
 	"kafkachat/chatserver/internal/framelog"
@@ -32,6 +33,7 @@ type Placement struct {
 	Mark  int64  // between the frames before and from this offset on, MarkFrames are sent
 	// MarkFrames may be nil.
 	MarkFrames []byte
+	Last       bool // nothing follows MarkFrames: the connection is closed with CloseNormal
 }
 
 // output returns what the connection is to get of the log before offset end, and of what goes
@@ -43,7 +45,7 @@ func (c *Conn) output(log *framelog.Log, end int64) (frames []byte, n int, err e
 		switch {
 		case placed:
 			c.phase, c.place = replaying, nil
-			c.next, c.mark, c.markFrames = p.From, p.Mark, p.MarkFrames
+			c.next, c.mark, c.markFrames, c.last = p.From, p.Mark, p.MarkFrames, p.Last
 		case p.Hello != nil:
 			c.phase = placing
 		}
@@ -68,6 +70,10 @@ func (c *Conn) output(log *framelog.Log, end int64) (frames []byte, n int, err e
 	}
 	if c.markFrames != nil && c.next >= c.mark {
 		frames, c.markFrames = c.markFrames, nil
+		if c.last {
+			c.next, c.noticed = nothing, math.MaxUint64
+			c.Close(CloseNormal, "")
+		}
 		return frames, 0, nil
 	}
 	return nil, 0, nil

@@ -165,7 +165,7 @@ func (s *server) appendFrames(frames ...[]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, end := s.log.Bounds()
-	s.log.Append(framelog.Entry{Offset: end}, frames...)
+	s.log.Append(framelog.Position{Offset: end}, frames...)
 }
 
 // fill appends messages with so many bytes together.

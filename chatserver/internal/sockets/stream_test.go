@@ -108,7 +108,7 @@ func TestMarkInAHole(t *testing.T) {
 		}
 	}
 	for _, offset := range []int64{0, 2, 10} {
-		s.log.Append(framelog.Entry{Offset: offset}, text(fmt.Sprint(offset)), nil)
+		s.log.Append(framelog.Position{Offset: offset}, text(fmt.Sprint(offset)), nil)
 	}
 	s.dial("/", 0).want("live", "10")
 }
@@ -221,7 +221,7 @@ func TestReset(t *testing.T) {
 	raw.want("hello", "live")
 	notified.want("hello", "live")
 	other := framelog.New(1<<20, tracks, 100)
-	other.Append(framelog.Entry{Offset: 100}, text("new 0"), text("n:new 0"))
+	other.Append(framelog.Position{Offset: 100}, text("new 0"), text("n:new 0"))
 	s.mu.Lock()
 	s.log = other
 	s.mu.Unlock()

@@ -1,0 +1,29 @@
+package framelog
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A Position names a record and the log that the record stands in: the offset, and a sum over the
+// record's content, so that another log with the same offsets is noticed.
+type Position struct {
+	Offset int64
+	Sum    uint32
+}
+
+// String returns the form that clients keep. They do not look into it.
+func (p Position) String() string { return fmt.Sprintf("%d.%08x", p.Offset, p.Sum) }
+
+// ParsePosition reads what String wrote. Offset -1 is the position of a client that has seen
+// nothing of a log that begins at offset 0.
+func ParsePosition(s string) (Position, error) {
+	offset, sum, ok := strings.Cut(s, ".")
+	o, err1 := strconv.ParseInt(offset, 10, 64)
+	h, err2 := strconv.ParseUint(sum, 16, 32)
+	if !ok || err1 != nil || err2 != nil || len(sum) != 8 || o < -1 {
+		return Position{}, fmt.Errorf("%.40q is not a position that this server gave", s)
+	}
+	return Position{Offset: o, Sum: uint32(h)}, nil
+}
