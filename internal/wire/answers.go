@@ -40,7 +40,7 @@ type Watch interface {
 }
 
 // maxKept is the largest buffer that an idle connection keeps.
-const maxKept = 64 << 10
+const maxKept = 512 << 10
 
 // Sent takes note of a request that is about to be written; sarama writes each with one call.
 func (a *Answers) Sent(request []byte) {
