@@ -31,7 +31,6 @@ const (
 	endsEvery    = time.Second     // between two questions while they are answered
 	endsTimeout  = 3 * time.Second // of one question
 	endsPatience = time.Second     // failures for less than this are not told
-	endsRetries  = 1               // looks for the leader, for one question
 )
 
 // Ends knows where a partition begins and ends. It asks that partition's leader, on connections of
@@ -45,80 +44,87 @@ type Ends struct {
 	ask chan struct{} // capacity 1: somebody wants an answer soon
 
 	mu      sync.Mutex // guards the following
-	waiters []chan Bounds
 	last    Bounds
+	changed chan struct{} // closed, and made anew, when last changes
 }
 
 // NewEnds returns one that works while Run runs. Tell is called from there: with nil after each
 // answer, and with the reason when there has been none for a second.
 func (c *Cluster) NewEnds(clientID, topic string, partition int32, tell func(error)) *Ends {
-	return &Ends{cluster: c, clientID: clientID, topic: topic, partition: partition, tell: tell, ask: make(chan struct{}, 1)}
+	return &Ends{cluster: c, clientID: clientID, topic: topic, partition: partition, tell: tell,
+		ask: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 // Run asks once a second, and when Ask or Wake is called, until ctx ends. While there is no answer
 // its pause grows.
 func (e *Ends) Run(ctx context.Context) {
-	var client *endsClient // nil while there is none
-	defer func() { client.close() }()
-	answered := time.Now()
 	var wait Wait
+	answered := time.Now()
 	for ctx.Err() == nil {
-		e.mu.Lock()
-		waiters := e.waiters
-		e.waiters = nil
-		e.mu.Unlock()
-		var b Bounds
-		var err error
-		if client == nil {
-			client, err = e.connect(ctx)
+		err := e.serve(ctx, func() {
+			answered = time.Now()
+			wait.Worked()
+			e.tell(nil)
+		})
+		if ctx.Err() == nil && time.Since(answered) > endsPatience {
+			e.tell(err)
 		}
-		if err == nil {
-			b, err = client.bounds(e.topic, e.partition)
-		}
+		wait.Failed(ctx, err)
+	}
+}
+
+// serve connects, and asks until there is no answer.
+func (e *Ends) serve(ctx context.Context, answered func()) error {
+	ctx, cut := context.WithCancel(ctx)
+	config := e.cluster.Config(ctx, e.clientID)
+	config.Metadata.Retry.Max = 1 // a question that cannot be answered now is asked again by Run
+	client, err := sarama.NewClient(e.cluster.Brokers, config)
+	if err != nil {
+		cut()
+		return fmt.Errorf("connecting to Kafka: %w", err)
+	}
+	defer client.Close()
+	defer cut() // first: Close would wait for a broker
+	pause := time.NewTicker(endsEvery)
+	defer pause.Stop()
+	for {
+		late := time.AfterFunc(endsTimeout, cut)
+		b, err := bounds(client, e.topic, e.partition)
+		late.Stop()
 		if err != nil {
-			client.close()
-			client = nil
-			e.mu.Lock()
-			e.waiters = append(waiters, e.waiters...) // they are answered when the broker is there
-			e.mu.Unlock()
-			if time.Since(answered) > endsPatience && ctx.Err() == nil {
-				e.tell(err)
-			}
-			wait.Failed(ctx, err)
-			continue
+			return err
 		}
-		wait.Worked()
-		answered = time.Now()
 		e.mu.Lock()
 		e.last = b
+		close(e.changed)
+		e.changed = make(chan struct{})
 		e.mu.Unlock()
-		for _, w := range waiters {
-			w <- b
-		}
-		e.tell(nil)
-		pause := time.NewTimer(endsEvery)
+		answered()
 		select {
 		case <-pause.C:
 		case <-e.ask:
 		case <-ctx.Done():
+			return ctx.Err()
 		}
-		pause.Stop()
 	}
 }
 
 // Ask returns an answer that was asked for after the call. It waits until the leader answers or ctx
 // ends.
 func (e *Ends) Ask(ctx context.Context) (Bounds, error) {
-	answer := make(chan Bounds, 1)
-	e.mu.Lock()
-	e.waiters = append(e.waiters, answer)
-	e.mu.Unlock()
-	e.Wake()
-	select {
-	case b := <-answer:
-		return b, nil
-	case <-ctx.Done():
-		return Bounds{}, fmt.Errorf("the broker did not say where partition %d of topic %q ends: %w", e.partition, e.topic, ctx.Err())
+	for since := time.Now(); ; {
+		e.mu.Lock()
+		last, changed := e.last, e.changed
+		e.mu.Unlock()
+		if !last.Asked.Before(since) {
+			return last, nil
+		}
+		e.Wake()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return Bounds{}, fmt.Errorf("the broker did not say where partition %d of topic %q ends: %w", e.partition, e.topic, ctx.Err())
+		}
 	}
 }
 
@@ -135,36 +141,4 @@ func (e *Ends) Last() Bounds {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.last
-}
-
-// An endsClient is a sarama client, and what cuts its sockets.
-type endsClient struct {
-	sarama.Client
-	cut context.CancelFunc
-}
-
-func (e *Ends) connect(ctx context.Context) (*endsClient, error) {
-	ctx, cut := context.WithCancel(ctx)
-	config := e.cluster.Config(ctx, e.clientID)
-	config.Metadata.Retry.Max = endsRetries // a question that cannot be answered now is asked again by Run
-	client, err := sarama.NewClient(e.cluster.Brokers, config)
-	if err != nil {
-		cut()
-		return nil, err
-	}
-	return &endsClient{client, cut}, nil
-}
-
-// bounds asks. A client that has returned an error is of no use any more.
-func (c *endsClient) bounds(topic string, partition int32) (Bounds, error) {
-	late := time.AfterFunc(endsTimeout, c.cut)
-	defer late.Stop()
-	return bounds(c.Client, topic, partition)
-}
-
-func (c *endsClient) close() {
-	if c != nil {
-		c.cut()
-		c.Client.Close()
-	}
 }
