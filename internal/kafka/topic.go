@@ -3,36 +3,13 @@ package kafka
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/Shopify/sarama"
 )
-
-// adminConfig is for the requests below. They return their errors, so nobody is warned of them besides.
-func (c *Cluster) adminConfig(ctx context.Context) *sarama.Config {
-	return c.config(ctx, "kafkachat-admin", func(error) {}, nil)
-}
-
-// Check contacts the cluster once, within ctx: a bootstrap broker, and a broker that this one advertises. Its error is one
-// sentence that says which brokers were tried and what to do.
-func (c *Cluster) Check(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	config := c.adminConfig(ctx)
-	metadata, err := c.metadata(ctx, config, "")
-	if err != nil {
-		return err
-	}
-	return c.reach(ctx, config, metadata)
-}
 
 // A State is what is known of a topic.
 type State struct {
@@ -124,7 +101,8 @@ func (c *Cluster) state(metadata *sarama.MetadataResponse, topic string) (state 
 	return state, led, nil
 }
 
-// createTopic asks once. It says false without an error if somebody else was faster, or if the cluster has to settle first.
+// createTopic asks once. It says false without an error if somebody else was faster, or if the
+// cluster has to settle first.
 func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string, settings map[string]string) (bool, error) {
 	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: int16(min(3, len(metadata.Brokers))), ConfigEntries: make(map[string]*string)}
 	if settings == nil && detail.ReplicationFactor == 3 {
@@ -137,196 +115,49 @@ func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metada
 	slices.SortStableFunc(metadata.Brokers, func(a, b *sarama.Broker) int {
 		return cmp.Compare(a.ID()^metadata.ControllerID, b.ID()^metadata.ControllerID) // the controller's is 0
 	})
-	failed := make(map[string]error)
-	var tried []string
-	for _, broker := range metadata.Brokers {
-		tried = append(tried, broker.Addr())
-		if failed[broker.Addr()] = connect(broker, config); failed[broker.Addr()] != nil {
-			continue
-		}
-		response, err := broker.CreateTopics(&sarama.CreateTopicsRequest{
-			Version:      2,
-			TopicDetails: map[string]*sarama.TopicDetail{topic: detail},
-			Timeout:      produceTimeout,
-		})
-		broker.Close()
-		if failed[broker.Addr()] = err; err != nil {
-			continue
-		}
-		answer := response.TopicErrors[topic]
-		if answer == nil {
-			return false, fmt.Errorf("making topic %q: %w", topic, sarama.ErrIncompleteResponse)
-		}
-		switch answer.Err {
-		case sarama.ErrNoError:
-			return true, nil
-		case sarama.ErrTopicAlreadyExists, sarama.ErrRequestTimedOut, sarama.ErrInvalidReplicationFactor:
-			return false, nil // the last one: a broker has just left; the next metadata says how many there are
-		case sarama.ErrNotController:
-			continue
-		}
-		if err := c.Explain(answer, Create, topic); err != error(answer) {
-			return false, err
-		}
-		return false, fmt.Errorf("making topic %q: %w", topic, answer)
-	}
-	if len(failed) == 0 {
-		return false, nil
-	}
-	for _, err := range failed {
+	request := &sarama.CreateTopicsRequest{Version: 2, Timeout: produceTimeout, TopicDetails: map[string]*sarama.TopicDetail{topic: detail}}
+	answer := new(sarama.TopicError)
+	tried, err := c.first(ctx, config, metadata.Brokers, func(broker *sarama.Broker) error {
+		response, err := broker.CreateTopics(request)
 		if err == nil {
-			return false, nil // the controller is another one by now
+			answer = cmp.Or(response.TopicErrors[topic], &sarama.TopicError{Err: sarama.ErrUnknown})
+			if answer.Err == sarama.ErrNotController {
+				err = answer
+			}
 		}
+		return err
+	})
+	switch answer.Err {
+	case sarama.ErrNoError:
+		return err == nil && len(metadata.Brokers) > 0, c.unreachable(tried, err)
+	case sarama.ErrTopicAlreadyExists, sarama.ErrRequestTimedOut, sarama.ErrNotController, sarama.ErrInvalidReplicationFactor:
+		return false, nil // the last one: a broker has just left; the next metadata says how many there are
 	}
-	return false, c.unreachable(ctx, failed, tried)
+	if err := c.Explain(answer, Create, topic); err != error(answer) {
+		return false, err
+	}
+	return false, fmt.Errorf("making topic %q: %w", topic, answer)
 }
 
-// minInSync asks how many copies of a record there must be, and returns 0 if nobody says.
-func (c *Cluster) minInSync(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string) int {
+// minInSync asks how many copies of a record there must be, and returns 0 if nobody says: it may not
+// be allowed, which is nothing to fail for.
+func (c *Cluster) minInSync(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string) (n int) {
 	const name = "min.insync.replicas"
-	for _, broker := range metadata.Brokers {
-		if connect(broker, config) != nil {
-			continue
-		}
-		response, err := broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1,
-			Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{name}}}})
-		broker.Close()
+	request := &sarama.DescribeConfigsRequest{Version: 1,
+		Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{name}}}}
+	c.first(ctx, config, metadata.Brokers, func(broker *sarama.Broker) error {
+		response, err := broker.DescribeConfigs(request)
 		if err != nil {
-			continue
+			return err
 		}
 		for _, resource := range response.Resources {
 			for _, entry := range resource.Configs {
-				if n, err := strconv.Atoi(entry.Value); entry.Name == name && err == nil {
-					return n
+				if entry.Name == name {
+					n, _ = strconv.Atoi(entry.Value)
 				}
 			}
 		}
-		return 0 // it may not be allowed, which is nothing to fail for
-	}
-	return 0
-}
-
-// metadata asks the first bootstrap broker that answers about the brokers and topic ("": any). It does not wait for
-// anything to change, as sarama's clients do.
-func (c *Cluster) metadata(ctx context.Context, config *sarama.Config, topic string) (*sarama.MetadataResponse, error) {
-	failed := make(map[string]error)
-	for _, addr := range c.Brokers {
-		broker := sarama.NewBroker(addr)
-		err := connect(broker, config)
-		if err == nil {
-			var response *sarama.MetadataResponse
-			response, err = broker.GetMetadata(sarama.NewMetadataRequest(config.Version, topics(topic)))
-			broker.Close()
-			if err == nil {
-				return response, nil
-			}
-		}
-		failed[addr] = err
-	}
-	return nil, c.unreachable(ctx, failed, c.Brokers)
-}
-
-func topics(topic string) []string {
-	if topic == "" {
 		return nil
-	}
-	return []string{topic}
-}
-
-// reach connects to the first advertised broker that can be reached.
-func (c *Cluster) reach(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse) error {
-	failed := make(map[string]error)
-	var tried []string
-	for _, broker := range metadata.Brokers {
-		err := connect(broker, config)
-		if err == nil {
-			broker.Close()
-			return nil
-		}
-		failed[broker.Addr()] = err
-		tried = append(tried, broker.Addr())
-	}
-	list, err := c.explain(ctx, failed, tried)
-	if list == "" {
-		return err
-	}
-	return newFault(err, "the broker at %s answers, but sends its clients to %s, where nobody can be reached from here: correct its advertised.listeners",
-		strings.Join(c.Brokers, ", "), list)
-}
-
-// connect opens the connection and waits for it.
-func connect(broker *sarama.Broker, config *sarama.Config) error {
-	if err := broker.Open(config); err != nil {
-		return err
-	}
-	_, err := broker.Connected()
-	return err
-}
-
-// unreachable makes one sentence of why no broker was reached.
-func (c *Cluster) unreachable(ctx context.Context, failed map[string]error, brokers []string) error {
-	list, err := c.explain(ctx, failed, brokers)
-	if list == "" {
-		return err
-	}
-	advice := "start one with `go run ./chatserver`, or set KAFKA_BROKER"
-	switch {
-	case c.inPod:
-		advice = "KAFKA_BROKER must name a Service of this cluster that has a broker (kubectl get endpoints)"
-	case c.BrokerInside:
-		advice = "start it, correct KAFKA_BROKER, or unset KAFKA_BROKER to have a broker inside"
-	}
-	return newFault(err, "no Kafka broker at %s: %s", list, advice)
-}
-
-// speaksHTTP says whether a web server is at addr: the page's port is easily taken for the broker's.
-func speaksHTTP(ctx context.Context, addr string) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
-	answer := make([]byte, 5)
-	io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
-	_, err = io.ReadFull(conn, answer)
-	return err == nil && string(answer) == "HTTP/"
-}
-
-// explain returns a fault, if one of the errors is one and so says everything, or else the list of the brokers, each with the
-// reason why it was not reached.
-func (c *Cluster) explain(ctx context.Context, failed map[string]error, brokers []string) (list string, err error) {
-	var tried []string
-	for _, addr := range brokers {
-		err = c.sasl.explain(failed[addr], addr)
-		if f := new(fault); errors.As(err, &f) {
-			return "", f
-		}
-		why := reason(ctx, err)
-		if why == noAnswer && speaksHTTP(ctx, addr) {
-			why = "a web server is there; a broker's port is usually 9092"
-		}
-		tried = append(tried, fmt.Sprintf("%s (%s)", addr, why))
-	}
-	return strings.Join(tried, ", "), err
-}
-
-const noAnswer = "no answer"
-
-// reason is the part of a network error that tells a person something.
-func reason(ctx context.Context, err error) string {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case ctx.Err() == context.Canceled:
-		return "stopped"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return "it closes the connection; KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return noAnswer
-	}
-	return err.Error()
+	})
+	return n
 }
