@@ -68,7 +68,7 @@ func (c *client) produce(version int16, number int32, r kbin.Reader) ([]byte, er
 }
 
 // checkBatch returns what kfake may see in place of a batch: the same records, not compressed, with
-// the largest timestamp among them, which sarama leaves out. kfake looks no deeper than the header,
+// the largest timestamp among them, which sarama leaves out. kfake checks no more than the header,
 // so a batch that it must refuse gets a header that it does refuse. room is what is left of the
 // bytes that one request may become.
 //

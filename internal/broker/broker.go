@@ -50,7 +50,7 @@ type Broker struct {
 	turns     chan struct{} // has a place for each request that may take much memory at a time
 	firstID   int64         // of those that producers get
 	producers atomic.Int64  // that have got one
-	unseen    atomic.Int64  // bytes written since trim last looked
+	unseen    atomic.Int64  // bytes written since the last trim
 	noGroups  sync.Once     // logs that there are none
 
 	mu      sync.Mutex // guards clients, and what is said of them in client

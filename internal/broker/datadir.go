@@ -127,7 +127,7 @@ func checkPartition(folder string, bases []int64, log *slog.Logger) error {
 }
 
 // readable returns how many bytes at the beginning of a segment are whole batches without a hole,
-// from offset next on, which offset follows, and why the bytes behind them are none.
+// from offset next on, which offset follows, and why the next bytes are none.
 func readable(b []byte, next int64) (good int, _ int64, _ error) {
 	for good < len(b) {
 		rest := b[good:]

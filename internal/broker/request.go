@@ -52,34 +52,31 @@ func (c *client) answer(request []byte) ([]byte, error) {
 	r := kbin.Reader{Src: request}
 	key, version, number, id := kmsg.Key(r.Int16()), r.Int16(), r.Int32(), r.NullableString()
 	newest, ok := c.offered.LookupMaxKeyVersion(key.Int16())
-	if !r.Ok() || !ok || version < 0 || key != kmsg.Produce && len(request) > maxOtherRequest {
+	if key == kmsg.InitProducerID {
+		newest = 4 // sarama sends it without asking which versions there are
+	}
+	if !r.Ok() || !ok || version < 0 || version > newest && key != kmsg.ApiVersions ||
+		len(request) > maxOtherRequest && key != kmsg.Produce {
 		return nil, fmt.Errorf("no request that is known here (key %d, version %d, %d bytes)", key, version, len(request))
 	}
 	name := *cmp.Or(id, new(string))
 	c.mu.Lock()
 	c.spoke, c.last, c.own = true, time.Now(), c.cfg.Own != "" && strings.HasPrefix(name, c.cfg.Own)
 	c.mu.Unlock()
-	if version > newest { // two that sarama and others send before they know what is offered
-		switch {
-		case key == kmsg.ApiVersions: // the answer says that, and is the same for all later versions
-			req := kmsg.NewPtrApiVersionsRequest()
-			req.SetVersion(newest + 1)
-			return c.ask(req, number)
-		case key != kmsg.InitProducerID || version > 4:
-			return nil, fmt.Errorf("version %d of %s", version, kmsg.NameForKey(key.Int16()))
-		}
-	}
 	switch key {
 	case kmsg.Produce:
 		return c.produce(version, number, r)
 	case kmsg.InitProducerID:
-		return c.newProducer(version, number, r.Src), nil
+		return encode(c.newProducer(version, r.Src), number), nil
 	}
 	req := kmsg.RequestForKey(key.Int16())
-	req.SetVersion(version)
-	if err := req.ReadFrom(r.Src); err != nil {
-		return nil, err
+	req.SetVersion(min(version, newest+1)) // of ApiVersions; all that are too new have the same answer
+	if version <= newest {
+		if err := req.ReadFrom(r.Src); err != nil {
+			return nil, err
+		}
 	}
+	resp := req.ResponseKind()
 	switch req := req.(type) {
 	case *kmsg.FetchRequest:
 		req.MaxBytes = min(req.MaxBytes, maxFetch)
@@ -90,30 +87,36 @@ func (c *client) answer(request []byte) ([]byte, error) {
 	case *kmsg.DescribeConfigsRequest:
 		req.Resources = req.Resources[:min(len(req.Resources), maxPartitions+1)] // there are no more
 	case *kmsg.CreateTopicsRequest:
-		return c.createTopics(req, number), nil
-	case *kmsg.JoinGroupRequest:
-		c.noGroups.Do(func() {
-			c.cfg.Log.Warn("the embedded broker has no consumer groups: read a partition instead, as kcat -C and "+
-				"kafka-console-consumer.sh --partition 0 --offset earliest do", "client", name)
-		})
-		resp := req.ResponseKind().(*kmsg.JoinGroupResponse)
-		resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
+		c.createTopics(req, resp.(*kmsg.CreateTopicsResponse))
 		return encode(resp, number), nil
-	case *kmsg.OffsetFetchRequest: // nothing was committed
-		return encode(req.ResponseKind(), number), nil
-	case *kmsg.OffsetCommitRequest:
-		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
-		for _, t := range req.Topics {
-			refused := kmsg.OffsetCommitResponseTopic{Topic: t.Topic}
-			for _, p := range t.Partitions {
-				refused.Partitions = append(refused.Partitions, kmsg.OffsetCommitResponseTopicPartition{
-					Partition: p.Partition, ErrorCode: kerr.GroupAuthorizationFailed.Code})
-			}
-			resp.Topics = append(resp.Topics, refused)
-		}
+	case *kmsg.JoinGroupRequest, *kmsg.OffsetCommitRequest, *kmsg.OffsetFetchRequest:
+		c.refuseGroup(req, resp, name)
 		return encode(resp, number), nil
 	}
 	return c.ask(req, number)
+}
+
+// refuseGroup answers a member of a consumer group. Nobody can join one, and so nothing can be
+// committed, and the answer to OffsetFetch stays empty.
+func (b *Broker) refuseGroup(req kmsg.Request, resp kmsg.Response, client string) {
+	refused := kerr.GroupAuthorizationFailed.Code
+	switch resp := resp.(type) {
+	case *kmsg.JoinGroupResponse:
+		resp.ErrorCode = refused
+		b.noGroups.Do(func() {
+			b.cfg.Log.Warn("the embedded broker has no consumer groups: read a partition instead, as kcat -C and "+
+				"kafka-console-consumer.sh --partition 0 --offset earliest do", "client", client[:min(len(client), 100)])
+		})
+	case *kmsg.OffsetCommitResponse:
+		for _, t := range req.(*kmsg.OffsetCommitRequest).Topics {
+			answer := kmsg.OffsetCommitResponseTopic{Topic: t.Topic}
+			for _, p := range t.Partitions {
+				answer.Partitions = append(answer.Partitions,
+					kmsg.OffsetCommitResponseTopicPartition{Partition: p.Partition, ErrorCode: refused})
+			}
+			resp.Topics = append(resp.Topics, answer)
+		}
+	}
 }
 
 // encode is what kfake does with its own answers.
@@ -129,21 +132,20 @@ func encode(resp kmsg.Response, number int32) []byte {
 
 // newProducer gives an idempotent producer its id. The ids go round: with a greater epoch, an id is
 // another producer to kfake, and the one that had it before is told so.
-func (c *client) newProducer(version int16, number int32, body []byte) []byte {
+func (b *Broker) newProducer(version int16, body []byte) kmsg.Response {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.SetVersion(version)
-	n := c.producers.Add(1)
-	resp.ProducerID, resp.ProducerEpoch = c.firstID+n%maxProducers, int16(n/maxProducers%math.MaxInt16)
-	// Without a transactional id the body begins with a null string; from version 2 on, that is a
-	// zero behind the zero for "no tags".
+	n := b.producers.Add(1)
+	resp.ProducerID, resp.ProducerEpoch = b.firstID+n%maxProducers, int16(n/maxProducers%math.MaxInt16)
+	// Without a transactional id the body begins with a null string, or from version 2 on with the
+	// number of tags, 0, and a null string, 0.
 	if !bytes.HasPrefix(body, []byte{0xff, 0xff}) && !bytes.HasPrefix(body, []byte{0, 0}) {
 		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
 	}
-	return encode(resp, number)
+	return resp
 }
 
-func (b *Broker) createTopics(req *kmsg.CreateTopicsRequest, number int32) []byte {
-	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+func (b *Broker) createTopics(req *kmsg.CreateTopicsRequest, resp *kmsg.CreateTopicsResponse) {
 	for _, t := range req.Topics {
 		answer := kmsg.NewCreateTopicsResponseTopic()
 		answer.Topic = t.Topic
@@ -154,11 +156,10 @@ func (b *Broker) createTopics(req *kmsg.CreateTopicsRequest, number int32) []byt
 		}
 		resp.Topics = append(resp.Topics, answer)
 	}
-	return encode(resp, number)
 }
 
-// create makes a topic, unless the client only wants to know whether it could.
-func (b *Broker) create(t kmsg.CreateTopicsRequestTopic, look bool) error {
+// create makes a topic; a dry run only says whether it could.
+func (b *Broker) create(t kmsg.CreateTopicsRequestTopic, dry bool) error {
 	n := int(t.NumPartitions)
 	if n == -1 {
 		n = max(1, len(t.ReplicaAssignment))
@@ -183,18 +184,18 @@ func (b *Broker) create(t kmsg.CreateTopicsRequestTopic, look bool) error {
 		return kerr.InvalidPartitions
 	case len(all)+n > maxPartitions:
 		return fmt.Errorf("%w (the embedded broker has at most %d partitions in all)", kerr.PolicyViolation, maxPartitions)
-	case look:
+	case dry:
 		return nil
 	}
-	settings := map[string]string{ // time does not count: a client may say anything about it
+	settings := map[string]string{ // time does not count: a client may write anything for it
 		"retention.bytes": fmt.Sprint(maxKept), "retention.ms": "-1", "segment.bytes": fmt.Sprint(segmentBytes),
 		"max.message.bytes": fmt.Sprint(maxBatch),
 	}
-	for _, c := range t.Configs { // of these two a client may ask for less
-		if limit, _ := strconv.Atoi(settings[c.Name]); c.Value != nil && (c.Name == "retention.bytes" || c.Name == "max.message.bytes") {
-			if n, err := strconv.Atoi(*c.Value); err == nil && n > 0 && n < limit {
-				settings[c.Name] = *c.Value
-			}
+	for _, c := range t.Configs {
+		wanted, err := strconv.Atoi(*cmp.Or(c.Value, new(string)))
+		most, _ := strconv.Atoi(settings[c.Name])
+		if err == nil && wanted > 0 && wanted < most && c.Name != "segment.bytes" { // less may be asked for
+			settings[c.Name] = *c.Value
 		}
 	}
 	return b.kfake.CreateTopic(t.Topic, int32(n), settings)
