@@ -2,7 +2,8 @@ package sockets
 
 import "slices"
 
-// Notice names a frame of which only the newest matters, the same for all connections.
+// Notice names a frame of which only the newest matters, the same for all connections. The notice
+// with the number 0 is sent again with each ping.
 type Notice int
 
 type notice struct {

@@ -42,7 +42,7 @@ func (l *Loop) sweep() {
 			l.stats.Dead++
 			l.cut(c)
 		case c.unasked < pingAfter:
-		case c.opts.Notices:
+		case c.opts.Notices && c.phase > greeting:
 			c.unasked = 0
 			l.write(c, noticed)
 		default:

@@ -12,7 +12,7 @@ type writer interface {
 	write(s *sock, b []byte) (int, error)
 }
 
-// writeWait is how long deadlines wait for a full socket.
+// writeWait is how long deadlines wait for a full socket, and so what asking one costs the loop.
 const writeWait = time.Millisecond
 
 // deadlines writes with a short deadline, where there is no write that does not wait.
