@@ -7,6 +7,8 @@ package lesson_test
 import (
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,17 +39,20 @@ func TestSeeItFail(t *testing.T) {
 	})
 }
 
-// show runs the experiments with both versions: the naive one has the fault, and the server has not.
+// show runs the experiments with both versions: the naive one has the fault, and the server has not. Who
+// has mended faults of the naive one, as an exercise, names them: MENDED=map,slow go test ...
 func show(t *testing.T, versions []version, experiments []experiment) {
+	mended := strings.Split(os.Getenv("MENDED"), ",")
 	for _, e := range experiments {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
 			for _, v := range versions {
 				t.Run(v.name, func(t *testing.T) {
+					v.faulty = v.naive() && !slices.Contains(mended, e.name)
 					seen, fault := e.run(t, v)
 					t.Log(seen)
-					if fault != v.naive() {
-						t.Errorf("has the fault: %t, want %t", fault, v.naive())
+					if fault != v.faulty {
+						t.Errorf("has the fault: %t, want %t", fault, v.faulty)
 					}
 				})
 			}
@@ -74,16 +79,14 @@ func concurrentMap(t *testing.T, v version) (string, bool) {
 				default:
 				}
 				if ws, err := dial(a.addr); err == nil {
+					ws.SetReadDeadline(time.Now().Add(time.Second))
 					ws.ReadMessage() // until a message comes, and off again
 					ws.Close()
 				}
 			}
 		})
 	}
-	begun, patience := time.Now(), 30*time.Second
-	if !v.naive() {
-		patience = time.Second
-	}
+	begun, patience := time.Now(), v.chance()
 	for time.Since(begun) < patience && !strings.Contains(a.log(), "fatal error: concurrent map") {
 		kafkatest.Produce(t, kafka, topic, strings.Split(strings.Repeat("hello ", 50), " ")...)
 	}
@@ -102,10 +105,7 @@ func concurrentWrite(t *testing.T, v version) (string, bool) {
 	topic := kafkatest.Topic(t, kafka)
 	a := v.start(t, kafka, topic)
 	const panics = "concurrent write to websocket connection"
-	begun, patience := time.Now(), 30*time.Second
-	if !v.naive() {
-		patience = time.Second
-	}
+	begun, patience := time.Now(), v.chance()
 	for time.Since(begun) < patience && !strings.Contains(a.log(), panics) {
 		var people sync.WaitGroup
 		for range 8 {
@@ -150,6 +150,9 @@ func connections(t *testing.T, v version) (string, bool) {
 		}
 		defer ws.Close()
 		ws.WriteMessage(websocket.TextMessage, []byte("hello"))
+		if _, _, err := ws.ReadMessage(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	wait(2*time.Second, func() bool { return proxy.Conns() >= before+class })
 	more := proxy.Conns() - before

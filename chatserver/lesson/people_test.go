@@ -21,18 +21,30 @@ import (
 
 // A version of the chat is what is tried: the naive program, or this server.
 type version struct {
-	name string // "naive" or "chatserver"
-	file string // of the program
+	name   string // "naive" or "chatserver"
+	file   string // of the program
+	faulty bool   // the experiment shall find its fault
 }
 
 func (v version) naive() bool { return v.name == "naive" }
 
-// patience is how long to wait for what the server does and the naive program does not.
+// patience is how long to wait for what a version without the fault does.
 func (v version) patience() time.Duration {
-	if v.naive() {
+	if v.faulty {
 		return 2 * time.Second
 	}
 	return 20 * time.Second
+}
+
+// chance is how long to try a fault that comes by chance.
+func (v version) chance() time.Duration {
+	switch {
+	case v.faulty:
+		return 30 * time.Second
+	case v.naive():
+		return 10 * time.Second // mended, as somebody believes
+	}
+	return time.Second
 }
 
 // versions builds both programs, with flags for go build.
