@@ -163,6 +163,40 @@ func TestPositionOlderThanTheLogIsAGap(t *testing.T) {
 	if len(rest) == 0 || len(rest) > 30 || rest[len(rest)-1].Text != "last" {
 		t.Errorf("%d messages after the gap", len(rest))
 	}
+	// The same offset in another topic, for example in that of a pod which was an island: Kafka can tell.
+	if welcome, rest := a.chat("?after=0.12345678").arrive(); welcome.Reason != "reset" || len(rest) == 0 || rest[len(rest)-1].Text != "last" {
+		t.Errorf("a position of another topic: welcome %+v, %d messages", welcome, len(rest))
+	}
+	older := a.chat("?last=3&before=" + first.Position)
+	if welcome := older.event(); welcome.Type != "welcome" || !welcome.Resumed {
+		t.Errorf("before the first: %+v", welcome)
+	}
+	older.until("gap")
+	older.until("live")
+}
+
+// A client reads older messages, and its connection ends there.
+func TestOlderMessages(t *testing.T) {
+	t.Parallel()
+	a := startPod(t, nil).waitReady()
+	c := a.chat("")
+	c.arrive()
+	var position string
+	for i := range 6 {
+		m, _ := c.publish(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
+		if i == 4 {
+			position = m.Position
+		}
+	}
+	for query, want := range map[string]string{"?last=2": "2 3", "?last=9": "0 1 2 3"} {
+		older := a.chat(query + "&before=" + position)
+		if welcome, all := older.arrive(); !welcome.Resumed || texts(all) != want {
+			t.Errorf("%s: welcome %+v, messages %q, want %q", query, welcome, texts(all), want)
+		}
+		if code := older.closed(); code != websocket.CloseNormalClosure {
+			t.Errorf("%s: closed with %d", query, code)
+		}
+	}
 }
 
 // The topic is deleted and made again, with more records than were read: everybody is told, and

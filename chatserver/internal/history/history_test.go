@@ -21,6 +21,7 @@ type topic struct {
 	records []*sarama.ConsumerMessage // nil: a marker
 	asked   time.Time                 // what Last says
 	reads   int                       // of single records
+	silent  bool                      // it answers no questions
 }
 
 func topicOf(base int64, texts ...string) *topic {
@@ -55,10 +56,17 @@ func (p *topic) Last() kafka.Bounds {
 
 func (p *topic) Ask(context.Context) (kafka.Bounds, error) { return p.Last(), nil }
 
-func (p *topic) Wake() { p.asked = time.Now() }
+func (p *topic) Wake() {
+	if !p.silent {
+		p.asked = time.Now()
+	}
+}
 
 func (p *topic) record(_ context.Context, offset int64) (*sarama.ConsumerMessage, error) {
 	p.reads++
+	if p.silent {
+		return nil, context.DeadlineExceeded
+	}
 	if offset < p.base {
 		return nil, sarama.ErrOffsetOutOfRange
 	}

@@ -41,7 +41,7 @@ func (p *Publisher) send(ctx context.Context, f func(sarama.SyncProducer) (int32
 		return epoch, 0, err
 	}
 	told := p.health.begin()
-	hung := time.AfterFunc(hungAfter, func() {
+	hung := time.AfterFunc(p.hungAfter, func() {
 		p.log.Warn("a send to Kafka has hung; its connections are closed")
 		p.retire(g)
 	})

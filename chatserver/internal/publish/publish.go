@@ -47,11 +47,11 @@ func (r *Rejected) Unwrap() error { return r.cause }
 
 // Publisher is shared by all connections of a pod. Its methods may be called by anybody.
 type Publisher struct {
-	cluster  *kafka.Cluster
-	clientID string
-	topic    Log
-	report   func(error)
-	log      *slog.Logger
+	cluster   *kafka.Cluster
+	clientID  string
+	topic     Log
+	log       *slog.Logger
+	hungAfter time.Duration // another one in tests
 
 	count     atomic.Int64 // of waiters, so that Read costs nothing while nobody waits
 	unsettled chan *waiter
@@ -74,7 +74,7 @@ const doubtFor = 3 * time.Second
 // why Kafka does not take messages, and with nil when it does again.
 func New(cluster *kafka.Cluster, clientID string, topic Log, report func(error), log *slog.Logger) *Publisher {
 	return &Publisher{
-		cluster: cluster, clientID: clientID, topic: topic, log: log, health: health{report: report},
+		cluster: cluster, clientID: clientID, topic: topic, log: log, hungAfter: hungAfter, health: health{report: report},
 		unsettled: make(chan *waiter, 1024),
 		waiters:   make(map[string][]*waiter),
 		expected:  make(map[int64]*waiter),

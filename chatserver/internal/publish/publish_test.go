@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -324,8 +325,36 @@ func TestAgainLooksFirst(t *testing.T) {
 	}
 }
 
+// A topic whose min.insync.replicas is not met refuses each message for a while: it is said once, and the
+// message is sent again ever more seldom, and at last once.
+func TestRefusedForAWhile(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tries, begun := 0, time.Now()
+	offset, err := w.publisher.Publish(ctx, "message", false, func(p sarama.SyncProducer) (int32, int64, error) {
+		if tries++; time.Since(begun) < 2*time.Second {
+			return 0, 0, sarama.ErrNotEnoughReplicas
+		}
+		if said := w.failing.Load().(string); !strings.Contains(said, publish.ErrRefused.Error()) || !strings.Contains(said, "in-sync replicas") {
+			t.Errorf("while it is refused: %q", said)
+		}
+		return p.SendMessage(&sarama.ProducerMessage{Topic: w.topic, Value: sarama.StringEncoder("message")})
+	})
+	if err != nil || offset != 0 {
+		t.Errorf("published at %d, %v", offset, err)
+	}
+	if tries > 8 {
+		t.Errorf("tried %d times within 2 s", tries)
+	}
+	if said := w.failing.Load(); said != "" {
+		t.Errorf("at last: %q", said)
+	}
+}
+
 func TestKafkaAway(t *testing.T) {
 	w := newWorld(t)
+	w.publisher.GiveUpAfter(time.Second)
 	w.proxy.Refuse(true)
 	w.proxy.Cut()
 	short, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
