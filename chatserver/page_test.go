@@ -33,6 +33,8 @@ func TestPageOnTwoPods(t *testing.T) {
 	bob.Wait("ann's message", lastText+` === "hello from ann"`)
 	say(bob, "hello from bob")
 	ann.Wait("bob's message", lastText+` === "hello from bob"`)
+	ann.Wait("both pods and the end of the log in the strip", `[...document.querySelectorAll("#pods .at, #kafka .at")].map((at) => at.textContent).join() === "@ 2,@ 2,@ 2"`)
+	ann.Wait("two colours", `new Set([...document.querySelectorAll("#rows .when")].map((when) => when.style.getPropertyValue("--pod"))).size === 2`)
 
 	if err := a.stop(); err != nil {
 		t.Fatal(err)

@@ -20,12 +20,12 @@ import (
 
 const (
 	// patience bounds every wait. It is long because the cores of a CI machine are busy; a passing test never uses it up.
-	patience = 30 * time.Second
+	patience = 20 * time.Second
 	// startPatience bounds the start of a browser, whose first run on a cold disk is slow.
 	startPatience = 90 * time.Second
 )
 
-// A Browser is one Chromium with a profile of its own. Its tabs share storage and cookies, as a person's do.
+// A Browser is a Chromium with a profile of its own. Its tabs share storage and cookies, as a person's do.
 type Browser struct {
 	t   testing.TB
 	ctx context.Context
@@ -34,17 +34,55 @@ type Browser struct {
 // Start starts a Chromium that ends with the test. Without one on this machine the test is skipped, except in CI.
 func Start(t testing.TB) *Browser {
 	t.Helper()
-	path := find()
-	if path == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no Chromium found, and CI must not skip: install the package chromium")
-		}
-		t.Skip("no Chromium found: install chromium or Google Chrome to run the tests of the page")
-	}
+	var shared Shared
+	t.Cleanup(shared.Stop)
+	return shared.For(t)
+}
 
+// Shared is one Chromium for all tests of a package. Each gets a profile of its own, which is as good as a new browser
+// and ten times faster. The zero value is ready; TestMain stops it.
+type Shared struct {
+	once sync.Once
+	path string
+	err  error
+	ctx  context.Context
+	stop func()
+}
+
+// For returns a browser that no other test has seen, and that ends with the test. The first call starts the process.
+func (s *Shared) For(t testing.TB) *Browser {
+	t.Helper()
+	s.once.Do(s.start)
+	switch {
+	case s.path == "" && os.Getenv("CI") == "true":
+		t.Fatal("no Chromium found, and CI must not skip: install the package chromium")
+	case s.path == "":
+		t.Skip("no Chromium found: install chromium or Google Chrome to run the tests of the page")
+	case s.err != nil:
+		t.Fatalf("start %s: %v", s.path, s.err)
+	}
+	ctx, cancel := chromedp.NewContext(s.ctx, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("open a profile: %v", err)
+	}
+	return &Browser{t: t, ctx: ctx}
+}
+
+// Stop ends the process, and waits for it.
+func (s *Shared) Stop() {
+	if s.stop != nil {
+		s.stop()
+	}
+}
+
+func (s *Shared) start() {
+	if s.path = find(); s.path == "" {
+		return
+	}
 	// The switches keep Chromium silent: a browser that looks for updates is noise in a test, and fails offline.
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path),
+		chromedp.ExecPath(s.path),
 		chromedp.NoSandbox, // in a container there is nothing that the sandbox could be made of; it only visits the test's own server
 		chromedp.Flag("headless", "new"),
 		chromedp.Flag("disable-gpu", true),
@@ -57,14 +95,12 @@ func Start(t testing.TB) *Browser {
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, closeBrowser := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
+	s.ctx = ctx
+	s.stop = func() {
 		closeBrowser()
 		stop() // waits for the process, and removes its profile
-	})
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("start %s: %v", path, err)
 	}
-	return &Browser{t: t, ctx: ctx}
+	s.err = chromedp.Do(ctx)
 }
 
 // find returns the path of a Chromium, or "".
@@ -107,6 +143,7 @@ func (b *Browser) Open(url string) *Tab {
 	if listening != nil {
 		b.t.Fatalf("open a tab: %v", listening)
 	}
+	tab.focus(true)
 	tab.do("open "+url, chromedp.Navigate(url))
 	return tab
 }

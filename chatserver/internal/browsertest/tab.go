@@ -84,6 +84,7 @@ const (
 	Tabulator = kb.Tab
 	ArrowUp   = kb.ArrowUp
 	ArrowDown = kb.ArrowDown
+	Escape    = kb.Escape
 
 	Shift = kb.ModifierShift
 )
@@ -107,6 +108,26 @@ func (tab *Tab) Press(key string, modifiers ...chromedp.Modifier) {
 	}
 }
 
+// Type presses and releases a key that types a letter.
+func (tab *Tab) Type(letter string) {
+	tab.t.Helper()
+	tab.do("type "+letter, chromedp.KeyEvent(letter))
+}
+
+// Go leads the tab to another page, and waits until it is loaded.
+func (tab *Tab) Go(url string) {
+	tab.t.Helper()
+	tab.do("go to "+url, chromedp.Navigate(url))
+}
+
+// Media has a media feature, such as forced-colors, tell the page this value.
+func (tab *Tab) Media(feature, value string) {
+	tab.t.Helper()
+	tab.do("emulate a medium", command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: feature, Value: value}},
+	}))
+}
+
 // Reload reloads the page, and waits until it is loaded.
 func (tab *Tab) Reload() {
 	tab.t.Helper()
@@ -116,6 +137,7 @@ func (tab *Tab) Reload() {
 // Freeze freezes the tab as a browser does with one that was long in the background: nothing in it runs.
 func (tab *Tab) Freeze() {
 	tab.t.Helper()
+	tab.focus(false) // what has the focus is not frozen
 	tab.do("freeze", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateFrozen}))
 }
 
@@ -123,11 +145,13 @@ func (tab *Tab) Freeze() {
 func (tab *Tab) Thaw() {
 	tab.t.Helper()
 	tab.do("thaw", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateActive}))
+	tab.focus(true)
 }
 
 // Hide minimizes the tab's window: the page is hidden then, and gets no animation frames.
 func (tab *Tab) Hide() {
 	tab.t.Helper()
+	tab.focus(false)
 	tab.window(browser.WindowStateMinimized)
 }
 
@@ -135,6 +159,7 @@ func (tab *Tab) Hide() {
 func (tab *Tab) Show() {
 	tab.t.Helper()
 	tab.window(browser.WindowStateNormal)
+	tab.focus(true)
 }
 
 // Emulate gives the tab a screen of this size in CSS pixels, light or dark.
@@ -148,6 +173,14 @@ func (tab *Tab) Emulate(width, height int64, dark bool) {
 		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
 		}))
+}
+
+// Picture is Emulate and Screenshot.
+func (tab *Tab) Picture(name string, width, height int64, dark bool) {
+	tab.t.Helper()
+	tab.Emulate(width, height, dark)
+	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
+	tab.Screenshot(name)
 }
 
 // Screenshot writes a picture of the tab to the directory that SCREENSHOTS names. Without it, there are no pictures.
@@ -195,6 +228,12 @@ func command[Parameters, Answer any](name cdp.Command[Parameters, Answer], param
 		_, err := cdp.Call(ctx, target, name, parameters)
 		return chromedp.Void{}, err
 	}
+}
+
+// focus has the tab believe that it has the focus, as if each tab were on a screen of its own.
+func (tab *Tab) focus(on bool) {
+	tab.t.Helper()
+	tab.do("emulate the focus", command(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: on}))
 }
 
 func (tab *Tab) window(state browser.WindowState) {

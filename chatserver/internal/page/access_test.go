@@ -1,15 +1,18 @@
 package page_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"kafkachat/chatserver/internal/browsertest"
 )
 
 func TestKeyboardAlone(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	socket.open(crowd(0, 50)...)
 	tab.Wait("live, ready to write", isLive+` && `+lastShown+` === "message 49" && document.activeElement.id === "text"`)
@@ -39,8 +42,9 @@ func TestKeyboardAlone(t *testing.T) {
 }
 
 func TestScreenReader(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	socket.welcome(nil)
 	tab.Wait("a replay is not read out", `document.querySelector("#log[role=log]").getAttribute("aria-busy") === "true"`)
@@ -68,7 +72,7 @@ func TestAxe(t *testing.T) {
 	}
 
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	tab.Do(string(axe))
 	check := func(state string) {
 		t.Helper()
@@ -109,4 +113,28 @@ func TestAxe(t *testing.T) {
 	socket.cut()
 	tab.Wait("closed, reading", isClosed+` && !document.querySelector("#latest").hidden`)
 	check("closed")
+}
+
+// conversation is what the pictures show.
+func conversation() []event {
+	at := time.Now().Add(-26 * time.Hour)
+	var events []event
+	add := func(after time.Duration, name, text string) {
+		at = at.Add(after)
+		e := record(100+len(events), fmt.Sprintf("conversation-%04d", len(events)), name, text)
+		e["time"] = at.UTC().Format(time.RFC3339Nano)
+		e["pod"] = "chatserver-7d9f-" + map[string]string{"Grace": "a", "Linus": "k", "مريم": "x", "Barbara": "x"}[name]
+		events = append(events, e)
+	}
+	add(0, "Grace", "Did everybody get the lab running?")
+	add(time.Minute, "Linus", "Yes. One pod so far: kubectl get pods shows chatserver-7d9f-a.")
+	add(25*time.Hour, "Grace", "Good morning 👋")
+	add(10*time.Second, "Grace", "Today we scale it. The manifest is at https://example.org/lab08/chatserver.yaml")
+	add(40*time.Second, "Linus", "```\nkubectl scale deployment chatserver --replicas=3\n```")
+	add(30*time.Second, "مريم", "مرحبا بالجميع! هل تعمل الرسائل من اليمين إلى اليسار؟")
+	add(20*time.Second, "Barbara", "They do. And my messages came through another pod than yours:\nsame order on both screens.")
+	add(5*time.Second, "Barbara", "🎉")
+	at = at.Add(9 * time.Second)
+	events = append(events, record(100+len(events), "", "", "a line from kafkawrite"))
+	return events
 }

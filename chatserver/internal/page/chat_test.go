@@ -21,6 +21,12 @@ func shown(texts ...string) string {
 	return `JSON.stringify([...document.querySelectorAll("#log .text")].map((text) => text.textContent)) === JSON.stringify(` + string(must(json.Marshal(texts))) + `)`
 }
 
+// chips is a condition: the strip has these, by what can be seen, in this order.
+func chips(want ...string) string {
+	return `JSON.stringify([...document.querySelectorAll("#pods li")].map((chip) => [...chip.querySelectorAll("b, .people, .unit, .at, .news")].map((part) => part.textContent).filter(Boolean).join(" "))) === JSON.stringify(` +
+		string(must(json.Marshal(want))) + `)`
+}
+
 // noted is a condition: the conversation has a line that contains this.
 func noted(part string) string {
 	return `[...document.querySelectorAll("#rows .note")].some((note) => note.textContent.includes(` + js(part) + `))`
@@ -52,8 +58,9 @@ func say(tab *browsertest.Tab, texts ...string) {
 }
 
 func TestFirstVisit(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	tab.Wait("title and heading before the first event",
 		`document.title === "Connected to Pod pod-a" && document.querySelector("h1").textContent === "Chatting on pod-a"`)
@@ -74,24 +81,29 @@ func TestFirstVisit(t *testing.T) {
 }
 
 func TestNameOfThePodThatTheSocketReached(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	pod.accept().welcome(event{"pod": `pod-"<b>"`})
 	tab.Wait("the other pod's name", `document.title === 'Connected to Pod pod-"<b>"' && document.querySelector("h1").textContent === 'Chatting on pod-"<b>"'`)
 }
 
 func TestBannersAndStrip(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	socket.welcome(event{"standalone": true, "partitions": 3, "kafka": "down", "version": "of-tomorrow"})
 	socket.send(live(), event{"type": "of tomorrow", "pods": 7})
 	tab.Wait("the banners", `[".kafka", ".partitions", ".version"].every((name) => document.querySelector("#banners " + name))`)
 	tab.Wait("standalone", `document.querySelector("#pods").textContent === "standalone: only people on this pod see you"`)
+	tab.Wait("what is true of Kafka, whatever the reason", `document.querySelector("#banners .kafka").textContent.startsWith("Kafka does not take messages now.")`)
 
 	say(tab, "waits")
 	socket.expect("waits")
 	tab.Wait("what it waits for", state("waits", "Waits for Kafka"))
+	socket.send(event{"type": "status", "kafka": "down", "reason": "Kafka is not reachable"})
+	tab.Wait("the pod's reason", `document.querySelector("#banners .kafka").textContent.startsWith("Kafka is not reachable. What")`)
 	socket.send(event{"type": "status", "kafka": "up"})
 	tab.Wait("Kafka is back", `!document.querySelector("#banners .kafka") && `+state("waits", "Sending…"))
 
@@ -99,14 +111,14 @@ func TestBannersAndStrip(t *testing.T) {
 	socket = pod.accept()
 	socket.open()
 	socket.send(event{"type": "pods", "pods": []event{{"pod": "pod-a", "people": 1}, {"pod": "<i>pod-b</i>", "people": 12}}})
-	tab.Wait("the strip", `JSON.stringify([...document.querySelectorAll("#pods li")].map((pod) => pod.innerText.replace(/\s+/g, " "))) ===
-		'["pod-a 1 person","<i>pod-b</i> 12 people"]' && document.querySelector("#pods [aria-current]").innerText.startsWith("pod-a")`)
+	tab.Wait("the strip of an old pod, without positions", chips("pod-a 1 connected", "<i>pod-b</i> 12 connected")+` && document.querySelector("#pods [aria-current]").title === "pod-a"`)
 	tab.Wait("the banners are gone", `document.querySelector("#banners").children.length === 0`)
 }
 
 func TestReloadForTheNewVersion(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	socket.welcome(event{"version": "of-tomorrow"})
 	socket.send(live(), record(1, "history-0000000001", "Ann", "hello"))
@@ -121,8 +133,9 @@ func TestReloadForTheNewVersion(t *testing.T) {
 }
 
 func TestHowItWorks(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	socket.open()
 	tab.Wait("live", isLive)
@@ -133,7 +146,7 @@ func TestHowItWorks(t *testing.T) {
 	mine := socket.expect("measure me")[0]
 	socket.send(mine.echo(41), mine.ack(41))
 	tab.Wait("the path", `[...document.querySelectorAll("#path li")].map((step) => step.textContent).join("|") ===
-		"You|pod-b writes it|Kafka keeps it: chat, partition 0 @ 41|All 2 pods read it|5 people see it"`)
+		"You|pod-b writes it|Kafka keeps it: chat, partition 0 @ 41|All 2 pods read it|5 connections are sent it"`)
 	tab.Wait("the two figures", `/^\d+(\.\d)? ms\|1\.3 ms$/.test([...document.querySelectorAll("#figures dd")].map((ms) => ms.textContent).join("|"))`)
 	socket.send(record(42, "somebody-else-0001", "Ann", "mine has no figures"))
 	tab.Wait("another's path, without figures", `document.querySelector("#path").textContent.startsWith("Ann") && !document.querySelector("#figures").children.length`)
@@ -142,21 +155,23 @@ func TestHowItWorks(t *testing.T) {
 }
 
 func TestHostileText(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	attack := `<img src=x onerror="document.title='owned'"><script>document.title="owned"</script>`
 	link := `javascript:alert(1) https://example.org/a?b=(c)&d, data:text/html,x`
-	code := "```\nif a  <b {\n\t}\n```"
+	code := "```\nif a  <b {\n\t}\n``` or `go <b>run</b>`"
 	odd := record(3, "hostile-000000003", "\u202eevil", "\x00\u202e")
 	odd["placeholder"] = true
 	socket.open(
 		record(1, "hostile-000000001", attack, attack), record(2, "hostile-000000002", "😀", link), odd,
 		record(4, "hostile-000000004", "Ann", code), record(5, "", "", "a line\n  of kafkawrite"),
 	)
-	tab.Wait("text that stays text", shown(attack, link, "\x00\u202e", "if a  <b {\n\t}", "a line\n  of kafkawrite"))
+	tab.Wait("text that stays text", shown(attack, link, "\x00\u202e", "if a  <b {\n\t} or go <b>run</b>", "a line\n  of kafkawrite"))
 	tab.Wait("the name too", `document.querySelector("#rows .who").textContent === `+js(attack))
 	tab.Wait("one link", `[...document.querySelectorAll("#rows a")].map((a) => a.href + " " + a.rel).join() === "https://example.org/a?b=(c)&d noopener noreferrer"`)
+	tab.Wait("code", `[...document.querySelectorAll("#rows code")].map((code) => code.className).join() === "block,"`)
 	tab.Wait("no element of theirs", `!document.querySelector("#log img, #log script") && document.title === "Connected to Pod pod-a"`)
-	tab.Wait("who spoke", `[...document.querySelectorAll("#rows .who")].at(-1).textContent === "Kafka"`)
+	tab.Wait("who spoke", `[...document.querySelectorAll("#rows .who")].map((who) => who.textContent).slice(2).join() === "evil,Ann,kafkawrite or another program"`)
 }

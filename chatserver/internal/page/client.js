@@ -27,7 +27,7 @@ import { Connection } from "./connection.js";
  *   | { type: "reject", id?: string, reason: string }
  *   | { type: "gap", missing?: number }
  *   | { type: "reset" }
- *   | { type: "status", kafka: "up" | "down" }
+ *   | { type: "status", kafka: "up" | "down", reason?: string }
  *   | { type: "pods", pods: Pod[] }
  *   | { type: "reconnect", within_ms: number }} ChatEvent
  */
@@ -127,10 +127,12 @@ export class Chat {
 	/** Ids that are remembered, so that no message appears twice. */
 	static KNOWN = 20_000;
 
-	/** @type {Welcome | undefined} Of the pod that was reached last. */
+	/** @type {Welcome | undefined} */
 	welcome;
 	/** @type {"up" | "down"} */
 	kafka = "up";
+	/** Why Kafka is down, "" if the pod does not say it. */
+	reason = "";
 	/** @type {Pod[]} */
 	pods = [];
 	position;
@@ -138,6 +140,8 @@ export class Chat {
 
 	#url;
 	#history;
+	/** The pod that was reached last. */
+	#pod;
 	#listener;
 	/** @type {Set<string>} */
 	#known;
@@ -151,13 +155,14 @@ export class Chat {
 	/**
 	 * @param {string | URL} url of the websocket, such as ws://localhost:8000/ws
 	 * @param {Listener} listener
-	 * @param {{ history?: number, position?: string, lastOffset?: number, known?: Iterable<string>, outbox?: Entry[] }} [kept] history:
+	 * @param {{ history?: number, pod?: string, position?: string, lastOffset?: number, known?: Iterable<string>, outbox?: Entry[] }} [kept] history:
 	 *   so many messages are read at first. The rest: as it was when the program ended last time
 	 */
-	constructor(url, listener, { history = 100, position = "", lastOffset = -1, known = [], outbox = [] } = {}) {
+	constructor(url, listener, { history = 100, pod = "", position = "", lastOffset = -1, known = [], outbox = [] } = {}) {
 		this.#url = url;
 		this.#listener = listener;
 		this.#history = history;
+		this.#pod = pod;
 		this.position = position;
 		this.lastOffset = lastOffset;
 		this.#known = new Set(known);
@@ -217,7 +222,7 @@ export class Chat {
 			socket.onmessage = ({ data }) => {
 				const event = /** @type {ChatEvent} */ (JSON.parse(data));
 				if (event.type === "gap") read.gone = true;
-				if (event.type === "message" && this.#isNew(event)) read.messages.push(event);
+				if (event.type === "message") read.messages.push(event);
 				if (event.type === "live") {
 					resolve(read);
 					socket.close();
@@ -245,17 +250,17 @@ export class Chat {
 			case "reject": this.#refused(event); break;
 			case "gap": this.#lost("gap", event.missing); break;
 			case "reset": this.#startAnew("reset"); break;
-			case "status": this.kafka = event.kafka; break;
+			case "status": [this.kafka, this.reason] = [event.kafka, event.reason ?? ""]; break;
 			case "pods": this.pods = event.pods;
 		}
 		this.#changed();
 	}
 
 	#welcomed(/** @type {Welcome} */ welcome) {
-		const before = this.welcome?.pod;
+		this.#movedTo = this.#pod && this.#pod !== welcome.pod ? welcome.pod : undefined;
+		this.#pod = welcome.pod;
 		this.welcome = welcome;
-		this.kafka = welcome.kafka;
-		this.#movedTo = before && before !== welcome.pod ? welcome.pod : undefined;
+		if (this.kafka !== welcome.kafka) [this.kafka, this.reason] = [welcome.kafka, ""];
 		if (welcome.resumed) return;
 		if (!this.position) this.#outbox.doubt();
 		else if (welcome.reason === "gap") this.#lost("gap");

@@ -3,27 +3,49 @@ package page_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 
+	"kafkachat/chatserver/internal/browsertest"
 	"kafkachat/chatserver/internal/page"
 )
 
 // patience bounds the waits for the page. A passing test never uses it up.
 const patience = 30 * time.Second
 
+// chromium is one process for all tests of this package.
+var chromium browsertest.Shared
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	chromium.Stop()
+	os.Exit(code)
+}
+
+// open opens a page in a browser that no other test has seen.
+func open(t *testing.T, url string) *browsertest.Tab {
+	t.Helper()
+	return chromium.For(t).Open(url)
+}
+
 // A fakePod serves the page and speaks chat.v1 exactly as the test tells it to, so that a test can be every pod there
 // could be: a restarted one, a slow one, one with another log.
 type fakePod struct {
 	t       *testing.T
-	url     string
+	url     string // under a path, as behind a proxy
 	version string
+	server  *httptest.Server
 	sockets chan *socket
+	door    atomic.Int64 // not 0: websockets are refused, and HTTP is answered with this status
 }
 
 func newPod(t *testing.T, name string) *fakePod {
@@ -34,15 +56,43 @@ func newPod(t *testing.T, name string) *fakePod {
 	}
 	pod := &fakePod{t: t, version: served.Version(), sockets: make(chan *socket, 16)}
 	mux := http.NewServeMux()
-	mux.Handle("/", served)
-	mux.HandleFunc("/ws", pod.serveSocket)
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	pod.url = server.URL
+	mux.Handle("/chat/", http.StripPrefix("/chat", served))
+	mux.HandleFunc("/chat/ws", pod.serveSocket)
+	pod.server = httptest.NewServer(mux)
+	t.Cleanup(func() { pod.server.Close() })
+	pod.url = pod.server.URL + "/chat/"
 	return pod
 }
 
+// die ends the pod, and the socket that a page has.
+func (pod *fakePod) die(socket *socket) {
+	pod.server.CloseClientConnections()
+	pod.server.Close()
+	socket.cut()
+}
+
+// rise starts the pod again, at the same address.
+func (pod *fakePod) rise() {
+	pod.t.Helper()
+	listener, err := net.Listen("tcp", pod.host())
+	if err != nil {
+		pod.t.Fatal(err)
+	}
+	again := httptest.NewUnstartedServer(pod.server.Config.Handler)
+	again.Listener.Close()
+	again.Listener = listener
+	again.Start()
+	pod.server = again
+}
+
+// host is what the page calls the pod's address.
+func (pod *fakePod) host() string { return strings.Split(pod.url, "/")[2] }
+
 func (pod *fakePod) serveSocket(w http.ResponseWriter, r *http.Request) {
+	if status := int(pod.door.Load()); status != 0 {
+		http.Error(w, "because the test says so", status)
+		return
+	}
 	upgrader := websocket.Upgrader{Subprotocols: []string{"chat.v1"}}
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {

@@ -1,10 +1,13 @@
 package page_test
 
 import (
+	"compress/gzip"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -46,12 +49,13 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/", 200, "text/html; charset=utf-8"},
 		{"HEAD", "/", 200, "text/html; charset=utf-8"},
 		{"GET", "/chat.css", 200, "text/css; charset=utf-8"},
-		{"GET", "/chat.js", 200, "text/javascript; charset=utf-8"},
+		{"GET", "/page.js", 200, "text/javascript; charset=utf-8"},
+		{"GET", "/client.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/index.html", 404, "text/plain; charset=utf-8"},
 		{"GET", "/page.go", 404, "text/plain; charset=utf-8"},
-		{"GET", "//chat.js", 404, "text/plain; charset=utf-8"},
+		{"GET", "//page.js", 404, "text/plain; charset=utf-8"},
 		{"POST", "/", 405, "text/plain; charset=utf-8"},
-		{"OPTIONS", "/chat.js", 405, "text/plain; charset=utf-8"},
+		{"OPTIONS", "/page.js", 405, "text/plain; charset=utf-8"},
 	} {
 		r := ask(t, c.method, c.path)
 		if r.StatusCode != c.status || r.Header.Get("Content-Type") != c.contentType {
@@ -70,7 +74,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestCaching(t *testing.T) {
-	for _, path := range []string{"/", "/chat.css", "/chat.js"} {
+	for _, path := range []string{"/", "/chat.css", "/page.js"} {
 		first := ask(t, "GET", path)
 		etag := first.Header.Get("ETag")
 		if !strings.HasPrefix(etag, `"`) || first.Header.Get("Cache-Control") != "no-cache" {
@@ -133,59 +137,121 @@ func TestSecurityPolicy(t *testing.T) {
 	}
 }
 
-// TestFiles holds the files to what is promised about them.
-func TestFiles(t *testing.T) {
-	total := 0
-	for name, forbidden := range map[string]*regexp.Regexp{
-		"index.html": regexp.MustCompile(`(?i)<style|style=|\son\w+=|<script>|https?://[^w]|["(]//`),
-		"chat.css":   regexp.MustCompile(`(?i)url\(|@import`),
-		"chat.js":    regexp.MustCompile(`(?i)innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\bimport\b|fetch\(|cssText`),
-	} {
+// TestCompressed: who can read gzip gets it, and the same text as others.
+func TestCompressed(t *testing.T) {
+	for _, path := range []string{"/", "/chat.css", "/page.js"} {
+		plain, packed := ask(t, "GET", path), ask(t, "GET", path, "Accept-Encoding", "br, gzip")
+		reader, err := gzip.NewReader(packed.Body)
+		if err != nil || packed.Header.Get("Content-Encoding") != "gzip" || packed.Header.Get("Vary") != "Accept-Encoding" {
+			t.Fatalf("%s: %v, headers %v", path, err, packed.Header)
+		}
+		text, err := io.ReadAll(reader)
+		if err != nil || string(text) != body(t, plain) || plain.Header.Get("ETag") == packed.Header.Get("ETag") {
+			t.Errorf("%s: %v, or two texts, or one ETag for both", path, err)
+		}
+	}
+}
+
+// sources are the files of the page, by name.
+func sources(t *testing.T) map[string]string {
+	t.Helper()
+	names, err := filepath.Glob("*.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, name := range append(names, "index.html", "chat.css") {
 		source, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		total += len(source)
-		if found := forbidden.Find(source); found != nil {
-			t.Errorf("%s has %q: no markup from text, nothing inline, nothing from elsewhere", name, found)
+		all[name] = string(source)
+	}
+	return all
+}
+
+// TestFiles holds the files to what is promised about them.
+func TestFiles(t *testing.T) {
+	forbidden := map[string]*regexp.Regexp{
+		".html": regexp.MustCompile(`(?i)<style|style=|\son\w+=|<script>|https?://[^w]|["(]/[^>]`),
+		".css":  regexp.MustCompile(`(?i)url\(|@import`),
+		".js":   regexp.MustCompile(`(?i)innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\bimport\(|cssText|from "[^.]`),
+	}
+	total, modules := 0, 0
+	preloads := body(t, ask(t, "GET", "/"))
+	for name, source := range sources(t) {
+		if found := forbidden[path.Ext(name)].FindString(source); found != "" {
+			t.Errorf("%s has %q: no markup from text, nothing inline, nothing from elsewhere, no absolute path", name, found)
+		}
+		url := "/" + strings.TrimPrefix(name, "index.html")
+		total += len(body(t, ask(t, "GET", url, "Accept-Encoding", "gzip")))
+		if path.Ext(name) != ".js" {
+			continue
+		}
+		modules++
+		if lines := strings.Count(source, "\n"); lines > 400 {
+			t.Errorf("%s has %d lines, the promise is at most 400", name, lines)
+		}
+		if !strings.Contains(preloads, `<link rel="modulepreload" href="`+name+`">`) {
+			t.Errorf("%s is not preloaded", name)
+		}
+		if got := body(t, ask(t, "GET", url)); strings.Contains(got, "@param") || !strings.Contains(got, "export ") && name != "page.js" {
+			t.Errorf("%s is served with its comments, or without its code:\n%s", name, got)
 		}
 	}
-	if total >= 60_000 {
-		t.Errorf("the three files have %d bytes, the promise is less than 60,000", total)
+	if total >= 30_000 || modules > 8 {
+		t.Errorf("%d modules, %d bytes in all, compressed: the promise is at most 8, and less than 30,000", modules, total)
 	}
 }
 
-// TestTextsInOnePlace: whoever translates the page changes one object in chat.js.
-func TestTextsInOnePlace(t *testing.T) {
-	html, err := os.ReadFile("index.html")
-	if err != nil {
-		t.Fatal(err)
+// TestNoDeadWordsOrRules: each word and each rule of the style sheet is used.
+func TestNoDeadWordsOrRules(t *testing.T) {
+	files := sources(t)
+	var code strings.Builder
+	for name, source := range files {
+		if name != "words.js" && name != "chat.css" {
+			code.WriteString(source)
+		}
 	}
-	bare := string(html)
+	for _, word := range regexp.MustCompile(`(?m)^\t(\w+):`).FindAllStringSubmatch(files["words.js"], -1) {
+		phase := strings.Contains(code.String(), "words[phase]") && strings.Contains("connecting replaying live closed", word[1])
+		kind := strings.Contains(code.String(), "words[kind]") && strings.Contains("reset fresh", word[1])
+		if !phase && !kind && !regexp.MustCompile(`words\.`+word[1]+`\b|data-\w+="`+word[1]+`"`).MatchString(code.String()) {
+			t.Errorf("the word %s is never shown", word[1])
+		}
+	}
+	rules := regexp.MustCompile(`\{[^{}]*\}`).ReplaceAllString(files["chat.css"], "{}")
+	for _, name := range regexp.MustCompile(`[.#]([a-z][\w-]*)`).FindAllStringSubmatch(rules, -1) {
+		if !regexp.MustCompile(`["\x60 ]` + name[1] + `["\x60 ]|classList\.\w+\("` + name[1]).MatchString(code.String()) {
+			t.Errorf("nothing is %s", name[0])
+		}
+	}
+}
+
+// TestWordsInOnePlace: whoever translates the page changes one file.
+func TestWordsInOnePlace(t *testing.T) {
+	files := sources(t)
+	bare := files["index.html"]
 	// These must be there before the script runs, or when it cannot.
-	for _, allowed := range []string{`(?s)<!--.*?-->`, `(?s)<title.*?</title>`, `(?s)<h1.*?</h1>`, `(?s)<noscript.*?</noscript>`} {
+	for _, allowed := range []string{`(?s)<!--.*?-->`, `(?s)<title.*?</title>`, `(?s)<h1.*?</h1>`, `(?s)<p id="stuck".*?</p>`, `(?s)<noscript.*?</noscript>`, `\{\{.*?\}\}`} {
 		bare = regexp.MustCompile(allowed).ReplaceAllString(bare, "")
 	}
 	if found := regexp.MustCompile(`\s(?:aria-label|title|placeholder|alt)="[^"]*"`).FindString(bare); found != "" {
-		t.Errorf("index.html says %s; it belongs to the texts in chat.js", found)
+		t.Errorf("index.html says %s; it belongs to words.js", found)
 	}
 	if text := strings.TrimSpace(regexp.MustCompile(`(?s)<.*?>`).ReplaceAllString(bare, "")); text != "" {
-		t.Errorf("index.html says %q; it belongs to the texts in chat.js", text)
+		t.Errorf("index.html says %q; it belongs to words.js", text)
 	}
-
-	script, err := os.ReadFile("chat.js")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, code, found := strings.Cut(string(script), "\n};\n")
-	if !found {
-		t.Fatal("chat.js does not begin with its texts")
-	}
-	code = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*`).ReplaceAllString(code, "")
-	for _, literal := range regexp.MustCompile(`"[^"\n]*"`).FindAllString(code, -1) {
-		// Words for people have a capital letter or a space; identifiers of the platform have neither, or are listed.
-		if regexp.MustCompile(`^"([A-Z].*|.* .*)"$`).MatchString(literal) && !regexp.MustCompile(`^"(Enter|ArrowUp|ArrowDown|noopener noreferrer|mine pending|state stored|\(hover: hover\)|\[data-.*\])"$`).MatchString(literal) {
-			t.Errorf("chat.js says %s outside of its texts", literal)
+	for name, script := range files {
+		if path.Ext(name) != ".js" || name == "words.js" {
+			continue
+		}
+		code := regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*`).ReplaceAllString(script, "")
+		for _, literal := range regexp.MustCompile(`"[^"\n]*"`).FindAllString(code, -1) {
+			// Words for people have a capital letter or a space; identifiers of the platform have neither, or are listed.
+			if regexp.MustCompile(`^"([A-Z].*|.* .*)"$`).MatchString(literal) && !regexp.MustCompile(`^"(Enter|Escape|ArrowUp|ArrowDown|noopener noreferrer|mine pending|state stored|link all|unseen prefix|input, textarea|\(.*\)|\[data-.*\]| |0 0 0 .*|of another version|the pod did not answer)"$`).MatchString(literal) {
+				t.Errorf("%s says %s; it belongs to words.js", name, literal)
+			}
 		}
 	}
 }

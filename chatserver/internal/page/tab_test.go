@@ -2,13 +2,12 @@ package page_test
 
 import (
 	"testing"
-
-	"kafkachat/chatserver/internal/browsertest"
 )
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
 	tab.Wait("live", isLive+" && "+shown("hello"))
@@ -45,7 +44,7 @@ func TestReload(t *testing.T) {
 
 func TestFrozenTab(t *testing.T) {
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
 	say(tab, "not acked")
@@ -67,8 +66,9 @@ func TestFrozenTab(t *testing.T) {
 }
 
 func TestStorageForbidden(t *testing.T) {
+	t.Parallel()
 	pod := newPod(t, "pod-a")
-	tab := browsertest.Start(t).Open(pod.url)
+	tab := open(t, pod.url)
 	socket := pod.accept()
 	socket.open()
 	tab.Wait("live", isLive)

@@ -1,0 +1,140 @@
+//go:build long
+
+package page_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// A firefox is a page in Firefox, driven by WebDriver BiDi through testdata/firefox.mjs.
+type firefox struct {
+	t       *testing.T
+	orders  io.Writer
+	answers *bufio.Scanner
+}
+
+// openFirefox opens a page. It needs firefox-esr or firefox, node, and PUPPETEER_CORE: the folder whose node_modules has
+// the npm package puppeteer-core.
+func openFirefox(t *testing.T, url string) *firefox {
+	t.Helper()
+	path, err := exec.LookPath("firefox-esr")
+	if err != nil {
+		path, err = exec.LookPath("firefox")
+	}
+	if core := os.Getenv("PUPPETEER_CORE"); err != nil || core == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("no Firefox (%v) or no PUPPETEER_CORE (%q), and CI must not skip", err, core)
+		}
+		t.Skip("no Firefox, or PUPPETEER_CORE does not name the folder whose node_modules has puppeteer-core")
+	}
+	node := exec.Command("node", "testdata/firefox.mjs", path)
+	node.Stderr = os.Stderr
+	orders, err1 := node.StdinPipe()
+	answers, err2 := node.StdoutPipe()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		orders.Close()
+		node.Wait()
+	})
+	f := &firefox{t: t, orders: orders, answers: bufio.NewScanner(answers)}
+	f.order("open", url)
+	return f
+}
+
+func (f *firefox) order(verb, with string) any {
+	f.t.Helper()
+	if err := json.NewEncoder(f.orders).Encode(map[string]string{"do": verb, "with": with}); err != nil {
+		f.t.Fatal(err)
+	}
+	var answer struct {
+		Value any
+		Error string
+	}
+	if !f.answers.Scan() || json.Unmarshal(f.answers.Bytes(), &answer) != nil || answer.Error != "" {
+		f.t.Fatalf("%s %s: %q %v", verb, with, f.answers.Bytes(), f.answers.Err())
+	}
+	return answer.Value
+}
+
+func (f *firefox) wait(what, condition string, patience time.Duration) {
+	f.t.Helper()
+	for deadline := time.Now().Add(patience); f.order("value", "Boolean("+condition+")") != true; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.t.Fatalf("waited %v for: %s\nthe page shows %v", patience, what, f.order("value", "document.body.innerText"))
+		}
+	}
+}
+
+func (f *firefox) say(text string) {
+	f.t.Helper()
+	f.order("value", `document.querySelector("#text").focus()`)
+	f.order("type", text)
+	f.order("press", "Enter")
+}
+
+func TestFirefoxSends(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	page := openFirefox(t, pod.url)
+	socket := pod.accept()
+	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
+	page.wait("the history", isLive+" && "+shown("hello"), patience)
+	page.say("hi Ann")
+	mine := socket.expect("hi Ann")[0]
+	page.wait("my message at once", state("hi Ann", "Sending…"), patience)
+	socket.send(mine.echo(2), mine.ack(2))
+	page.wait("stored", shown("hello", "hi Ann")+` && document.querySelectorAll("#rows .mine").length === 1`, patience)
+}
+
+func TestFirefoxResumesAfterAKill(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	page := openFirefox(t, pod.url)
+	socket := pod.accept()
+	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
+	page.wait("live", isLive+" && "+shown("hello"), patience)
+	page.say("not acked")
+	mine := socket.expect("not acked")[0]
+	socket.cut()
+	socket = pod.accept()
+	if got := socket.asked.Get("after"); got != position(1) {
+		t.Errorf("the page asked for %v", socket.asked)
+	}
+	socket.open(record(2, "somebody-else-0002", "Ann", "missed"))
+	if again := socket.expect("not acked")[0]; again != mine.again() {
+		t.Errorf("resent as %+v, want %+v", again, mine.again())
+	}
+	socket.send(mine.echo(3))
+	page.wait("everything once", isLive+" && "+shown("hello", "missed", "not acked"), patience)
+}
+
+// TestFirefoxComesBackAfterAMinute: Firefox delays websockets to an address where many have failed, up to a minute. The page
+// asks by HTTP instead, so it is back within its own longest pause.
+func TestFirefoxComesBackAfterAMinute(t *testing.T) {
+	pod := newPod(t, "pod-a")
+	page := openFirefox(t, pod.url)
+	socket := pod.accept()
+	socket.welcome(event{"where": "laptop"})
+	socket.send(live(), record(1, "somebody-else-0001", "Ann", "hello"))
+	page.wait("live", isLive+" && "+shown("hello"), patience)
+	pod.die(socket)
+	page.wait("what the page says", `document.querySelector("#trouble").textContent.startsWith("Nothing answers at")`, patience)
+	time.Sleep(time.Minute) // it is the time away that is tested
+	back := time.Now()
+	pod.rise()
+	socket = pod.accept()
+	socket.open()
+	page.wait("live again", isLive, patience)
+	if took := time.Since(back); took > 13*time.Second {
+		t.Errorf("back after %v, the longest pause is 10 s", took)
+	}
+}
