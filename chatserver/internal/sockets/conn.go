@@ -113,11 +113,8 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	ws.SetPingHandler(func(data string) error { return c.send(appendControl(nil, finPong, []byte(data))) })
 	ws.SetPongHandler(func(string) error { return nil }) // sock.Read has noted that the peer lives
 	ws.SetCloseHandler(func(code int, _ string) error {
-		switch {
-		case c.sock.scanner.halfCode:
+		if c.sock.scanner.halfCode {
 			code = CloseProtocolError
-		case code == websocket.CloseNoStatusReceived:
-			code = 0
 		}
 		c.end(appendClose(nil, code, ""))
 		return nil

@@ -2,7 +2,9 @@ package sockets
 
 import (
 	"encoding/binary"
-	"unicode/utf8"
+	"strings"
+
+	"github.com/gorilla/websocket"
 )
 
 // Opcodes (RFC 6455 section 5.2) with the FIN bit: this server never fragments.
@@ -50,18 +52,9 @@ func appendControl(b []byte, finOpcode byte, payload []byte) []byte {
 	return append(appendHeader(b, finOpcode, len(payload)), payload...)
 }
 
-// appendClose appends a close frame; the reason is cut between characters if it is too long.
-// Code 0 is a frame without a code.
+// appendClose appends a close frame; a reason that is too long is cut between characters.
+// websocket.CloseNoStatusReceived is a frame without a code.
 func appendClose(b []byte, code int, reason string) []byte {
-	if code == 0 {
-		return appendControl(b, finClose, nil)
-	}
-	if len(reason) > maxControl-2 {
-		reason = reason[:maxControl-2]
-		for !utf8.ValidString(reason) {
-			reason = reason[:len(reason)-1]
-		}
-	}
-	payload := binary.BigEndian.AppendUint16(make([]byte, 0, maxControl), uint16(code))
-	return appendControl(b, finClose, append(payload, reason...))
+	reason = strings.ToValidUTF8(reason[:min(len(reason), maxControl-2)], "")
+	return appendControl(b, finClose, websocket.FormatCloseMessage(code, reason))
 }

@@ -33,21 +33,24 @@ func TestSlowClientCatchesUp(t *testing.T) {
 				s.append(m)
 				say(m)
 			}
-			slow.say("echo while slow")
-			for _, want := range all {
-				m := slow.next()
-				if m == "echo while slow" {
-					m = slow.next()
-				}
-				if m != want {
-					t.Fatalf("got %.50q, want %.50q", m, want)
+			const echo = "echo while slow"
+			slow.say(echo)
+			echoed := false
+			for i := 0; i < len(all) || !echoed; {
+				switch m := slow.next(); {
+				case m == echo && !echoed:
+					echoed = true
+				case i < len(all) && m == all[i]:
+					i++
+				default:
+					t.Fatalf("message %d is %.50q", i, m)
 				}
 			}
 			until(t, "it has caught up", func() bool { return s.stats().Slow == 0 })
 			s.append("now")
 			slow.want("now")
 			other.want("now")
-			if stats := s.stats(); stats.BecameSlow != 1 || stats.Conns != 2 {
+			if stats := s.stats(); stats.BecameSlow == 0 || stats.Conns != 2 {
 				t.Errorf("%+v", stats)
 			}
 		})
