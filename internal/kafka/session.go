@@ -50,10 +50,9 @@ type progress struct {
 	offset   int64                    // of the newest fetch; what stands before it has been handed over
 	received int64                    // what Reached returned last
 
-	answered bool          // a fetch has been answered without an error
-	refused  sarama.KError // what the last answer said
-	more     bool          // the last answer spoke of records from offset on
-	same     time.Time     // since when offset has been asked for in vain; zero: it has not
+	answered bool      // a fetch has been answered without an error
+	more     bool      // the last answer spoke of records from offset on
+	same     time.Time // since when offset has been asked for in vain; zero: it has not
 }
 
 // NewSession returns a session that has not connected yet. Adjust may change the settings.
@@ -67,7 +66,7 @@ func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust
 	}
 	// Its back-off is the one thing that sarama always does before it subscribes again.
 	config.Consumer.Retry.BackoffFunc = func(int) time.Duration {
-		time.AfterFunc(faultGrace, s.lost)
+		time.AfterFunc(faultGrace, func() { s.end(errLeader) })
 		return time.Hour // the partition consumer is being closed, and does not wait for this
 	}
 	var err error
@@ -151,18 +150,6 @@ func (s *Session) Close() {
 	s.client.Close() // it has nothing to lose
 }
 
-// lost ends the session for a fault of which sarama says nothing.
-func (s *Session) lost() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for partition, p := range s.partitions {
-		if p.refused != sarama.ErrNoError {
-			s.end(fmt.Errorf("reading partition %d of topic %q: %w", partition, s.topic, p.refused))
-		}
-	}
-	s.end(errLeader)
-}
-
 // Fetching implements wire.Watch.
 func (s *Session) Fetching(topic string, partition int32, offset int64) {
 	s.mu.Lock()
@@ -181,12 +168,16 @@ func (s *Session) Fetching(topic string, partition int32, offset int64) {
 	}
 }
 
-// Fetched implements wire.Watch.
-func (s *Session) Fetched(topic string, partition int32, refused int16, highWaterMark int64) {
+// Fetched implements wire.Watch. It comes before sarama closes anything because of the answer.
+func (s *Session) Fetched(topic string, partition int32, code int16, highWaterMark int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.partitions[partition]; topic == s.topic && p != nil {
-		p.refused, p.more = sarama.KError(refused), highWaterMark > p.offset
-		p.answered = p.answered || p.refused == sarama.ErrNoError
+	p := s.partitions[partition]
+	switch err := sarama.KError(code); {
+	case topic != s.topic || p == nil:
+	case err != sarama.ErrNoError:
+		s.end(fmt.Errorf("reading partition %d of topic %q: %w", partition, topic, err))
+	default:
+		p.answered, p.more = true, highWaterMark > p.offset
 	}
 }

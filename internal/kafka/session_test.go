@@ -29,8 +29,13 @@ func open(t *testing.T, cluster *kafka.Cluster, topic string) (*kafka.Session, s
 	return s, p
 }
 
+// A reader is a partition that is read.
+type reader interface {
+	Messages() <-chan *sarama.ConsumerMessage
+}
+
 // expect receives these values, in this order.
-func expect(t *testing.T, p sarama.PartitionConsumer, values ...string) {
+func expect(t *testing.T, p reader, values ...string) {
 	t.Helper()
 	for _, want := range values {
 		select {
@@ -45,7 +50,7 @@ func expect(t *testing.T, p sarama.PartitionConsumer, values ...string) {
 }
 
 // ended waits until Messages() is closed without another record.
-func ended(t *testing.T, p sarama.PartitionConsumer) {
+func ended(t *testing.T, p reader) {
 	t.Helper()
 	select {
 	case m, ok := <-p.Messages():
