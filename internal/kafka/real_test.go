@@ -13,10 +13,70 @@ import (
 	"kafkachat/internal/realkafka"
 )
 
+// What only a real Kafka shows.
+func TestRealKafka(t *testing.T) {
+	kafkaAt := realkafka.Start(t, realkafka.Options{}).Addrs()
+	t.Run("compressed bombs", func(t *testing.T) { compressedBombs(t, kafkaAt) })
+	t.Run("markers", func(t *testing.T) { markers(t, kafkaAt) })
+	t.Run("names that collide", func(t *testing.T) {
+		first := kafkatest.TopicName(t, kafkaAt) + ".chat"
+		if _, err := at(t, kafkaAt).EnsureTopic(t.Context(), first, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := at(t, kafkaAt).EnsureTopic(t.Context(), strings.Replace(first, ".", "_", 1), nil)
+		wantError(t, "a topic whose name collides", err, `^cannot make topic "[^"]*_chat": .* \(Kafka: .*collides with existing topic.*chat.*\)$`)
+	})
+}
+
+// The end is reached behind the marker that ends a transaction, though no consumer sees it.
+func markers(t *testing.T, kafkaAt string) {
+	cluster := at(t, kafkaAt)
+	topic := kafkatest.Topic(t, kafkaAt)
+	config := sarama.NewConfig() // the project's own is not for transactions
+	config.Version = sarama.V2_8_0_0
+	config.Net.MaxOpenRequests = 1
+	config.Producer.RequiredAcks = sarama.WaitForAll
+	config.Producer.Return.Successes = true
+	config.Producer.Idempotent, config.Producer.Transaction.ID = true, topic
+	var producer sarama.SyncProducer
+	within(t, "a producer", func() bool { // a fresh cluster has no coordinator yet
+		var err error
+		if producer, err = sarama.NewSyncProducer(cluster.Brokers, config); err != nil {
+			t.Log(err)
+		}
+		return err == nil
+	})
+	defer producer.Close()
+	if err := producer.BeginTxn(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("a")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := producer.CommitTxn(); err != nil {
+		t.Fatal(err)
+	}
+	s, p := open(t, cluster, topic)
+	expect(t, p, "a")
+	within(t, "the end behind the marker", func() bool { return s.Reached(0) == 2 })
+	reader, err := cluster.NewConsumer(t.Context(), "test", topic, kafka.Following{ToEnd: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	for offset := range int64(2) { // 1: at the marker
+		follow, err := reader.ConsumePartition(topic, 0, offset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, follow, []string{"a"}[offset:]...)
+		ended(t, follow)
+	}
+}
+
 // A record of a few kilobytes that becomes 64 MiB costs a reader no memory, and everybody reads the
 // same sentence in its place. What is compressed and small is read as it was written.
-func TestCompressedBombs(t *testing.T) {
-	kafkaAt := realkafka.Start(t, realkafka.Options{}).Addrs()
+func compressedBombs(t *testing.T, kafkaAt string) {
 	codecs := map[string]struct {
 		codec sarama.CompressionCodec
 		size  int // of the bomb's text; snappy compresses to a 21st at best, and Kafka takes 1 MiB
