@@ -6,6 +6,7 @@ package lesson_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -99,7 +100,7 @@ func concurrentMap(t *testing.T, v version) (string, bool) {
 	return fmt.Sprintf("still there after %.1f s", time.Since(begun).Seconds()), false
 }
 
-// handleWSConnections answers on a websocket, and handleMessages writes to it: gorilla allows one writer.
+// handleWSConnections answers "/who" on a websocket to which handleMessages writes: gorilla allows one writer.
 func concurrentWrite(t *testing.T, v version) (string, bool) {
 	kafka := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, kafka)
@@ -115,19 +116,16 @@ func concurrentWrite(t *testing.T, v version) (string, bool) {
 					return
 				}
 				defer ws.Close()
-				people.Go(func() {
-					for {
-						if _, _, err := ws.ReadMessage(); err != nil {
-							return
-						}
-					}
-				})
+				people.Go(func() { io.Copy(io.Discard, ws.UnderlyingConn()) })
 				for end := time.Now().Add(time.Second); time.Now().Before(end); {
-					if ws.WriteMessage(websocket.TextMessage, []byte(strings.Repeat("hello ", 500))) != nil {
+					if ws.WriteMessage(websocket.TextMessage, []byte("/who")) != nil {
 						return
 					}
 				}
 			})
+		}
+		for range 20 {
+			kafkatest.Produce(t, kafka, topic, strings.Split(strings.Repeat("hello ", 50), " ")...)
 		}
 		people.Wait()
 	}

@@ -71,12 +71,12 @@ func handleWSConnections(w http.ResponseWriter, r *http.Request) {
 			delete(clients, ws)
 			return
 		}
-		_, offset, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.ByteEncoder(message)})
-		answer := fmt.Sprintf("(stored as number %d)", offset)
-		if err != nil {
-			answer = fmt.Sprintf("(not stored: %v)", err)
+		if string(message) == "/who" {
+			ws.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, "%d people are here", len(clients)))
+			continue
 		}
-		ws.WriteMessage(websocket.TextMessage, []byte(answer))
+		_, offset, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.ByteEncoder(message)})
+		log.Println("stored at offset", offset, "error", err)
 	}
 }
 
