@@ -162,7 +162,7 @@ func newPod(cfg *settings.Config, log *slog.Logger) (*pod, error) {
 	})
 	frames, _ := p.history.Frames()
 	p.conns = sockets.NewLoop(frames)
-	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), p.history, func(err error) { p.health.Report("producer", err) }, log)
+	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), cfg.Topic, p.history, func(err error) { p.health.Report("producer", err) }, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, p.self, func(pods []presence.Pod) {
 		p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 	}, log)
@@ -270,7 +270,7 @@ func (p *pod) arrive(query url.Values, name string) (asChat, asRaw sockets.Place
 // handleMessages reads the topic and passes it on to this pod's clients, until ctx ends. After a fault
 // another consumer goes on where the last one was.
 func (p *pod) handleMessages(ctx context.Context) {
-	for p.history.Interrupted(ctx, p.consume(ctx)) {
+	for p.history.Interrupted(ctx, p.cfg.Cluster.Explain(p.consume(ctx), kafka.Read, p.cfg.Topic)) {
 		p.metrics.Reopened.Inc()
 	}
 }

@@ -78,8 +78,8 @@ func mutants() []mutant {
 			name: "settling: what was not acknowledged is sent again though the topic has not been read to its end",
 			patches: []patch{{
 				"chatserver/internal/publish/settle.go",
-				"for !p.topic.HasRead(end) && epoch == p.epochNow() {",
-				"for false && !p.topic.HasRead(end) && epoch == p.epochNow() {",
+				"for !p.history.HasRead(end) && epoch == p.epochNow() {",
+				"for false && !p.history.HasRead(end) && epoch == p.epochNow() {",
 			}},
 			row: "one_answer_in_three", wrong: "too many copies",
 		},

@@ -49,7 +49,8 @@ func (r *Rejected) Unwrap() error { return r.cause }
 type Publisher struct {
 	cluster   *kafka.Cluster
 	clientID  string
-	topic     Log
+	topic     string
+	history   Log
 	log       *slog.Logger
 	hungAfter time.Duration // another one in tests
 
@@ -72,9 +73,9 @@ const doubtFor = 3 * time.Second
 
 // New returns a publisher; it works while Run runs. Report is called, by one goroutine at a time, with
 // why Kafka does not take messages, and with nil when it does again.
-func New(cluster *kafka.Cluster, clientID string, topic Log, report func(error), log *slog.Logger) *Publisher {
+func New(cluster *kafka.Cluster, clientID, topic string, history Log, report func(error), log *slog.Logger) *Publisher {
 	return &Publisher{
-		cluster: cluster, clientID: clientID, topic: topic, log: log, hungAfter: hungAfter, health: health{report: report},
+		cluster: cluster, clientID: clientID, topic: topic, history: history, log: log, hungAfter: hungAfter, health: health{report: report},
 		unsettled: make(chan *waiter, 1024),
 		waiters:   make(map[string][]*waiter),
 		expected:  make(map[int64]*waiter),
@@ -94,21 +95,21 @@ func (p *Publisher) Publish(ctx context.Context, id string, again bool, send fun
 	w := p.register(id)
 	defer p.unregister(w)
 	// Registered first, looked up second: what is read in between is seen by one or the other.
-	if shown, ok := p.topic.Find(id); ok {
+	if shown, ok := p.history.Find(id); ok {
 		return shown, nil
 	}
-	for known := !again && !p.topic.Behind(); ; known = false {
+	for known := !again && !p.history.Behind(); ; known = false {
 		if !known {
 			// It may be in the topic, from an earlier try or through another pod. Only the topic can tell.
 			if shown, found, err := p.search(ctx, w); found || err != nil {
 				return shown, err
 			}
 		}
-		read := p.topic.Next()
+		read := p.history.Next()
 		epoch, offset, err := p.send(ctx, send)
 		switch {
 		case kafka.KindOf(err) == kafka.Permanent:
-			return 0, &Rejected{err}
+			return 0, &Rejected{p.cluster.Explain(err, kafka.Write, p.topic)}
 		case ctx.Err() != nil && err != nil:
 			return 0, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
 		case err != nil:
@@ -117,7 +118,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, again bool, send fun
 			var doubt <-chan time.Time
 			if offset < read {
 				// A record that came after what has been read cannot stand before its end.
-				p.topic.Suspect()
+				p.history.Suspect()
 				doubt = time.After(doubtFor)
 			}
 			select {

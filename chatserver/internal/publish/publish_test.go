@@ -105,7 +105,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.publisher = publish.New(through, "publisher", w, func(err error) {
+	w.publisher = publish.New(through, "publisher", w.topic, w, func(err error) {
 		if err == nil {
 			err = errors.New("")
 		}
@@ -377,7 +377,7 @@ func TestTooLargeIsRejected(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var rejected *publish.Rejected
-	if _, err := w.publish(ctx, string(make([]byte, 2<<20))); !errors.As(err, &rejected) {
+	if _, err := w.publish(ctx, string(make([]byte, 2<<20))); !errors.As(err, &rejected) || !strings.HasPrefix(err.Error(), "Kafka refused the message: ") {
 		t.Errorf("a message of 2 MiB: %v", err)
 	}
 }

@@ -58,20 +58,20 @@ func (p *Publisher) settle(ctx context.Context) {
 // when ctx has ended.
 func (p *Publisher) catchUp(ctx context.Context) bool {
 	for {
-		epoch, read := p.epochNow(), p.topic.Next()
-		end, err := p.topic.End(ctx)
+		epoch, read := p.epochNow(), p.history.Next()
+		end, err := p.history.End(ctx)
 		if err != nil {
 			return false
 		}
 		if end < read {
 			// The topic is not the one that has been read. Whoever reads it has not noticed yet.
-			p.topic.Suspect()
+			p.history.Suspect()
 			if !pause(ctx, firstPause) {
 				return false
 			}
 			continue
 		}
-		for !p.topic.HasRead(end) && epoch == p.epochNow() {
+		for !p.history.HasRead(end) && epoch == p.epochNow() {
 			if !pause(ctx, settlePoll) {
 				return false
 			}
@@ -107,7 +107,7 @@ func (p *Publisher) search(ctx context.Context, w *waiter) (shown int64, found b
 		return shown, true, nil
 	default:
 	}
-	shown, found = p.topic.Find(w.id)
+	shown, found = p.history.Find(w.id)
 	return shown, found, nil
 }
 

@@ -47,8 +47,8 @@ func (p *Publisher) expect(w *waiter, epoch int, offset, read int64) bool {
 	w.offset = offset
 	p.expected[offset] = w
 	// Noted first, compared second, like the id.
-	if p.topic.Next() > offset {
-		if shown, ok := p.topic.Find(w.id); ok {
+	if p.history.Next() > offset {
+		if shown, ok := p.history.Find(w.id); ok {
 			tell(w.seen, shown)
 		} else if offset >= read {
 			tell(w.lost, struct{}{})
