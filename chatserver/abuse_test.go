@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"kafkachat/chatserver/internal/chat"
+	"kafkachat/chatserver/internal/room"
 )
 
 // TestAbuse is rude to one server, a process of its own, in every way, while a client in the same chat
@@ -49,6 +51,7 @@ func TestAbuse(t *testing.T) {
 		{"connections opened and dropped at once", func(t *testing.T) { v.storm(t, crowd) }},
 		{"headers of a megabyte", func(t *testing.T) { v.hugeHeaders(t, size(200, 50)) }},
 		{"random handshakes", func(t *testing.T) { v.randomHandshakes(t, size(100000, 10000)) }},
+		{"messages that do not end", func(t *testing.T) { v.unfinished(t, size(4700, 1000)) }},
 		{"floods", func(t *testing.T) { v.floods(t, time.Duration(size(5, 2))*time.Second) }},
 		{"readers of one byte a second", func(t *testing.T) { v.slowReaders(t, size(1000, 200)) }},
 	} {
@@ -71,6 +74,40 @@ func TestAbuse(t *testing.T) {
 		const noise = 512 << 10
 		return after.goroutines <= before.goroutines+2 && after.descriptors <= before.descriptors+2 && after.memory <= before.memory*1.1+noise
 	})
+}
+
+// unfinished has n clients send a message of 50,000 bytes but for the last hundred.
+func (v *victim) unfinished(t *testing.T, n int) {
+	head := append([]byte(handshake+"Sec-WebSocket-Protocol: "+chat.Protocol+"\r\n\r\n"), 0x81, 0x80|126, 0xc3, 0x50, 0, 0, 0, 0)
+	text := bytes.Repeat([]byte("x"), 49_900)
+	conns := make([]net.Conn, n)
+	inParallel(n, 32, func(i int) {
+		c, err := net.DialTimeout("tcp", v.addr, patience)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conns[i] = c
+		c.SetDeadline(time.Now().Add(patience))
+		c.Write(head[:len(head)-8])
+		if _, err := io.ReadFull(c, make([]byte, 12)); err != nil {
+			t.Errorf("client %d is not let in: %v", i, err)
+		}
+		c.Write(head[len(head)-8:])
+		c.Write(text) // some are closed before that has gone
+	})
+	const most = room.UnreadBytes + 64<<20 // 16 KiB a client, and what the collector has not freed yet
+	if heap := metric(t, v.admin, "go_memstats_heap_alloc_bytes"); heap > most {
+		t.Errorf("%.0f MiB of heap", heap/(1<<20))
+	}
+	if given := metric(t, v.admin, `chat_rejects_total{reason="no_room"}`); given == 0 {
+		t.Error("no message was given up")
+	}
+	for _, c := range conns {
+		if c != nil {
+			drop(c)
+		}
+	}
 }
 
 // floods has clients send as fast as they can what costs the server something, and read little.

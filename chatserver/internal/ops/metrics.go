@@ -157,8 +157,6 @@ func (m *Metrics) CountEnd(err error) {
 		m.Rejects.WithLabelValues("too_long").Inc()
 	case errors.Is(err, sockets.ErrUnfinished):
 		m.Rejects.WithLabelValues("unfinished").Inc()
-	case errors.Is(err, sockets.ErrNoRoom):
-		m.Rejects.WithLabelValues("no_room").Inc()
 	}
 }
 

@@ -81,7 +81,7 @@ func (b *bus) work(ctx context.Context, worked func()) error {
 		return err
 	}
 	if state.Made {
-		b.log.Info("made the topic by which pods find each other", "topic", b.topic)
+		b.log.Debug("made the topic by which pods find each other", "topic", b.topic)
 	}
 	session, err := b.cluster.NewSession(ctx, b.clientID, b.topic, modest)
 	if err != nil {

@@ -65,8 +65,8 @@ type Room struct {
 func New(c Config) *Room {
 	r := &Room{Config: c, names: machineNames(), messageTime: messageTime, from: make(map[netip.Addr]int)}
 	r.limit, r.plain.limit = share(c.Limits.Connections, maxFiles())
-	if r.limit < c.Limits.Connections {
-		c.Log.Info("files bound the connections, not MAX_CONNECTIONS; ulimit -n raises the bound", "websockets", r.limit)
+	if r.limit < c.Limits.Connections/2 {
+		c.Log.Warn("the process may not open as many files as MAX_CONNECTIONS needs: raise ulimit -n", "websockets", r.limit, "asked", c.Limits.Connections)
 	}
 	r.unread.free = UnreadBytes
 	r.refusals = refusals{log: c.Log, metric: c.Metrics.Refused, last: make(map[*refusal]*report)}

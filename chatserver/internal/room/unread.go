@@ -26,6 +26,7 @@ type holding struct {
 // is used up, the largest unfinished message is given up, which may be that one, and its client is closed.
 func (u *unread) grow(c *Client, bytes int) bool {
 	for _, victim := range u.take(c, bytes) {
+		c.room.Metrics.Rejects.WithLabelValues("no_room").Inc()
 		victim.conn.Close(sockets.CloseTryAgainLater, "too many long messages are being read at once")
 		if victim == c {
 			return false

@@ -242,7 +242,7 @@ func checkAddr(addr string) error {
 
 // checkPod allows what a record's header carries and a page can show.
 func checkPod(name string) error {
-	if len(name) > chat.MaxPod || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+	if len(name) > chat.MaxPod || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", chat.MaxPod)
 	}
 	return nil
