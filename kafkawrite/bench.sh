@@ -4,7 +4,7 @@
 #     KAFKA_BROKER=host:port kafkawrite/bench.sh [LINES [RUNS]]
 #
 # It writes LINES (1000000) lines of 100 bytes to topics of its own, RUNS (5) times, the programs in turn, so that what else
-# the machine does hits all of them; it prints the best run of each and their ratios. It needs Go and kcat. The topics
+# the machine does hits all of them; it prints the median of each and their ratios. It needs Go and kcat. The topics
 # (bench-*) stay, for Kafka deletes them more easily than a script that was interrupted: see the last lines.
 set -euo pipefail
 lines=${1:-1000000} runs=${2:-5}
@@ -23,8 +23,8 @@ measure() {
     /usr/bin/time -a -o "$dir/$name" -f "%e %M" bash -c "$*"
 }
 
-# best NAME: the shortest time; peak NAME: the most memory
-best() { sort -n "$dir/$1" | head -n 1 | cut -d' ' -f1; }
+# median NAME: of the seconds; peak NAME: the most memory
+median() { sort -n "$dir/$1" | sed -n "$(((runs + 1) / 2))p" | cut -d" " -f1; }
 peak() { cut -d' ' -f2 "$dir/$1" | sort -n | tail -n 1; }
 
 slow=$((lines / 50)) # one line at a time; slower than in a batch, so fewer of them do
@@ -43,7 +43,7 @@ for run in $(seq "$runs"); do
     (go test -count=1 -run '^$' -bench SendMessage -benchtime "${slow}x" ./internal/write | awk '/ns\/op/ { print $3 / 1e9 * '"$lines"', 0 }') >>"$dir/single"
 done
 
-awk -v n="$lines" -v w="$(best write)" -v kw="$(best kcat-write)" -v r="$(best read)" -v kr="$(best kcat-read)" -v s="$(best single)" \
+awk -v n="$lines" -v w="$(median write)" -v kw="$(median kcat-write)" -v r="$(median read)" -v kr="$(median kcat-read)" -v s="$(median single)" \
     -v mw="$(peak write)" -v mr="$(peak read)" 'BEGIN {
     print "| what | lines/s | against |"
     print "|---|---|---|"

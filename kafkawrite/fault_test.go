@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -159,4 +160,32 @@ func checkReport(t *testing.T, report, stored, lines string) {
 	if n := strings.Count(stored, "\n"); n < written || n > read {
 		t.Errorf("%d lines are stored; it says %d of %d", n, written, read)
 	}
+}
+
+// Nobody reads what kafkawrite says any more, and it has something to say: all lines are written.
+func TestStderrGone(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	topic := kafkatest.Topic(t, brokers)
+	proxy := kafkatest.NewProxy(t, brokers)
+	p := clitest.New(t, proxy.Addr(), topic, "kafkawrite")
+	gone, stderr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	p.Cmd.Stdout, p.Cmd.Stderr = stderr, stderr
+	p.Start()
+	stderr.Close()
+	p.Write(clitest.Numbers(0, 3))
+	for clitest.Stored(t, brokers, topic) != clitest.Numbers(0, 3) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	proxy.Pause(kafkatest.Answers)
+	p.Write(clitest.Numbers(3, 40))
+	time.Sleep(3 * time.Second) // after two it says what it waits for
+	proxy.Resume()
+	p.Stdin.Close()
+	p.WantExit(0)
+	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 40))
 }

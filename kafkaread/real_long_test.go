@@ -1,3 +1,5 @@
+//go:build long
+
 package main
 
 import (
@@ -65,6 +67,11 @@ func TestExitWithHoles(t *testing.T) {
 		p.WantExit(0)
 		if p.Out.String() != "" {
 			t.Errorf("it printed %q for a marker", p.Out.String())
+		}
+		for args, want := range map[string]string{"-offset -1 -exit": "2 1\n", "-offset -3 -n 3": "1 1\n2 0\n2 1\n", "-offset -6 -exit": "0 0\n0 1\n1 0\n1 1\n2 0\n2 1\n"} {
+			p = clitest.Start(t, broker.Addrs(), topic, "kafkaread", strings.Fields(args)...)
+			p.WantExit(0)
+			p.Want(&p.Out, want)
 		}
 		p = clitest.Start(t, broker.Addrs(), topic, "kafkaread", "-offset", "5", "-n", "1")
 		p.WantExit(0)

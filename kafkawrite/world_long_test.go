@@ -1,0 +1,80 @@
+//go:build long
+
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/cli/clitest"
+)
+
+// Kafka refuses lines, for a while or for good: with one line and with many.
+func TestWorld(t *testing.T) {
+	k := clitest.StartKafka(t)
+	one, many := "1\n", clitest.Numbers(0, 1000)
+	write := func(p *clitest.Process, text string) *clitest.Process {
+		p.Write(text)
+		p.Stdin.Close()
+		return p
+	}
+
+	t.Run("too few copies", func(t *testing.T) {
+		topics := []string{k.Topic(map[string]string{"min.insync.replicas": "2"}, []int32{0, 2}), k.Topic(map[string]string{"min.insync.replicas": "2"}, []int32{0, 2})}
+		k.Kill(2)
+		var writers []*clitest.Process
+		for i, text := range []string{one, many} {
+			writers = append(writers, write(clitest.Start(t, k.Addr(0), topics[i], "kafkawrite"), text))
+		}
+		for _, p := range writers {
+			p.WaitFor(&p.Err, `line 1 is not acknowledged yet: .*fewer in-sync replicas than required; waiting up to 2m0s\n`)
+		}
+		time.Sleep(15 * time.Second) // so long the first edition did not wait
+		k.Start(2)
+		for i, p := range writers {
+			p.WantExit(0)
+			p.WaitFor(&p.Err, `kafkawrite: line 1 is acknowledged now\nkafkawrite: (\d+) of (\d+) lines written\n$`)
+			if n := strings.Count(p.Err.String(), "\n"); n > 8 {
+				t.Errorf("it says %d lines:\n%s", n, p.Err.String())
+			}
+			clitest.WantStored(t, k.Addr(0), topics[i], []string{one, many}[i])
+		}
+		if err := k.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+
+	t.Run("not allowed", func(t *testing.T) {
+		topic := k.Topic(nil, []int32{0})
+		k.Grant(topic, sarama.AclOperationDescribe)
+		for _, text := range []string{one, many} {
+			p := write(k.AsAnn(topic, "kafkawrite"), text)
+			p.WantExit(4)
+			p.WaitFor(&p.Err, `kafkawrite: 0 of \d+ lines written; line 1: user "ann" must not write to topic ".*": .*WRITE.*\(Kafka: .*\)\n$`)
+		}
+		p := write(k.AsAnn("secret", "kafkawrite"), one)
+		p.WantExit(4)
+	})
+
+	t.Run("names that collide", func(t *testing.T) {
+		k.Make("team.chat", nil, []int32{0})
+		p := write(clitest.Start(t, k.Addrs(), "team_chat", "kafkawrite"), one)
+		p.WantExit(1)
+		p.WaitFor(&p.Err, `kafkawrite: .*"team_chat".*\(Kafka: .*collides with existing topic: team.chat\)\n$`)
+	})
+
+	t.Run("a rule of the topic", func(t *testing.T) {
+		compacted := k.Topic(map[string]string{"cleanup.policy": "compact"}, []int32{0})
+		p := write(clitest.Start(t, k.Addrs(), compacted, "kafkawrite"), many)
+		p.WantExit(1)
+		p.WaitFor(&p.Err, `kafkawrite: 0 of 1000 lines written; line 1: cannot write to topic ".*": .*compacted topic wants keys.*\n$`)
+		small := k.Topic(map[string]string{"max.message.bytes": "1000"}, []int32{0})
+		p = write(clitest.Start(t, k.Addrs(), small, "kafkawrite"), clitest.Numbers(0, 500)+strings.Repeat("x", 2000)+"\n3\n")
+		p.WantExit(1)
+		p.WaitFor(&p.Err, `kafkawrite: 500 of 502 lines written; line 501: cannot write to topic ".*": .*max.message.bytes.*\n$`)
+		clitest.WantStored(t, k.Addrs(), small, clitest.Numbers(0, 500))
+	})
+}
