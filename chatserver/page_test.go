@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 
 	"kafkachat/chatserver/internal/browsertest"
@@ -72,4 +73,21 @@ func TestPageWhileKafkaIsAway(t *testing.T) {
 	tab.Wait("no banner", `!(`+banner+`)`)
 	say(tab, "after")
 	tab.Wait("everything once, in order", all+` === "before, meanwhile, after"`)
+}
+
+// What was said before a page came is read on demand, up to where the topic begins.
+func TestPageReadsOlderMessages(t *testing.T) {
+	env := onKafka(t)("pod-a")
+	var lines []string
+	for i := range 150 {
+		lines = append(lines, fmt.Sprint("line ", i))
+	}
+	kafkatest.Produce(t, env["KAFKA_BROKER"], env["TOPIC"], lines...)
+	a := startPod(t, env).waitReady()
+	tab := browsertest.Start(t).Open(a.url)
+	const first = `document.querySelector("#rows .text")?.textContent`
+	const scroll = `document.querySelector("#log").scrollTop = 0, `
+	tab.Wait("the newest 100", connected+` && (`+scroll+first+` === "line 50" && document.querySelector("#older").checkVisibility({ visibilityProperty: true }))`)
+	tab.Click("#older")
+	tab.Wait("all of them", `(`+scroll+first+` === "line 0" && document.querySelector("#log-start-text").textContent === "The topic begins here.")`)
 }

@@ -221,7 +221,7 @@ class Page {
 			const before = messages.filter(({ offset }) => offset < oldest.offset);
 			this.#conversation.prepend(before.map((said) => this.#message(said)));
 			this.#view.grown();
-			this.#older = gone ? "ends" : before.length ? "ask" : "begins";
+			this.#older = gone ? "ends" : messages.length < Page.OLDER ? "begins" : "ask";
 		} catch {
 			this.#older = "failed";
 		}
