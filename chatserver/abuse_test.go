@@ -125,7 +125,7 @@ func (v *victim) floods(t *testing.T, d time.Duration) {
 	}
 	same := append([]byte{0x81, 0x80 | byte(len(event)), 0, 0, 0, 0}, event...)
 	const chat = "Sec-WebSocket-Protocol: " + chat.Protocol + "\r\n"
-	page := "GET /chat.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	page := "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	var all sync.WaitGroup
 	for _, f := range []struct {
 		head, first string

@@ -71,7 +71,7 @@ func TestTimeoutsOfAnAnswerAreNotThoseOfAWebsocket(t *testing.T) {
 	begun := time.Now()
 	go func() {
 		for { // until the server does not read any more, and then until it has closed
-			if _, err := io.WriteString(deaf, "GET /chat.js HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			if _, err := io.WriteString(deaf, "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 				return
 			}
 		}

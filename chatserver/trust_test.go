@@ -32,7 +32,7 @@ func TestEveryAnswerIsHardened(t *testing.T) {
 		method, path string
 		status       int
 	}{
-		{"GET", "/", 200}, {"HEAD", "/", 200}, {"GET", "/chat.js", 200}, {"GET", "/chat.css", 200},
+		{"GET", "/", 200}, {"HEAD", "/", 200}, {"GET", "/page.js", 200}, {"GET", "/chat.css", 200},
 		{"GET", "/healthz", 200}, {"HEAD", "/healthz", 200}, {"GET", "/readyz", 200},
 		{"GET", "/nothing", 404}, {"GET", "/metrics", 404}, {"GET", "/debug/pprof/", 404}, {"GET", "/debug/vars", 404},
 		{"GET", "/.git/config", 404}, {"GET", "/page.go", 404}, {"GET", "/index.html", 404},
