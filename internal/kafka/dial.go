@@ -22,11 +22,13 @@ import (
 type dialer struct {
 	ctx     context.Context
 	cluster *Cluster
-	warn    func(error) // told of faults, besides whoever dials or reads: sarama swallows most errors of connections
-	watch   wire.Watch  // of the connections' fetches; may be nil
+	// Told of faults, besides whoever dials or reads: sarama swallows most errors of connections.
+	warn  func(error)
+	watch wire.Watch // of the connections' fetches; may be nil
 
 	mu sync.Mutex // guards the following; never held during I/O
-	// open holds every connection from before its first use until it is closed. nil: the context has ended.
+	// open holds every connection from before its first use until it is closed. nil: the context
+	// has ended.
 	open map[*conn]struct{}
 	// The bootstrap broker that was reached last, for the sentence about a name that it advertises.
 	bootstrap   string
@@ -39,8 +41,8 @@ func newDialer(ctx context.Context, cluster *Cluster, warn func(error), watch wi
 	return d
 }
 
-// abort closes every connection and lets nothing that is still in its send buffer out: whoever ended the context decides
-// on his own what happens to a request that was under way.
+// abort closes every connection and lets nothing that is still in its send buffer out: whoever
+// ended the context decides on his own what happens to a request that was under way.
 func (d *dialer) abort() {
 	d.mu.Lock()
 	open := d.open
@@ -106,7 +108,8 @@ func (d *dialer) register(c *conn) bool {
 	return true
 }
 
-// explain says what to do about a name that cannot be resolved; other errors are returned as they are.
+// explain says what to do about a name that cannot be resolved; other errors are returned as they
+// are.
 func (d *dialer) explain(err error, addr string) error {
 	if unresolved := new(net.DNSError); !errors.As(err, &unresolved) || d.ctx.Err() != nil {
 		return err
@@ -170,7 +173,8 @@ func names(certificate *x509.Certificate) string {
 	return strings.Join(all, ", ")
 }
 
-// A conn leaves its dialer when it is closed. Only sarama's goroutine that receives answers reads from it.
+// A conn leaves its dialer when it is closed. Only sarama's goroutine that receives answers reads
+// from it.
 type conn struct {
 	net.Conn // raw, or TLS on top of it
 	raw      *net.TCPConn
@@ -196,10 +200,12 @@ func (c *conn) Read(p []byte) (int, error) {
 	var f *fault
 	var alert *net.OpError
 	switch {
-	// An answer starts with its length, which is far below 0x15030000; a TLS alert (RFC 8446, 5.1) starts with these.
+	// An answer starts with its length, which is far below 0x15030000; a TLS alert (RFC 8446, 5.1)
+	// starts with these.
 	case c.Conn == net.Conn(c.raw) && n >= 2 && p[0] == 0x15 && p[1] == 0x03:
 		f = newFault(nil, "the broker at %s answers in TLS on this port: set KAFKA_TLS=true, or use its plain port", c.addr)
-	case errors.As(err, &alert) && alert.Op == "remote error": // with TLS 1.3 the broker judges the client's certificate after the handshake
+	// With TLS 1.3 the broker judges the client's certificate after the handshake.
+	case errors.As(err, &alert) && alert.Op == "remote error":
 		f = newFault(err, "the broker at %s refuses this client's certificate (%v): set KAFKA_TLS_CERT and KAFKA_TLS_KEY to one that it accepts", c.addr, alert.Err)
 	default:
 		return n, err

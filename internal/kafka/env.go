@@ -44,8 +44,9 @@ func Topic(getenv func(string) string) (string, error) {
 	return topic, nil
 }
 
-// CheckTopic returns an error that says what is valid if Kafka would not take a topic of this name, or if it has more than
-// longest characters. Longest is less than MaxTopic for whoever adds to the name.
+// CheckTopic returns an error that says what is valid if Kafka would not take a topic of this name,
+// or if it has more than longest characters. Longest is less than MaxTopic for whoever adds to the
+// name.
 func CheckTopic(name string, longest int) error {
 	outside := strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 	if outside != "" || name == "" || len(name) > longest || name == "." || name == ".." {
@@ -58,8 +59,8 @@ func validTopic(longest int) string {
 	return fmt.Sprintf("valid are 1 to %d letters, digits, dots, underscores and hyphens", longest)
 }
 
-// FromEnv returns the cluster that the environment describes, localhost in plain text if it says nothing. Its errors
-// name the variable, its value and what would be valid.
+// FromEnv returns the cluster that the environment describes, localhost in plain text if it says
+// nothing. Its errors name the variable, its value and what would be valid.
 func FromEnv(getenv func(string) string) (*Cluster, error) {
 	brokers, err := parseBrokers(getenv("KAFKA_BROKER"))
 	if err != nil {

@@ -82,7 +82,8 @@ const (
 )
 
 // Explain makes a sentence of an error that Kafka returned for an action on a topic: it names the
-// topic, and the right that is missing or the rule that is broken. Other errors are returned as they are.
+// topic, and the right that is missing or the rule that is broken. Other errors are returned as
+// they are.
 func (c *Cluster) Explain(err error, action Action, topic string) error {
 	if f := new(fault); errors.As(err, &f) || err == nil {
 		return err

@@ -10,8 +10,8 @@ import (
 	"github.com/Shopify/sarama"
 )
 
-// ErrAnotherTopic says that a topic was deleted and made again, or that Kafka has lost records: what
-// is there now is not what was read.
+// ErrAnotherTopic says that a topic was deleted and made again, or that Kafka has lost records:
+// what is there now is not what was read.
 var ErrAnotherTopic = errors.New("the topic is another one than was read, or Kafka has lost records")
 
 // Following is how a Consumer follows.
@@ -22,7 +22,8 @@ type Following struct {
 	Patience time.Duration
 	// Say is told what a partition waits for after two seconds, once for each reason and once a
 	// minute, and with nil that it goes on. It is also told what was skipped, and that the topic is
-	// another one, which is read from its oldest record on (ToEnd: that is final). Any goroutine calls it.
+	// another one, which is read from its oldest record on (ToEnd: that is final). Any goroutine
+	// calls it.
 	Say func(partition int32, err error)
 	// Adjust, if set, changes the settings of the connections.
 	Adjust func(*sarama.Config)
@@ -37,8 +38,9 @@ type Consumer struct {
 	cluster  *Cluster
 	clientID string
 	topic    string
-	client   sarama.Client  // for questions
-	running  sync.WaitGroup // a goroutine for each partition, and one for each session that is being closed
+	client   sarama.Client // for questions
+	// A goroutine for each partition, and one for each session that is being closed.
+	running sync.WaitGroup
 
 	mu       sync.Mutex         // guards what follows
 	sessions map[int32]*Session // by the leader's number: one fetch at a time goes to a broker
@@ -80,8 +82,8 @@ func (c *Consumer) Bounds(partition int32) (Bounds, error) {
 	return bounds(c.client, c.topic, partition)
 }
 
-// OffsetAt asks the partition's leader for the offset of the first record that is not older than at.
-// It is negative if all are older.
+// OffsetAt asks the partition's leader for the offset of the first record that is not older than
+// at. It is negative if all are older.
 func (c *Consumer) OffsetAt(partition int32, at time.Time) (int64, error) {
 	offset, err := c.client.GetOffset(c.topic, partition, at.UnixMilli())
 	if err != nil {

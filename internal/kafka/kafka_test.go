@@ -16,7 +16,8 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// patience is for what takes a healthy Kafka milliseconds, on a machine that is busy with other tests.
+// patience is for what takes a healthy Kafka milliseconds, on a machine that is busy with other
+// tests.
 const patience = 60 * time.Second
 
 func cluster(t *testing.T, vars map[string]string) *kafka.Cluster {
@@ -102,7 +103,8 @@ func advertising(t *testing.T, addr string) *sarama.MockBroker {
 	return broker
 }
 
-// TestUnknownAdvertisedName is what happens to students who have no line for the name kafka in /etc/hosts.
+// TestUnknownAdvertisedName is what happens to students who have no line for the name kafka in
+// /etc/hosts.
 func TestUnknownAdvertisedName(t *testing.T) {
 	t.Parallel()
 	broker := advertising(t, "kafka.invalid:9092")

@@ -32,11 +32,12 @@ type Partition struct {
 	// Owned by the partition's goroutine.
 	next, end int64                   // what is read next, and where it stops
 	last      *sarama.ConsumerMessage // the record before next; nil if it cannot be compared
-	short     time.Time               // since when the partition has been too short; zero: it is not
+	// Since when the partition has been too short; zero: it is not.
+	short time.Time
 }
 
-// Messages is closed when the end is reached, when the context ends, and for a final error, which the
-// Consumer's Err returns.
+// Messages is closed when the end is reached, when the context ends, and for a final error, which
+// the Consumer's Err returns.
 func (p *Partition) Messages() <-chan *sarama.ConsumerMessage { return p.messages }
 
 // Close ends Messages(), and leaves away what is in it.
@@ -78,7 +79,8 @@ func (p *Partition) run(err error) {
 		if !wait.Failed(p.ctx, err) {
 			return
 		}
-		p.consumer.client.RefreshMetadata(p.consumer.topic) // the leader may be another one; if this fails, find says why
+		// The leader may be another one; if this fails, find says why.
+		p.consumer.client.RefreshMetadata(p.consumer.topic)
 	}
 }
 

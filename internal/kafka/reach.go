@@ -13,7 +13,8 @@ import (
 	"github.com/Shopify/sarama"
 )
 
-// adminConfig is for the requests below. They return their errors, so nobody is warned of them besides.
+// adminConfig is for the requests below. They return their errors, so nobody is warned of them
+// besides.
 func (c *Cluster) adminConfig(ctx context.Context) *sarama.Config {
 	return c.config(ctx, "kafkachat-admin", func(error) {}, nil)
 }
@@ -24,7 +25,8 @@ func (c *Cluster) Check(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	config := c.adminConfig(ctx)
-	metadata, err := c.metadata(ctx, config, DefaultTopic) // any one: without a topic the answer has all of the cluster's
+	// Any one: without a topic the answer has all of the cluster's.
+	metadata, err := c.metadata(ctx, config, DefaultTopic)
 	if err != nil {
 		return err
 	}
@@ -106,7 +108,8 @@ func (c *Cluster) unreachable(tried string, err error) error {
 	return newFault(err, "no Kafka broker at %s: %s", tried, advice)
 }
 
-// speaksHTTP says whether a web server is at addr: the page's port is easily taken for the broker's.
+// speaksHTTP says whether a web server is at addr: the page's port is easily taken for the
+// broker's.
 func speaksHTTP(ctx context.Context, addr string) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

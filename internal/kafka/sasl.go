@@ -48,7 +48,8 @@ func (s sasl) apply(config *sarama.Config) {
 	}
 }
 
-// Insecure returns a sentence if the password goes over the network for everybody to read, nil if not.
+// Insecure returns a sentence if the password goes over the network for everybody to read, nil if
+// not.
 func (c *Cluster) Insecure() error {
 	if c.sasl.mechanism != sarama.SASLTypePlaintext || c.tls != nil {
 		return nil

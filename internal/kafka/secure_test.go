@@ -36,8 +36,8 @@ func newAuthority(t *testing.T, dir, name string) *authority {
 	return a
 }
 
-// issue makes a certificate that ends at a time from now, signed by a, or by itself if a has none. It returns the PEM files of
-// the certificate and of its key.
+// issue makes a certificate that ends at a time from now, signed by a, or by itself if a has none.
+// It returns the PEM files of the certificate and of its key.
 func (a *authority) issue(dir, name string, end time.Duration, template *x509.Certificate) (certFile, keyFile string, cert *x509.Certificate, key *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -78,7 +78,8 @@ func (a *authority) issue(dir, name string, end time.Duration, template *x509.Ce
 	return certFile, keyFile, cert, key
 }
 
-// TestSecurity connects to a real Kafka in every way that the environment can say, and in wrong ones.
+// TestSecurity connects to a real Kafka in every way that the environment can say, and in wrong
+// ones.
 func TestSecurity(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -47,7 +47,7 @@ type Session struct {
 // progress is how far a partition has been read.
 type progress struct {
 	consumer sarama.PartitionConsumer // nil until it is open
-	offset   int64                    // of the newest fetch; what stands before it has been handed over
+	offset   int64                    // of the newest fetch; everything before it is in Messages()
 	received int64                    // what Reached returned last
 
 	answered bool      // a fetch has been answered without an error
@@ -112,8 +112,8 @@ func (s *Session) ConsumePartition(topic string, partition int32, offset int64) 
 }
 
 // Reached returns the offset before which everything has been received from Messages(), -1 while no
-// fetch has been answered. It counts what no consumer sees: markers of transactions, and what compaction
-// has taken. Only the goroutine that receives from Messages() may call it.
+// fetch has been answered. It counts what no consumer sees: markers of transactions, and what
+// compaction has taken. Only the goroutine that receives from Messages() may call it.
 func (s *Session) Reached(partition int32) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// open returns a session and a partition consumer from the topic's beginning; both end with the test.
+// open returns a session and a partition consumer from the topic's beginning; both end with the
+// test.
 func open(t *testing.T, cluster *kafka.Cluster, topic string) (*kafka.Session, sarama.PartitionConsumer) {
 	t.Helper()
 	s, err := cluster.NewSession(t.Context(), "test", topic)
@@ -136,8 +137,8 @@ func TestSessionCloseIsQuick(t *testing.T) {
 	goleak.VerifyNone(t, ignore)
 }
 
-// A consumer goes on after faults without loss or repetition, and knows a topic that was made again:
-// it says so, and goes on with that one.
+// A consumer goes on after faults without loss or repetition, and knows a topic that was made
+// again: it says so, and goes on with that one.
 func TestConsumerGoesOn(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)

@@ -15,8 +15,8 @@ import (
 type State struct {
 	Made       bool // by this call
 	Partitions int32
-	// Copies is how many brokers are to have partition 0, and MinInSync how many of them must be there
-	// for a record to be taken; 0 if it is not known.
+	// Copies is how many brokers are to have partition 0, and MinInSync how many of them must be
+	// there for a record to be taken; 0 if it is not known.
 	Copies, MinInSync int
 }
 
@@ -32,9 +32,9 @@ func (c *Cluster) Lookup(ctx context.Context, topic string) (State, error) {
 	return state, err
 }
 
-// Mend returns the command that lets topic be written to while one of its brokers is away; "" if that is
-// possible already, or nothing can be done, since there is one copy. A topic that was made while one of
-// three brokers was away has two copies, and both must be there.
+// Mend returns the command that lets topic be written to while one of its brokers is away; "" if
+// that is possible already, or nothing can be done, since there is one copy. A topic that was made
+// while one of three brokers was away has two copies, and both must be there.
 func (s State) Mend(topic string) string {
 	if s.Copies < 2 || s.Copies > s.MinInSync {
 		return ""
@@ -43,9 +43,10 @@ func (s State) Mend(topic string) string {
 		topic, s.Copies-1)
 }
 
-// EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and waits until partition 0 has
-// a leader. Somebody else may be making it at the same time. Settings (Kafka's names and values) are for a topic that is
-// made here; nil are those for records that are to be kept. A topic that exists keeps the settings that it has.
+// EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and
+// waits until partition 0 has a leader. Somebody else may be making it at the same time. Settings
+// (Kafka's names and values) are for a topic that is made here; nil are those for records that are
+// to be kept. A topic that exists keeps the settings that it has.
 func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[string]string) (State, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -71,7 +72,8 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[st
 			}
 		}
 		select {
-		case <-time.After(backoff / 2): // the brokers are still telling each other, or choosing a leader
+		// The brokers are still telling each other, or choosing a leader.
+		case <-time.After(backoff / 2):
 		case <-ctx.Done():
 			return state, fmt.Errorf("waiting for topic %q to become ready: %w", topic, ctx.Err())
 		}
@@ -106,14 +108,17 @@ func (c *Cluster) state(metadata *sarama.MetadataResponse, topic string) (state 
 func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string, settings map[string]string) (bool, error) {
 	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: int16(min(3, len(metadata.Brokers))), ConfigEntries: make(map[string]*string)}
 	if settings == nil && detail.ReplicationFactor == 3 {
-		settings = map[string]string{"min.insync.replicas": "2"} // one broker may be away, and still no acknowledged record is on one disk only
+		// One broker may be away, and still no acknowledged record is on one disk only.
+		settings = map[string]string{"min.insync.replicas": "2"}
 	}
 	for name, value := range settings {
 		detail.ConfigEntries[name] = &value
 	}
-	// With a ZooKeeper only the controller does this; later brokers pass it on, and name any of them.
+	// With a ZooKeeper only the controller does this; later brokers pass it on, and name any of
+	// them.
 	slices.SortStableFunc(metadata.Brokers, func(a, b *sarama.Broker) int {
-		return cmp.Compare(a.ID()^metadata.ControllerID, b.ID()^metadata.ControllerID) // the controller's is 0
+		// The controller's is 0.
+		return cmp.Compare(a.ID()^metadata.ControllerID, b.ID()^metadata.ControllerID)
 	})
 	request := &sarama.CreateTopicsRequest{Version: 2, Timeout: produceTimeout, TopicDetails: map[string]*sarama.TopicDetail{topic: detail}}
 	answer := new(sarama.TopicError)
@@ -131,7 +136,8 @@ func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metada
 	case sarama.ErrNoError:
 		return err == nil && len(metadata.Brokers) > 0, c.unreachable(tried, err)
 	case sarama.ErrTopicAlreadyExists, sarama.ErrRequestTimedOut, sarama.ErrNotController, sarama.ErrInvalidReplicationFactor:
-		return false, nil // the last one: a broker has just left; the next metadata says how many there are
+		// The last one: a broker has just left; the next metadata says how many there are.
+		return false, nil
 	}
 	if err := c.Explain(answer, Create, topic); err != error(answer) {
 		return false, err
@@ -139,8 +145,8 @@ func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metada
 	return false, fmt.Errorf("making topic %q: %w", topic, answer)
 }
 
-// minInSync asks how many copies of a record there must be, and returns 0 if nobody says: it may not
-// be allowed, which is nothing to fail for.
+// minInSync asks how many copies of a record there must be, and returns 0 if nobody says: it may
+// not be allowed, which is nothing to fail for.
 func (c *Cluster) minInSync(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string) (n int) {
 	const name = "min.insync.replicas"
 	request := &sarama.DescribeConfigsRequest{Version: 1,

@@ -12,8 +12,8 @@ import (
 const (
 	firstPause = 100 * time.Millisecond
 	longPause  = 10 * time.Second // the pause grows to this
-	// passingPause is as long as the pause grows for what passes by itself: a broker that is back is
-	// to be used soon, and a connection that is refused costs nobody anything.
+	// passingPause is as long as the pause grows for what passes by itself: a broker that is back
+	// is to be used soon, and a connection that is refused costs nobody anything.
 	passingPause = time.Second
 	sayAgain     = time.Minute
 )
@@ -22,8 +22,9 @@ const (
 // for what passes by itself), and it says why it waits, once for each reason and once a minute.
 // The zero value waits without a word. It belongs to one goroutine.
 type Wait struct {
-	Say   func(err error) // may be nil. err is the reason; nil: it works again, after a reason was said
-	After time.Duration   // nothing is said of what passes within this
+	// May be nil. err is the reason; nil: it works again, after a reason was said.
+	Say   func(err error)
+	After time.Duration // nothing is said of what passes within this
 
 	pause  time.Duration        // the last one; 0 while all is well
 	failed time.Time            // when the first attempt failed
@@ -69,8 +70,8 @@ func (w *Wait) Worked() {
 	w.pause, w.said = 0, nil
 }
 
-// spoken returns err in words that are the same when it comes again, without the client's port, which
-// is another one for each connection.
+// spoken returns err in words that are the same when it comes again, without the client's port,
+// which is another one for each connection.
 func spoken(err error) *fault {
 	text := regexp.MustCompile(`(dial|read|write) tcp (\S+->)?(\S+): (connect: )?`).ReplaceAllString(err.Error(), "$3: ")
 	text = strings.ReplaceAll(text, sarama.ErrOutOfBrokers.Error(), "no broker can be reached")

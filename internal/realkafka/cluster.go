@@ -1,8 +1,10 @@
-// Package realkafka is test support: Apache Kafka as real processes, one or three of them, that a test can kill, pause,
-// restart and wipe. The embedded broker shows what the programs do; only these show what Kafka does when it fails.
+// Package realkafka is test support: Apache Kafka as real processes, one or three of them, that a
+// test can kill, pause, restart and wipe. The embedded broker shows what the programs do; only
+// these show what Kafka does when it fails.
 //
-// It runs the jars that .ci/kafka fetches from Maven Central, on Java 17, in KRaft mode: each node is broker and
-// controller. The processes die with the test process, however that ends. A Cluster is for one goroutine at a time.
+// It runs the jars that .ci/kafka fetches from Maven Central, on Java 17, in KRaft mode: each node
+// is broker and controller. The processes die with the test process, however that ends. A Cluster
+// is for one goroutine at a time.
 package realkafka
 
 import (
@@ -30,13 +32,15 @@ type Options struct {
 
 	// Properties are added to those of every node and win over them.
 	Properties map[string]string
-	// Listeners are further listeners beside the plain one: name to security protocol, as in {"TLS": "SSL"}. What they
-	// need (key stores, SASL mechanisms) goes into Properties, as listener.name.tls.ssl.keystore.location and so on.
+	// Listeners are further listeners beside the plain one: name to security protocol, as in
+	// {"TLS": "SSL"}. What they need (key stores, SASL mechanisms) goes into Properties, as
+	// listener.name.tls.ssl.keystore.location and so on.
 	Listeners map[string]string
-	// Advertise says which host:port clients of the plain listener are told for a node that listens on addr, so that
-	// a proxy can stand in front of it. The default is addr.
+	// Advertise says which host:port clients of the plain listener are told for a node that listens
+	// on addr, so that a proxy can stand in front of it. The default is addr.
 	Advertise func(node int, addr string) string
-	// Format holds further arguments for formatting the storage, as in --add-scram SCRAM-SHA-256=[name=ann,password=x].
+	// Format holds further arguments for formatting the storage, as in --add-scram
+	// SCRAM-SHA-256=[name=ann,password=x].
 	Format []string
 }
 
@@ -55,8 +59,8 @@ type Cluster struct {
 	nodes  []*node
 }
 
-// Start returns a cluster that serves clients and ends with the test. Where it cannot be run (no Java) the test is
-// skipped, but with CI=true it fails.
+// Start returns a cluster that serves clients and ends with the test. Where it cannot be run (no
+// Java) the test is skipped, but with CI=true it fails.
 func Start(t testing.TB, opt Options) *Cluster {
 	t.Helper()
 	if opt.Version == "" {
@@ -102,7 +106,8 @@ func Start(t testing.TB, opt Options) *Cluster {
 	return c
 }
 
-// Addrs is where clients find the cluster: host:port of every node, as advertised, separated by commas.
+// Addrs is where clients find the cluster: host:port of every node, as advertised, separated by
+// commas.
 func (c *Cluster) Addrs() string {
 	var addrs []string
 	for _, n := range c.nodes {
@@ -143,8 +148,8 @@ func (c *Cluster) Resume(node int) {
 	c.nodes[node].signal(c.t, (*child.Process).Resume)
 }
 
-// Start starts a node that was killed, on the same ports, with the data that it has. It does not wait for the node to
-// serve clients: Ready does.
+// Start starts a node that was killed, on the same ports, with the data that it has. It does not
+// wait for the node to serve clients: Ready does.
 func (c *Cluster) Start(node int) {
 	c.t.Helper()
 	if err := c.start(c.nodes[node]); err != nil {
@@ -152,7 +157,8 @@ func (c *Cluster) Start(node int) {
 	}
 }
 
-// Wipe deletes the data of a node that was killed. Started again it is an empty member of the same cluster.
+// Wipe deletes the data of a node that was killed. Started again it is an empty member of the same
+// cluster.
 func (c *Cluster) Wipe(node int) {
 	c.t.Helper()
 	n := c.nodes[node]
@@ -230,8 +236,9 @@ func (c *Cluster) start(n *node) error {
 	return nil
 }
 
-// properties are a node's own. Nodes speak to each other on a listener of their own: what a test does to the plain one
-// (a proxy that cuts it, an advertised name that is wrong) must not split the cluster.
+// properties are a node's own. Nodes speak to each other on a listener of their own: what a test
+// does to the plain one (a proxy that cuts it, an advertised name that is wrong) must not split the
+// cluster.
 func (c *Cluster) properties(n *node) map[string]string {
 	voters := make([]string, len(c.nodes))
 	for i, v := range c.nodes {

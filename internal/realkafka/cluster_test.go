@@ -15,7 +15,8 @@ import (
 
 const topic = "test"
 
-// patience is for what takes Kafka five seconds on an idle machine: this one may be busy with ten other things.
+// patience is for what takes Kafka five seconds on an idle machine: this one may be busy with ten
+// other things.
 const patience = 120 * time.Second
 
 func TestRestartKeepsDataAndWipeLosesIt(t *testing.T) {

@@ -62,8 +62,8 @@ func (n *node) releasePorts() {
 	}
 }
 
-// writeProperties writes the node's configuration: the lines that all brokers share, then its own, of which a later one
-// wins over an earlier one.
+// writeProperties writes the node's configuration: the lines that all brokers share, then its own,
+// of which a later one wins over an earlier one.
 func (n *node) writeProperties(base []byte, own map[string]string) error {
 	b := bytes.NewBuffer(base)
 	escape := strings.NewReplacer(`\`, `\\`, "\n", `\n`)
@@ -107,7 +107,8 @@ func (n *node) ready(ctx context.Context, brokers int) error {
 	}
 }
 
-// brokers asks the node how many brokers the cluster has: an open port does not mean that it serves clients yet.
+// brokers asks the node how many brokers the cluster has: an open port does not mean that it serves
+// clients yet.
 func (n *node) brokers(ctx context.Context) (int, error) {
 	const patience = 2 * time.Second // a frozen node accepts the connection and is silent
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -140,9 +141,10 @@ type port struct {
 	mark net.PacketConn
 }
 
-// reservePort finds a port below the range that the kernel gives to outgoing connections: one of those could otherwise
-// take the port of a node that is down, and a client that dials a free port of that range may be connected to itself.
-// The UDP port of the same number, which nobody needs, tells other test processes that it is taken.
+// reservePort finds a port below the range that the kernel gives to outgoing connections: one of
+// those could otherwise take the port of a node that is down, and a client that dials a free port
+// of that range may be connected to itself. The UDP port of the same number, which nobody needs,
+// tells other test processes that it is taken.
 func reservePort() (*port, error) {
 	const first, last, attempts = 10000, 32000, 1000
 	for range attempts {

@@ -1,8 +1,8 @@
-// Package wire stands between sarama and a broker's socket, and changes in the broker's answers what
-// sarama 1.38.1 cannot bear:
+// Package wire stands between sarama and a broker's socket, and changes in the broker's answers
+// what sarama 1.38.1 cannot bear:
 //
-//   - Compressed records are decompressed here, within a bound: sarama's decoder has none, and 13 kB
-//     can become 400 MB. What goes beyond the bound is replaced by a sentence.
+//   - Compressed records are decompressed here, within a bound: sarama's decoder has none, and
+//     13 kB can become 400 MB. What goes beyond the bound is replaced by a sentence.
 //   - A batch that compaction has emptied is moved to its last offset: sarama goes on at the offset
 //     after its first, and the broker then sends the same batch for ever.
 //   - A partition without a leader is no longer an error of its whole topic, for which sarama asks
@@ -19,7 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Answers are those of one connection. Its zero value is ready. Sent and Read may be called by two goroutines.
+// Answers are those of one connection. Its zero value is ready. Sent and Read may be called by two
+// goroutines.
 type Answers struct {
 	Watch Watch // may be nil
 
@@ -33,7 +34,8 @@ type Answers struct {
 	decompressor Decompressor
 }
 
-// A Watch is told of each fetch before it goes to the broker, and of its answer before sarama gets it.
+// A Watch is told of each fetch before it goes to the broker, and of its answer before sarama gets
+// it.
 type Watch interface {
 	Fetching(topic string, partition int32, offset int64)
 	Fetched(topic string, partition int32, code int16, highWaterMark int64)

@@ -34,8 +34,9 @@ const (
 	compression = 7 // of the attributes
 )
 
-// plain returns batches with their records decompressed, and whether they are others than before. It
-// takes what they weigh from budget; when that is used up it leaves the rest away, for another fetch.
+// plain returns batches with their records decompressed, and whether they are others than before.
+// It takes what they weigh from budget; when that is used up it leaves the rest away, for another
+// fetch.
 func (d *Decompressor) plain(batches []byte, budget *int) (out []byte, changed bool) {
 	kept := 0 // bytes of batches that out need not copy yet
 	for at := 0; len(batches)-at >= recordsAt; {

@@ -20,7 +20,8 @@ const Limit = 16 << 20
 // ErrTooLarge says that the records of a batch are too many bytes.
 var ErrTooLarge = fmt.Errorf("more than %d MiB when decompressed", Limit>>20)
 
-// A Decompressor keeps what its codecs can use again. Its zero value is ready; it is for one goroutine.
+// A Decompressor keeps what its codecs can use again. Its zero value is ready; it is for one
+// goroutine.
 type Decompressor struct {
 	Max int // bytes that a batch may become; 0 is Limit
 
@@ -60,8 +61,10 @@ func (d *Decompressor) Append(out, b []byte, codec int16) ([]byte, error) {
 				return nil, err
 			}
 		}
-		decoded, err := d.zstd.DecodeAll(b, out[len(out):]) // its limit counts what is there already
-		// That limit is one for the window too, and so it is not Max: a window may be larger than what is in it.
+		// Its limit counts what is there already.
+		decoded, err := d.zstd.DecodeAll(b, out[len(out):])
+		// That limit is one for the window too, and so it is not Max: a window may be larger than
+		// what is in it.
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || len(decoded) > limit {
 			err = ErrTooLarge
 		}
