@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"kafkachat/chatserver/internal/room"
 	"kafkachat/chatserver/internal/settings"
 	"kafkachat/internal/kafka"
 )
@@ -24,7 +25,6 @@ const kiB, miB = 1 << 10, 1 << 20
 // What a pod costs at most, in bytes, beside what its settings say.
 const (
 	ownMemory        = 100 * miB // the runtime, the ids of the dedupe window, what sarama holds of a fetch
-	unfinished       = 32 * miB  // all messages that are being read: unreadBytes of internal/room
 	connectionMemory = 16 * kiB  // of Go's heap: 9.5 kB were measured for an idle one
 	kernelMemory     = 512 * kiB // what the kernel keeps of a client that neither reads nor is read
 	otherConnections = 512       // HTTP connections that are no websockets: share of internal/room
@@ -66,7 +66,7 @@ func TestManifests(t *testing.T) {
 
 			heap, limit := mebibytes(t, env["GOMEMLIMIT"], "MiB"), mebibytes(t, container.Resources.Limits["memory"], "Mi")
 			connections := c.Limits.Connections
-			if need := ownMemory + unfinished + c.LogBytes + connections*connectionMemory + otherConnections*otherMemory; need > heap {
+			if need := ownMemory + room.UnreadBytes + c.LogBytes + connections*connectionMemory + otherConnections*otherMemory; need > heap {
 				t.Errorf("Go's heap may need %d MiB, GOMEMLIMIT is %d MiB", need/miB, heap/miB)
 			}
 			if need := heap + connections*kernelMemory + otherConnections*otherKernel; need > limit || connections == 0 {
