@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
+	"time"
 
 	"kafkachat/chatserver/internal/ops"
 )
@@ -47,23 +47,29 @@ func TestUpWhenAllAreWell(t *testing.T) {
 // A slow listener is told the truth last, whatever has happened meanwhile.
 func TestToldLastIsHowThingsAre(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var told []error
-		goOn := make(chan struct{})
-		h := ops.NewHealth(func(why error) {
-			<-goOn
-			told = append(told, why)
-		}, "consumer")
-		go h.Report("consumer", nil)
-		synctest.Wait() // until the listener is being told
-		go h.Report("consumer", errAway)
-		synctest.Wait() // until it can only be told late
-		close(goOn)
-		synctest.Wait()
-		if want := []error{nil, errAway}; !slices.Equal(told, want) {
-			t.Errorf("told %v, want %v", told, want)
-		}
-	})
+	telling, goOn := make(chan error, 10), make(chan struct{})
+	h := ops.NewHealth(func(why error) {
+		telling <- why
+		<-goOn
+	}, "consumer")
+	var reports sync.WaitGroup
+	reports.Go(func() { h.Report("consumer", nil) })
+	if why := <-telling; why != nil {
+		t.Fatalf("told that %v", why)
+	}
+	reports.Go(func() { h.Report("consumer", errAway) })
+	for h.Why() == nil {
+		time.Sleep(time.Millisecond) // until the listener can only be told late
+	}
+	close(goOn)
+	reports.Wait()
+	close(telling)
+	var last error
+	for last = range telling {
+	}
+	if last != errAway {
+		t.Errorf("told last %v", last)
+	}
 }
 
 func TestManyParts(t *testing.T) {
