@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkachat/internal/kafkatest"
 )
@@ -327,5 +328,36 @@ func TestKafkaFallsSilent(t *testing.T) {
 	c.say(longID("after"), "after")
 	if m := c.until("message", "ack"); m.Text != "after" {
 		t.Errorf("message %+v: the one before came twice", m)
+	}
+}
+
+// Kafka can be reached and takes no messages: people are told so, the message waits, and it is there once
+// when that is over.
+func TestKafkaTakesNoMessages(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	proxy := kafkatest.NewProxy(t, brokers)
+	a := startPod(t, map[string]string{"KAFKA_BROKER": proxy.Addr(), "TOPIC": kafkatest.Topic(t, brokers)}).waitReady()
+	c := a.arriveUp()
+	proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
+		return kafkatest.Action{NotLeader: r.Key == kmsg.Produce}
+	})
+	c.say(longID("patient"), "patient")
+	e := c.until("status")
+	for e.Kafka != "down" {
+		e = c.until("status")
+	}
+	if e.Reason != "Kafka does not take messages now" {
+		t.Errorf("status %+v", e)
+	}
+	proxy.SetFault(nil)
+	seen := map[string]int{}
+	for seen["message"] == 0 || seen["ack"] == 0 || seen["up"] == 0 {
+		e := c.event()
+		seen[e.Type]++
+		seen[e.Kafka]++
+	}
+	if seen["message"] != 1 {
+		t.Errorf("the message came %d times", seen["message"])
 	}
 }

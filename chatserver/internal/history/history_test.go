@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -362,6 +364,51 @@ func TestRetentionWhileIDsAreRead(t *testing.T) {
 		start, end := log.Bounds()
 		t.Errorf("the log has %d to %d", start, end)
 	}
+}
+
+// A topic that cannot be read is tried ever more seldom, the log has a line for it once a minute, and it
+// counts as readable when a fetch has been answered, not when it is opened.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := topicOf(0, "a", "b")
+		r := &reading{t: t, topic: p, h: p.history(1)}
+		var log strings.Builder
+		var reported []error
+		r.h.Log = slog.New(slog.NewTextHandler(&log, nil))
+		r.h.Report = func(err error) { reported = append(reported, err) }
+		refused, begun := errors.New("refused"), time.Now()
+		for time.Since(begun) < 10*time.Minute {
+			r.open()
+			r.read(0, false)
+			if !r.h.Interrupted(t.Context(), refused) {
+				t.Fatal("given up")
+			}
+		}
+		if n := len(reported); n > 80 || slices.Contains(reported, nil) {
+			t.Errorf("tried %d times within 10 minutes; reported %v", n, reported[:3])
+		}
+		if n := strings.Count(log.String(), "refused"); n < 5 || n > 12 {
+			t.Errorf("%d lines in the log within 10 minutes:\n%s", n, log.String())
+		}
+		if err := r.h.Ready(); !errors.Is(err, refused) || !r.h.Behind() {
+			t.Errorf("ready: %v, behind: %v", err, r.h.Behind())
+		}
+		r.open()
+		r.read(2, true)
+		if reported[len(reported)-1] != nil || r.h.Ready() != nil {
+			t.Errorf("after an answer: %v, ready: %v", reported[len(reported)-1], r.h.Ready())
+		}
+		p.Wake()
+		if r.h.Behind() {
+			t.Error("behind, and all has been read")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if r.h.Interrupted(ctx, refused) {
+			t.Error("goes on after the server has stopped")
+		}
+	})
 }
 
 func id(i int) string { return fmt.Sprintf("id-%032d", i) }
