@@ -29,7 +29,11 @@ func main() {
 	cli.Setup()
 	ctx := cli.Signals(context.Background())
 	say := cli.NewSay("kafkaread", os.Stderr)
-	os.Exit(cli.Exit(say, run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr, say)))
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr, say)
+	if ctx.Err() != nil {
+		err = nil // Ctrl-C is how one stops it
+	}
+	os.Exit(cli.Exit(say, err))
 }
 
 // run prints records until the flags say that it is enough, or ctx ends.

@@ -6,6 +6,6 @@ import (
 	"kafkachat/internal/cli/clitest"
 )
 
-func TestMain(m *testing.M) { clitest.Main(m, "kafkawrite", main) }
+func TestMain(m *testing.M) { clitest.Main(m, "kafkawrite", main, "kafkaread") }
 
 func TestScripts(t *testing.T) { clitest.Scripts(t) }

@@ -55,6 +55,12 @@ type Topic struct {
 	newest  atomic.Bool  // only what comes is wanted
 }
 
+// missing says that there is no topic, which may pass soon.
+type missing string
+
+func (m missing) Error() string { return string(m) }
+func (m missing) Unwrap() error { return sarama.ErrUnknownTopicOrPartition }
+
 // Await returns the topic as soon as there is one; with -exit it does not wait.
 func (opt Options) Await(ctx context.Context, cluster *kafka.Cluster, name string, consumer *kafka.Consumer, say cli.Say) (*Topic, error) {
 	t := &Topic{Options: opt, cluster: cluster, name: name, consumer: consumer, say: say}
@@ -79,7 +85,7 @@ func (opt Options) Await(ctx context.Context, cluster *kafka.Cluster, name strin
 			return t, nil
 		}
 		if err == nil {
-			err = fmt.Errorf("there is no topic %q; this makes it: TOPIC=%s go run ./kafkawrite%s", name, name, cluster.Similar(ctx, name))
+			err = missing(fmt.Sprintf("there is no topic %q; this makes it: TOPIC=%s go run ./kafkawrite%s", name, name, cluster.Similar(ctx, name)))
 		}
 		if opt.Exit || kafka.KindOf(err) == kafka.Permanent {
 			return nil, err

@@ -108,13 +108,7 @@ func (p *producer) send(messages []*sarama.ProducerMessage) error {
 		return err
 	}
 	now := time.Now()
-	batch := &sarama.RecordBatch{
-		Version:         2,
-		FirstTimestamp:  now,
-		MaxTimestamp:    now,
-		LastOffsetDelta: int32(len(records) - 1),
-		Records:         records,
-	}
+	batch := &sarama.RecordBatch{Version: 2, FirstTimestamp: now, MaxTimestamp: now, LastOffsetDelta: int32(len(records) - 1), Records: records}
 	var told atomic.Bool
 	tell := func(reason error) {
 		if reason != nil {
@@ -158,11 +152,7 @@ func (p *producer) attempt(batch *sarama.RecordBatch) (offset int64, err error) 
 	if err != nil {
 		return 0, err
 	}
-	request := &sarama.ProduceRequest{
-		Version:      3,
-		RequiredAcks: sarama.WaitForAll,
-		Timeout:      int32(ackTimeout / time.Millisecond),
-	}
+	request := &sarama.ProduceRequest{Version: 3, RequiredAcks: sarama.WaitForAll, Timeout: int32(ackTimeout / time.Millisecond)}
 	request.AddBatch(p.topic, p.partition, batch)
 	response, err := leader.Produce(request)
 	if err != nil {
