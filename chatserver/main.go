@@ -76,14 +76,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		return err
 	}
 	log := ops.Logger(stderr, cfg.LogLevel, cfg.Pod)
-	if cfg.Limits.AnyOrigin() {
-		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
-	}
-	if err := cfg.Cluster.Insecure(); err != nil {
-		log.Warn(err.Error())
-	}
-	cfg.Cluster.Warn = func(err error) { log.Warn("cannot use a Kafka broker", "err", err) }
-
+	cfg.Warn(log)
 	ln, err := net.Listen("tcp", ":"+strconv.Itoa(cfg.Port))
 	if err != nil {
 		return fmt.Errorf("PORT=%d cannot be used, choose another: %w", cfg.Port, err)
@@ -96,9 +89,8 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		}
 		defer b.Close()
 		cfg.Cluster.Brokers = []string{b.Addr()}
-		log.Info("started the embedded broker: good for trying out and for lessons, not for production", "addr", b.Addr())
 	}
-	admin, err := ops.Listen(cfg.AdminAddr)
+	admin, err := ops.Listen(cfg.AdminAddr, log)
 	if err != nil {
 		return err
 	}
@@ -107,7 +99,6 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	log.Info("metrics and profiler", "url", "http://"+admin.Addr().String()+"/metrics")
 	return p.serve(ctx, ln, admin, stdout)
 }
 
@@ -141,14 +132,7 @@ func newPod(cfg *settings.Config, log *slog.Logger) (*pod, error) {
 	if p.page, err = page.New(cfg.Pod); err != nil {
 		return nil, err
 	}
-	p.health = ops.NewHealth(func(why error) {
-		if why == nil {
-			log.Info("Kafka is up")
-		} else {
-			log.Warn("Kafka is down", "err", why)
-		}
-		p.conns.SetNotice(statusNotice, chat.Status(reason(why)))
-	}, "consumer", "ends")
+	p.health = ops.NewHealth(log, func(why error) { p.conns.SetNotice(statusNotice, chat.Status(publish.Reason(why))) }, "consumer", "ends")
 	p.ends = cfg.Cluster.NewEnds(cfg.ClientID("ends"), cfg.Topic, 0, func(err error) {
 		p.health.Report("ends", err)
 		p.conns.Wake() // for those whose place depends on the answer
@@ -199,19 +183,13 @@ func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Wri
 		failed = context.Cause(ctx)
 	}
 	p.log.Info("stopping", "clients", p.conns.Stats().Conns)
-	p.room.Close()
-	p.conns.Drain(p.cfg.DrainTimeout, reconnect, sockets.CloseServiceRestart, "the server is restarting, please reconnect")
+	p.room.Drain(p.cfg.DrainTimeout) // http.Server.Shutdown does not close websockets
 	server.Close()
 	adminServer.Close()
 	end()
 	p.room.Wait()
 	parts.Wait()
 	return failed
-}
-
-// reconnect is the event by which a client learns when to come back.
-func reconnect(within time.Duration) []byte {
-	return chat.Event("reconnect", map[string]int64{"within_ms": within.Milliseconds()})
 }
 
 func (p *pod) routes() http.Handler {
@@ -353,7 +331,7 @@ func (p *pod) ensureTopic(ctx context.Context) error {
 func (p *pod) welcome() chat.Welcome {
 	return chat.Welcome{
 		Pod: p.cfg.Pod, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.partitions.Load(), Where: p.cfg.Where,
-		MaxBytes: p.cfg.Limits.MessageBytes, Kafka: upOrDown(p.health.Why()), Version: p.page.Version(),
+		MaxBytes: p.cfg.Limits.MessageBytes, Kafka: chat.Kafka(publish.Reason(p.health.Why())), Version: p.page.Version(),
 	}
 }
 
@@ -361,22 +339,4 @@ func (p *pod) welcome() chat.Welcome {
 func (p *pod) self() presence.Pod {
 	next := p.history.Next()
 	return presence.Pod{Name: p.cfg.Pod, People: int(p.conns.Stats().Conns), Offset: next, End: max(next, p.ends.Last().Newest)}
-}
-
-func upOrDown(why error) string {
-	if why == nil {
-		return chat.Up
-	}
-	return chat.Down
-}
-
-// reason says to a person in the chat why Kafka cannot be used, "" if it can.
-func reason(why error) string {
-	switch {
-	case why == nil:
-		return ""
-	case errors.Is(why, publish.ErrRefused):
-		return publish.ErrRefused.Error()
-	}
-	return "Kafka is not reachable"
 }

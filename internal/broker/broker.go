@@ -70,6 +70,7 @@ func Start(cfg Config) (*Broker, error) {
 		return nil, errors.Join(fmt.Errorf("starting the embedded broker: %w", err), b.Close())
 	}
 	b.tasks.Go(b.accept)
+	cfg.Log.Info("started the embedded broker: good for trying out and for lessons, not for production", "addr", b.Addr())
 	return b, nil
 }
 

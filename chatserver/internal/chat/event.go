@@ -77,14 +77,25 @@ func Reject(id, reason string) []byte {
 
 // Status is the event that Kafka is Up, or Down for a reason that a person in the chat understands.
 func Status(reason string) []byte {
-	status := struct {
+	return Event("status", struct {
 		Kafka  string `json:"kafka"`
 		Reason string `json:"reason,omitempty"`
-	}{Up, reason}
-	if reason != "" {
-		status.Kafka = Down
+	}{Kafka(reason), reason})
+}
+
+// Kafka is Up if there is no reason why it is Down.
+func Kafka(reason string) string {
+	if reason == "" {
+		return Up
 	}
-	return Event("status", status)
+	return Down
+}
+
+// Reconnect is the event that the pod stops, and within what time the client is to connect again.
+func Reconnect(within time.Duration) []byte {
+	return Event("reconnect", struct {
+		Millis int64 `json:"within_ms"`
+	}{within.Milliseconds()})
 }
 
 // Live is the event that what there was when the client came has been sent.

@@ -2,6 +2,7 @@ package ops
 
 import (
 	"errors"
+	"log/slog"
 	"sync"
 )
 
@@ -11,6 +12,7 @@ var ErrUnknown = errors.New("Kafka has not been reached yet")
 // Health knows whether Kafka can be used: each part of the pod that talks to Kafka reports how it
 // fares, and Kafka is up when all of them are well. Its methods may be called by all parts at once.
 type Health struct {
+	log      *slog.Logger
 	onChange func(why error)
 
 	telling sync.Mutex // held while onChange runs, so that what it is told last is how things are
@@ -21,10 +23,11 @@ type Health struct {
 	why   map[string]error
 }
 
-// NewHealth returns the health of the named parts, none of which is well yet. OnChange is called when
-// Kafka goes up, with nil, or down, with the reason; by one goroutine at a time. It may call Why.
-func NewHealth(onChange func(why error), parts ...string) *Health {
-	h := &Health{onChange: onChange, why: make(map[string]error)}
+// NewHealth returns the health of the named parts, none of which is well yet. When Kafka goes up or
+// down, log has it, and onChange is called with nil or the reason; by one goroutine at a time. It may
+// call Why.
+func NewHealth(log *slog.Logger, onChange func(why error), parts ...string) *Health {
+	h := &Health{log: log, onChange: onChange, why: make(map[string]error)}
 	for _, part := range parts {
 		h.set(part, ErrUnknown)
 	}
@@ -39,7 +42,11 @@ func (h *Health) Report(part string, err error) {
 	defer h.telling.Unlock()
 	// How things are is asked again: another part may have changed that since.
 	if why := h.Why(); (why == nil) != h.toldUp {
-		h.toldUp = why == nil
+		if h.toldUp = why == nil; h.toldUp {
+			h.log.Info("Kafka is up")
+		} else {
+			h.log.Warn("Kafka is down", "err", why)
+		}
 		h.onChange(why)
 	}
 }

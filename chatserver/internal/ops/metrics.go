@@ -5,6 +5,7 @@ package ops
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -185,16 +186,17 @@ func (m *Metrics) Handler() http.Handler {
 
 // Listen listens on addr, or, for "", where several servers on one laptop do not get in each
 // other's way: on the usual port if it is free.
-func Listen(addr string) (net.Listener, error) {
+func Listen(addr string, log *slog.Logger) (ln net.Listener, err error) {
 	if addr == "" {
-		if ln, err := net.Listen("tcp", "127.0.0.1:9090"); err == nil {
-			return ln, nil
+		if ln, err = net.Listen("tcp", "127.0.0.1:9090"); err != nil {
+			ln, err = net.Listen("tcp", "127.0.0.1:0")
 		}
-		return net.Listen("tcp", "127.0.0.1:0")
+	} else {
+		ln, err = net.Listen("tcp", addr)
 	}
-	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("ADMIN_ADDR=%q cannot be used, choose another: %w", addr, err)
 	}
+	log.Info("metrics and profiler", "url", "http://"+ln.Addr().String()+"/metrics")
 	return ln, nil
 }

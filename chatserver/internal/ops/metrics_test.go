@@ -25,7 +25,7 @@ func parts() (ops.Parts, *history.History) {
 		Limit: 1 << 20, Report: func(error) {}, Changed: func() {}, Log: slog.New(slog.DiscardHandler),
 	})
 	frames, _ := t.Frames()
-	h := ops.NewHealth(func(error) {}, "consumer")
+	h := ops.NewHealth(slog.New(slog.DiscardHandler), func(error) {}, "consumer")
 	h.Report("consumer", nil)
 	return ops.Parts{
 		Conns: sockets.NewLoop(frames), History: t, Health: h,
@@ -136,9 +136,10 @@ func TestProfiler(t *testing.T) {
 
 func TestListen(t *testing.T) {
 	t.Parallel()
+	log := slog.New(slog.DiscardHandler)
 	// Two servers on one machine, as on a laptop, do not get in each other's way.
 	for range 2 {
-		ln, err := ops.Listen("")
+		ln, err := ops.Listen("", log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,12 +148,12 @@ func TestListen(t *testing.T) {
 			t.Errorf("listens on %s, which is not only for this machine", addr)
 		}
 	}
-	taken, err := ops.Listen("127.0.0.1:0")
+	taken, err := ops.Listen("127.0.0.1:0", log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	if _, err := ops.Listen(taken.Addr().String()); err == nil || !strings.Contains(err.Error(), "ADMIN_ADDR") || !strings.Contains(err.Error(), taken.Addr().String()) {
+	if _, err := ops.Listen(taken.Addr().String(), log); err == nil || !strings.Contains(err.Error(), "ADMIN_ADDR") || !strings.Contains(err.Error(), taken.Addr().String()) {
 		t.Errorf("a taken address: %v", err)
 	}
 }

@@ -20,10 +20,21 @@ const (
 var (
 	// ErrRefused is in what a Publisher reports when Kafka answers, and takes no messages.
 	ErrRefused = errors.New("Kafka does not take messages now")
-
 	errSlow    = fmt.Errorf("Kafka has not answered a message for %v", slowAfter)
 	errStopped = errors.New("the server is stopping")
 )
+
+// Reason says to a person in the chat why Kafka cannot be used: why is what the parts of the pod have
+// reported, or nil; then the reason is "".
+func Reason(why error) string {
+	switch {
+	case why == nil:
+		return ""
+	case errors.Is(why, ErrRefused):
+		return ErrRefused.Error()
+	}
+	return "Kafka is not reachable"
+}
 
 // A generation is a producer with connections of its own. The first failure ends it, and so
 // does a send that takes too long: its sockets are closed for good, so that no copy of a message

@@ -27,7 +27,7 @@ func start(t *testing.T, limits Limits, log io.Writer) *Room {
 	frames, _ := topic.Frames()
 	loop := sockets.NewLoop(frames)
 	metrics := ops.New(ops.Parts{
-		Conns: loop, History: topic, Health: ops.NewHealth(func(error) {}), Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
+		Conns: loop, History: topic, Health: ops.NewHealth(slog.New(slog.DiscardHandler), func(error) {}), Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
 	})
 	ended := make(chan struct{})
 	go func() {

@@ -169,12 +169,18 @@ func (r *Room) Open() bool {
 	return !r.closed
 }
 
-// Close refuses everybody from now on.
-func (r *Room) Close() {
+// Drain refuses new clients from now on, and closes the connections of those that are inside, spread
+// over as much of limit as their number needs.
+func (r *Room) Drain(limit time.Duration) {
+	r.close()
+	r.Sockets.Drain(limit, chat.Reconnect, sockets.CloseServiceRestart, "the server is restarting, please reconnect")
+}
+
+func (r *Room) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
 }
 
-// Wait returns when every client's Talk has ended. It is called after Close.
+// Wait returns when every client's Talk has ended. It is called after Drain.
 func (r *Room) Wait() { r.leaving.Wait() }

@@ -289,7 +289,7 @@ func TestCrowd(t *testing.T) {
 	if refused != nil {
 		t.Fatalf("after all have left: %v", refused)
 	}
-	d.Close()
+	d.close()
 	if _, refused := d.admit(request("192.0.2.1:1")); refused != refusedStopping || d.Open() {
 		t.Errorf("a closed room: %v", refused)
 	}

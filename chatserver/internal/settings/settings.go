@@ -176,6 +176,18 @@ func Answer(args []string, stdout io.Writer) (answered bool, err error) {
 	return *version, nil
 }
 
+// Warn says in the log what an operator should know of these settings, and later which brokers
+// cannot be used.
+func (c *Config) Warn(log *slog.Logger) {
+	if c.Limits.AnyOrigin() {
+		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
+	}
+	if err := c.Cluster.Insecure(); err != nil {
+		log.Warn(err.Error())
+	}
+	c.Cluster.Warn = func(err error) { log.Warn("cannot use a Kafka broker", "err", err) }
+}
+
 // ClientID names a part of this server to the brokers; what Kafka does not allow in it is replaced.
 func (c *Config) ClientID(part string) string {
 	id := []byte("chatserver-" + part + "-" + c.Pod)
