@@ -49,8 +49,8 @@ func TestBrokerKilled(t *testing.T) {
 	fed := feed(p, lines)
 	reader.WaitFor(&reader.Out, "\n9999\n")
 	broker.Kill(0)
-	p.WaitFor(&p.Err, "is not acknowledged yet; waiting for the brokers")
-	reader.WaitFor(&reader.Err, "waiting for its broker, to go on at offset")
+	p.WaitFor(&p.Err, "is not acknowledged yet: .*; waiting up to 2m0s")
+	reader.WaitFor(&reader.Err, "partition 0: .*; still trying")
 	broker.Start(0)
 	<-fed
 	p.WantExit(0)
