@@ -2,6 +2,7 @@ package read
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -87,7 +88,12 @@ func (opt Options) Await(ctx context.Context, cluster *kafka.Cluster, name strin
 		if err == nil {
 			err = missing(fmt.Sprintf("there is no topic %q; this makes it: TOPIC=%s go run ./kafkawrite%s", name, name, cluster.Similar(ctx, name)))
 		}
-		if opt.Exit || kafka.KindOf(err) == kafka.Permanent {
+		switch {
+		case kafka.KindOf(err) == kafka.Permanent:
+			return nil, err
+		case opt.Exit && !errors.Is(err, sarama.ErrUnknownTopicOrPartition):
+			return nil, cli.Fail(cli.Unconnected, err)
+		case opt.Exit:
 			return nil, err
 		}
 		if !wait.Failed(ctx, err) {
