@@ -116,32 +116,38 @@ func TestMarkInAHole(t *testing.T) {
 // A connection is asked for its place until it has one; what the place says meanwhile is sent.
 func TestPlaceLater(t *testing.T) {
 	s := newTCP(t, 1<<20)
-	placed := false
-	asked := 0
+	var greet, placed bool
 	s.place = func(*http.Request) sockets.Place {
 		return func(log *framelog.Log) (p sockets.Placement, ok bool) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			asked++
-			if asked == 2 {
-				p.Hello = text("wait")
+			if greet {
+				p.Hello, greet = text("wait"), false
 			}
 			_, end := log.Bounds()
 			p.From, p.Mark, p.MarkFrames = end, end, text("live")
 			return p, placed
 		}
 	}
+	set := func(what *bool) {
+		s.mu.Lock()
+		*what = true
+		s.mu.Unlock()
+		s.loop.Wake()
+	}
+	sent := make(chan error, 9)
+	s.read = func(c *sockets.Conn, m []byte) error { sent <- c.Send(m); return nil }
 	c := s.dial("/", 0, notices)
 	c.say("too early") // nothing may go before the greeting
+	<-sent
 	s.loop.SetNotice(0, []byte("status"))
+	time.Sleep(10 * time.Millisecond) // for what must not happen
+	set(&greet)
 	c.want("wait", "too early")
 	c.say("echo")
 	c.want("echo")
 	s.append("not for it")
-	s.mu.Lock()
-	placed = true
-	s.mu.Unlock()
-	s.loop.Wake()
+	set(&placed)
 	c.want("status", "live")
 	s.append("for it")
 	c.want("n:for it")
