@@ -49,7 +49,7 @@ func startLogged(t *testing.T, env map[string]string) (pod *testPod, log *logBuf
 	out, stdout := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, func(name string) string {
+		err := run(ctx, nil, func(name string) string {
 			if v, ok := env[name]; ok {
 				return v
 			}
@@ -215,7 +215,7 @@ func TestBrokerWhoseNameNobodyKnows(t *testing.T) {
 	env := map[string]string{"KAFKA_BROKER": broker.Addr(), "PORT": "0", "ADMIN_ADDR": "127.0.0.1:0"}
 	ctx, cancel := context.WithCancel(context.Background())
 	log, ended := &logBuffer{}, make(chan error, 1)
-	go func() { ended <- run(ctx, func(name string) string { return env[name] }, io.Discard, log) }()
+	go func() { ended <- run(ctx, nil, func(name string) string { return env[name] }, io.Discard, log) }()
 	waitFor(t, "the line for the hosts file", func() bool {
 		return strings.Contains(log.String(), "advertises itself as kafka.invalid:9092") && strings.Contains(log.String(), "127.0.0.1 kafka.invalid")
 	})

@@ -70,7 +70,7 @@ func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 	out, stdout := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, getenv, stdout, testLog{t})
+		err := run(ctx, nil, getenv, stdout, testLog{t})
 		stdout.Close()
 		ended <- err
 	}()

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 
 	"github.com/Shopify/sarama"
 
@@ -28,8 +27,7 @@ import (
 var manual string
 
 func main() {
-	cli.Setup()
-	debug.SetGCPercent(300) // a third less time for a million lines, and still less than 100 MB
+	cli.Setup(300) // a third less time for a million lines, and still less than 100 MB
 	reading, sending := write.Signals()
 	say := cli.NewSay("kafkawrite", os.Stderr)
 	os.Exit(cli.Exit(say, run(reading, sending, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr, say)))

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/rcrowley/go-metrics"
@@ -28,10 +29,14 @@ const (
 
 // Setup is for the beginning of main. It sets what concerns the whole process: writing to a broken
 // pipe is an error like others, also for standard output and standard error, where Go would end the
-// process; and sarama does not count what nobody reads.
-func Setup() {
+// process; sarama does not count what nobody reads; and, unless GOGC says otherwise, the collector
+// works when the heap has grown by so many percent.
+func Setup(percent int) {
 	signal.Ignore(syscall.SIGPIPE)
 	metrics.UseNilMetrics = true
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
 }
 
 // Signals returns a context that ends at the first Ctrl-C or SIGTERM. The second one ends the

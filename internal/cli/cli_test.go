@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("CLI_TEST_PROGRAM") == "" {
 		os.Exit(m.Run())
 	}
-	cli.Setup()
+	cli.Setup(100)
 	ctx := cli.Signals(context.Background())
 	os.Stdout.WriteString("ready\n")
 	<-ctx.Done()

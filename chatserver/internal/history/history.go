@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -75,7 +76,9 @@ type Config struct {
 	Changed func()
 	// Placed is called for each client that named a position, with what followed: resumed, gap or reset.
 	Placed func(outcome string)
-	Log    *slog.Logger
+	// Anew is called when the log is a new one, by the goroutine that reads.
+	Anew func()
+	Log  *slog.Logger
 }
 
 // History is written by one goroutine, which calls Open, Add, Reached and Interrupted. The other
@@ -84,6 +87,7 @@ type History struct {
 	Config
 	windowSize int64      // in offsets
 	ask        chan int64 // capacity 1: the offset of an old record that somebody wants to know
+	partitions atomic.Int32
 
 	// Owned by the writing goroutine.
 	wait       kafka.Wait

@@ -161,12 +161,14 @@ func (m *Metrics) CountEnd(err error) {
 	}
 }
 
-// Check answers whether a pod is well: with 200, or with 503 and why it is not.
-func Check(why func() error) http.Handler {
+// Check answers whether a pod is well: with 200, or with 503 and the first reason why it is not.
+func Check(reasons ...func() error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if err := why(); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-			return
+		for _, why := range reasons {
+			if err := why(); err != nil {
+				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
 		}
 		fmt.Fprintln(w, "ok")
 	})

@@ -45,7 +45,7 @@ const settled = 2 * time.Second
 // Greet says on w where the chat on port is: for a person at a terminal as the last lines of the start, as soon as
 // the pod is ready or that takes long, else at once and as a line of the log. Network is whether
 // others on this network may come, too.
-func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool, ready func() bool) {
+func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool, ready func() error) {
 	local, others := fmt.Sprintf("http://localhost:%d", port), ""
 	if addr := outward(); network && addr != "" {
 		others = "http://" + net.JoinHostPort(addr, fmt.Sprint(port))
@@ -56,7 +56,7 @@ func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool,
 	}
 	ctx, cancel := context.WithTimeout(ctx, settled)
 	defer cancel()
-	for tick := time.Tick(settled / 100); !ready() && ctx.Err() == nil; {
+	for tick := time.Tick(settled / 100); ready() != nil && ctx.Err() == nil; {
 		select {
 		case <-tick:
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package ops_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"testing"
@@ -38,7 +39,7 @@ func TestLoggerIsJSONForMachines(t *testing.T) {
 func TestGreetingForMachines(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	ops.Greet(t.Context(), &b, "a pod", 8001, false, func() bool { return false })
+	ops.Greet(t.Context(), &b, "a pod", 8001, false, func() error { return errors.New("never") })
 	var line struct{ Pod, Open, Network, Edition string }
 	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line.Pod != "a pod" || line.Open != "http://localhost:8001" || line.Network != "" || line.Edition == "" {
 		t.Errorf("%q: %v", b.String(), err)

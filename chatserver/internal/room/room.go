@@ -3,6 +3,7 @@
 package room
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -162,11 +163,14 @@ func (r *Room) leave(addr netip.Addr) {
 	r.leaving.Done()
 }
 
-// Open says whether clients may come.
-func (r *Room) Open() bool {
+// Ready returns why no client may come, or nil.
+func (r *Room) Ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.closed
+	if r.closed {
+		return errors.New("the server is stopping")
+	}
+	return nil
 }
 
 // Drain refuses new clients from now on, and closes the connections of those that are inside, spread

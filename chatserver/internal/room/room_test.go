@@ -290,7 +290,7 @@ func TestCrowd(t *testing.T) {
 		t.Fatalf("after all have left: %v", refused)
 	}
 	d.close()
-	if _, refused := d.admit(request("192.0.2.1:1")); refused != refusedStopping || d.Open() {
+	if _, refused := d.admit(request("192.0.2.1:1")); refused != refusedStopping || d.Ready() == nil {
 		t.Errorf("a closed room: %v", refused)
 	}
 	done := make(chan struct{})

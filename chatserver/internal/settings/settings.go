@@ -19,6 +19,7 @@ import (
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/ops"
 	"kafkachat/chatserver/internal/room"
+	"kafkachat/internal/cli"
 	"kafkachat/internal/kafka"
 )
 
@@ -167,9 +168,9 @@ func Answer(args []string, stdout io.Writer) (answered bool, err error) {
 		}
 		return true, nil
 	case err != nil:
-		return false, fmt.Errorf("%w; -h lists the environment variables by which it is set up", err)
+		return false, cli.Fail(cli.Usage, fmt.Errorf("%w; -h lists the environment variables by which it is set up", err))
 	case flags.NArg() > 0:
-		return false, fmt.Errorf("argument %q is one too many: the environment sets it up, -h lists the variables", flags.Arg(0))
+		return false, cli.Fail(cli.Usage, fmt.Errorf("argument %q is one too many: the environment sets it up, -h lists the variables", flags.Arg(0)))
 	case *version:
 		fmt.Fprintln(stdout, "chatserver", ops.Edition())
 	}
