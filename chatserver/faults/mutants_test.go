@@ -3,7 +3,12 @@
 package faults
 
 import (
+	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,86 +17,73 @@ import (
 	"testing"
 )
 
-// A mutant is the repository with one protection taken away. The suite has to notice.
+// A mutant is the program with one protection taken away. The tests that are named have to fail.
 type mutant struct {
-	name    string
-	patches []patch
-	row     string // the fault that shows it: a regular expression
-	wrong   string // what the suite then says
+	name  string
+	wraps []wrap
+	test  string // arguments of go test
+	wrong string // a regular expression: what the tests then say
 }
 
-// A patch is a piece of text that a file has once, and what comes into its place.
-type patch struct{ file, old, new string }
+// A wrap puts another function in the place of one that it names, which stays callable with the
+// prefix "original". So a mutant depends on the name and the signature of a function, not on its
+// text.
+type wrap struct {
+	dir      string // of the package, from the repository's root
+	function string // Name, or (Type).Name for a method
+	code     string // of the new function
+}
 
 func mutants() []mutant {
+	const suite = "-tags faults -timeout 20m ./chatserver/faults/ -run TestFaults//"
 	return []mutant{
-		{
-			name: "dedupe: copies of a record are shown",
-			patches: []patch{{
-				"chatserver/internal/history/history.go",
-				"case isCopy:",
-				"case isCopy && false:",
-			}},
-			row: "while_clients_hop", wrong: "doubled",
-		},
-		{
-			name: "resume: a client that comes back gets only what is new",
-			patches: []patch{{
-				"chatserver/internal/history/place.go",
-				"case framelog.Here:\n\t\treturn c.start(log, end, max(",
-				"case framelog.Here:\n\t\treturn c.start(log, end, end+0*max(",
-			}},
-			row: "each_client_is_cut", wrong: "lost",
-		},
-		{
-			name: "resend: a client does not send again what was not acknowledged",
-			patches: []patch{{
-				"chatserver/internal/chatclient/events.go",
-				"c.sendAll(sent, waiting)",
-				"c.sendAll(waiting)",
-			}},
-			row: "a_pod_is_killed.*before_messages", wrong: "unanswered",
-		},
-		{
-			name: "read-back: a message is acknowledged on the producer's word, with acks=1",
-			patches: []patch{{
-				"chatserver/internal/publish/publish.go",
-				"case p.expect(w, epoch, offset",
-				"case epoch >= 0:\n\t\t\treturn offset, nil\n\t\tcase p.expect(w, epoch, offset",
-			}, {
-				"internal/kafka/kafka.go",
-				"config.Producer.RequiredAcks = sarama.WaitForAll",
-				"config.Producer.RequiredAcks = sarama.WaitForLocal",
-			}},
-			row: "before_the_others_have_copied", wrong: "lost",
-		},
-		{
-			name: "position: only an offset, without the record's hash",
-			patches: []patch{{
-				"chatserver/internal/chat/chat.go",
-				"return crc32.Update(sum, table, r.Value)",
-				"return 0 * crc32.Update(sum, table, r.Value)",
-			}},
-			row: "wiped,_and_has_more", wrong: "not told",
-		},
-		{
-			name: "settling: what was not acknowledged is sent again though the topic has not been read to its end",
-			patches: []patch{{
-				"chatserver/internal/publish/settle.go",
-				"for !p.history.HasRead(end) && epoch == p.epochNow() {",
-				"for false && !p.history.HasRead(end) && epoch == p.epochNow() {",
-			}},
-			row: "one_answer_in_three", wrong: "too many copies",
-		},
-		{
-			name: "draining: a pod that stops closes all connections at once",
-			patches: []patch{{
-				"chatserver/internal/sockets/drain.go",
-				"message := farewell(comeBack)",
-				"window = 0\n\tmessage := farewell(comeBack)",
-			}},
-			row: "2,000_clients", wrong: "clients away within",
-		},
+		{"dedupe: copies of a record are shown", []wrap{{"chatserver/internal/chat", "(Window).Add",
+			`func (w *Window) Add(id string, offset int64) (int64, bool) { w.originalAdd(id, offset); return offset, false }`}},
+			suite + "while_clients_hop", "doubled"},
+		{"resume: a client that comes back gets only what is new", []wrap{{"chatserver/internal/history", "(Client).start",
+			`func (c *Client) start(log *framelog.Log, end, from int64, reason string) sockets.Placement { return c.originalstart(log, end, end, reason) }`}},
+			suite + "each_client_is_cut", "lost"},
+		{"resend: a client does not send again what was not acknowledged", []wrap{{"chatserver/internal/chatclient", "(Client).sendAll",
+			`func (c *Client) sendAll(states ...state) { c.originalsendAll(waiting) }`}},
+			suite + "a_pod_is_killed.*before_messages", "unanswered"},
+		{"read-back: a message is acknowledged on the producer's word, with acks=1", []wrap{{"chatserver/internal/publish", "(Publisher).expect",
+			`func (p *Publisher) expect(w *waiter, epoch int, offset, read int64) bool { tell(w.seen, offset); return p.originalexpect(w, epoch, offset, read) }`},
+			{"internal/kafka", "(Cluster).Config",
+				`func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
+				config := c.originalConfig(ctx, clientID)
+				config.Producer.RequiredAcks = sarama.WaitForLocal
+				return config
+			}`}},
+			suite + "before_the_others_have_copied", "lost"},
+		{"position: only an offset, without the record's hash", []wrap{{"chatserver/internal/chat", "Sum",
+			`func Sum(r *sarama.ConsumerMessage, id string) uint32 { return 0 * originalSum(r, id) }`}},
+			suite + "wiped,_and_has_more", "not told"},
+		{"settling: what was not acknowledged is sent again though the topic has not been read to its end", []wrap{{"chatserver/internal/history", "(History).HasRead",
+			`func (h *History) HasRead(end int64) bool { h.originalHasRead(end); return true }`}},
+			suite + "one_answer_in_three", "too many copies"},
+		{"draining: a pod that stops closes all connections at once", []wrap{{"chatserver/internal/sockets", "(Loop).Drain",
+			`func (l *Loop) Drain(limit time.Duration, farewell func(time.Duration) []byte, code int, reason string) { l.originalDrain(2*drainGrace, farewell, code, reason) }`}},
+			suite + "2,000_clients", "clients away within"},
+		{"readiness: a pod is ready before the first fetch has been answered", []wrap{{"chatserver/internal/history", "(History).Open",
+			`func (h *History) Open(oldest, newest int64) (int64, bool) {
+				from, another := h.originalOpen(oldest, newest)
+				h.reached = newest
+				h.progress()
+				return from, another
+			}`}},
+			"./chatserver/internal/history -run TestStates", "ready"},
+		{"pauses: they do not grow", []wrap{{"internal/kafka", "(Wait).Failed",
+			`func (w *Wait) Failed(ctx context.Context, err error) bool { w.pause = 0; return w.originalFailed(ctx, err) }`}},
+			"./internal/kafka -run TestWait$", ""},
+		{"pace: bytes are not counted", []wrap{{"chatserver/internal/room", "(Client).pace",
+			`func (c *Client) pace(bytes int) error { return c.originalpace(0) }`}},
+			"./chatserver/internal/room -run TestPace", ""},
+		{"deadline: a message may take for ever", []wrap{{"chatserver/internal/sockets", "(Conn).runClock",
+			`func (c *Conn) runClock() { _ = c.originalrunClock }`}},
+			"./chatserver/internal/sockets -run TestMessageTime -timeout 60s", ""},
+		{"errors: what is permanent is tried again", []wrap{{"internal/kafka", "KindOf",
+			`func KindOf(err error) Kind { originalKindOf(err); return Passing }`}},
+			"./internal/kafka -run TestKind|TestNotAllowed -timeout 60s", ""},
 	}
 }
 
@@ -102,65 +94,92 @@ func TestMutants(t *testing.T) {
 	}
 	for _, m := range mutants() {
 		t.Run(m.name, func(t *testing.T) {
-			tree := t.TempDir()
-			m.make(t, root, tree)
-			suite := filepath.Join(tree, "faults.test")
-			here := filepath.Join(tree, "chatserver", "faults")
-			run(t, here, "go", "build", "-o", os.DevNull, "kafkachat/chatserver")
-			run(t, here, "go", "test", "-c", "-tags", "faults", "-o", suite, ".")
-
-			cmd := exec.CommandContext(t.Context(), suite, "-test.v", "-test.run", "TestFaults//"+m.row)
-			cmd.Dir = here
+			overlay := m.overlay(t, root)
+			cmd := exec.CommandContext(t.Context(), "go", strings.Fields("test -v -count=1 "+m.test)...)
+			cmd.Dir = root
+			// The suite builds the server by itself, with the same flags.
+			cmd.Env = append(os.Environ(), "GOFLAGS=-overlay="+overlay)
 			out, err := cmd.CombinedOutput()
-			if !strings.Contains(string(out), "\n| ") {
-				t.Fatalf("the suite did not come to its table: %v\n%s", err, out)
+			if strings.Contains(string(out), "[build failed]") || strings.Contains(string(out), "[setup failed]") {
+				t.Fatalf("the mutant does not build:\n%s", out)
 			}
-			found := regexp.MustCompile(`rows_test\.go:\d+: (.*` + m.wrong + `.*)`).FindStringSubmatch(string(out))
+			found := regexp.MustCompile(`(?:_test\.go:\d+: |panic: )(.*` + m.wrong + `.*)`).FindStringSubmatch(string(out))
 			if err == nil || found == nil {
-				t.Fatalf("the suite did not notice (%v), and was to say %q:\n%s", err, m.wrong, out)
+				t.Fatalf("the tests did not notice (%v), and were to say %q:\n%s", err, m.wrong, out)
 			}
 			fmt.Printf("| %s | %s |\n", m.name, strings.TrimSuffix(found[1], "; "))
 		})
 	}
 }
 
-// make copies the repository at root to tree, and takes the protection away.
-func (m mutant) make(t *testing.T, root, tree string) {
+// overlay writes the files that the wraps change, and returns the file for go's flag -overlay.
+func (m mutant) overlay(t *testing.T, root string) string {
 	t.Helper()
-	for _, part := range []string{"chatserver", "internal", ".ci"} {
-		if err := os.CopyFS(filepath.Join(tree, part), os.DirFS(filepath.Join(root, part))); err != nil {
+	dir := t.TempDir()
+	replace := make(map[string]string) // original file -> its stand-in
+	for i, w := range m.wraps {
+		file, text := w.apply(t, root, replace)
+		replace[file] = filepath.Join(dir, fmt.Sprintf("%d.go", i))
+		if err := os.WriteFile(replace[file], text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"go.mod", "go.sum"} {
-		text, err := os.ReadFile(filepath.Join(root, file))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(tree, file), text, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, p := range m.patches {
-		file := filepath.Join(tree, p.file)
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := strings.Count(string(text), p.old); n != 1 {
-			t.Fatalf("%s has %d times, and must have once:\n%s", p.file, n, p.old)
-		}
-		if err := os.WriteFile(file, []byte(strings.Replace(string(text), p.old, p.new, 1)), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	name := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(name, text, 0o644); err != nil {
+		t.Fatal(err)
 	}
+	return name
 }
 
-func run(t *testing.T, dir, program string, args ...string) {
+// apply returns the file that has the function, and its text with the new one.
+func (w wrap) apply(t *testing.T, root string, replaced map[string]string) (file string, text []byte) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program, args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
+	dir := filepath.Join(root, w.dir)
+	names, err := fs.Glob(os.DirFS(dir), "*.go")
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file := filepath.Join(dir, name)
+		from := file
+		if stand, ok := replaced[file]; ok {
+			from = stand
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := token.NewFileSet()
+		parsed, err := parser.ParseFile(files, file, text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && functionName(f) == w.function {
+				at := files.Position(f.Name.Pos()).Offset
+				return file, []byte(string(text[:at]) + "original" + string(text[at:]) + "\n" + w.code + "\n")
+			}
+		}
+	}
+	t.Fatalf("%s has no function %s: the mutant needs another place", w.dir, w.function)
+	return "", nil
+}
+
+// functionName returns the function's name, or (Type).Name for a method.
+func functionName(f *ast.FuncDecl) string {
+	if f.Recv == nil {
+		return f.Name.Name
+	}
+	receiver := f.Recv.List[0].Type
+	if pointer, ok := receiver.(*ast.StarExpr); ok {
+		receiver = pointer.X
+	}
+	return fmt.Sprintf("(%s).%s", receiver.(*ast.Ident).Name, f.Name.Name)
 }

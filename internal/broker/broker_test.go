@@ -162,7 +162,7 @@ func TestTakenPort(t *testing.T) {
 	if a.Addr() == b.Addr() {
 		t.Fatalf("two brokers at %s", a.Addr())
 	}
-	if strings.Count(log.String(), b.Addr()) != 1 {
+	if taken, _, _ := strings.Cut(log.String(), "\n"); !strings.Contains(taken, b.Addr()) {
 		t.Errorf("the log does not name %s: %s", b.Addr(), &log)
 	}
 	produce(t, b.Addr(), saramaConfig(), "chat", "b") // which asks b where b is

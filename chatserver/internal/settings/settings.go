@@ -184,7 +184,7 @@ func (c *Config) Warn(log *slog.Logger) {
 		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
 	}
 	if err := c.Cluster.Insecure(); err != nil {
-		log.Warn(err.Error())
+		log.Warn("the way to Kafka is not protected", "err", err)
 	}
 	c.Cluster.Warn = func(err error) { log.Warn("cannot use a Kafka broker", "err", err) }
 }
