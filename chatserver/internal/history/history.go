@@ -46,7 +46,7 @@ var ErrAnotherTopic = errors.New("the topic has another history than the one rea
 
 var (
 	errSuspected = errors.New("the topic may be another one than was read")
-	errNotAsked  = errors.New("Kafka has not answered yet")
+	errNotAsked  = errors.New("no answer from Kafka yet")
 )
 
 // A state is what the frame log is to the topic.

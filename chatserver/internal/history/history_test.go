@@ -281,9 +281,9 @@ func TestStates(t *testing.T) {
 			}
 			log, _ := r.h.Frames()
 			for from, want := range map[int64]string{3: `{"type":"gap","missing":2}`, 5: `{"type":"gap","missing":1}`} {
-				if frames, n, _, err := log.Read(ChatV1, from, from+1); err != nil || n > 1 {
+				if _, n, _, err := log.Read(ChatV1, from, from+1); err != nil || n > 1 {
 					r.t.Error(n, err)
-				} else if frames, _, _, _ = log.Read(ChatV1, from, from+2); !strings.Contains(string(frames), want) {
+				} else if frames, _, _, _ := log.Read(ChatV1, from, from+2); !strings.Contains(string(frames), want) {
 					r.t.Errorf("from %d on: %q, want %s", from, frames, want)
 				}
 			}

@@ -7,7 +7,7 @@ import (
 )
 
 // ErrUnknown is why a part is not well that has not reported yet.
-var ErrUnknown = errors.New("Kafka has not been reached yet")
+var ErrUnknown = errors.New("no contact with Kafka yet")
 
 // Health knows whether Kafka can be used: each part of the pod that talks to Kafka reports how it
 // fares, and Kafka is up when all of them are well. Its methods may be called by all parts at once.

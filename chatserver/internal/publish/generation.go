@@ -19,8 +19,8 @@ const (
 
 var (
 	// ErrRefused is in what a Publisher reports when Kafka answers, and takes no messages.
-	ErrRefused = errors.New("Kafka does not take messages now")
-	errSlow    = fmt.Errorf("Kafka has not answered a message for %v", slowAfter)
+	ErrRefused = errors.New("no messages are taken by Kafka now")
+	errSlow    = fmt.Errorf("no answer to a message from Kafka for %v", slowAfter)
 	errStopped = errors.New("the server is stopping")
 )
 
@@ -31,7 +31,7 @@ func Reason(why error) string {
 	case why == nil:
 		return ""
 	case errors.Is(why, ErrRefused):
-		return ErrRefused.Error()
+		return "Kafka does not take messages now"
 	}
 	return "Kafka is not reachable"
 }
