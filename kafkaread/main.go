@@ -26,7 +26,7 @@ import (
 var manual string
 
 func main() {
-	cli.Setup(100)
+	cli.Setup(100) // the collector works as Go has it
 	ctx := cli.Signals(context.Background())
 	say := cli.NewSay("kafkaread", os.Stderr)
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr, say)
