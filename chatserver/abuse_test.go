@@ -96,7 +96,7 @@ func (v *victim) unfinished(t *testing.T, n int) {
 		c.Write(head[len(head)-8:])
 		c.Write(text) // some are closed before that has gone
 	})
-	const most = room.UnreadBytes + 64<<20 // 16 KiB a client, and what the collector has not freed yet
+	most := float64(room.UnreadBytes + n*16<<10 + 64<<20) // 16 KiB a client, and what the collector has not freed yet
 	if heap := metric(t, v.admin, "go_memstats_heap_alloc_bytes"); heap > most {
 		t.Errorf("%.0f MiB of heap", heap/(1<<20))
 	}

@@ -34,6 +34,8 @@ func TestStripIsAMap(t *testing.T) {
 	tab.Wait("whole names for screen readers", `document.querySelector("#pods .name").textContent === "chatserver-7d9f-a"`)
 	tab.Wait("two colours", `new Set([...document.querySelectorAll("#pods li")].map((chip) => chip.style.getPropertyValue("--pod"))).size === 2`)
 
+	tab.Wait("the chips that have come are at rest", `document.querySelector("#pods").getAnimations({subtree: true}).length === 0`)
+
 	// A message that this page is sent, its own pod has read, and is in the log.
 	e := record(1246, "somebody-else-0001", "Ann", "hello")
 	e["pod"] = "chatserver-7d9f-k"

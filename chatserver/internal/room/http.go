@@ -71,13 +71,17 @@ func (r *Room) guard(next http.Handler, hosts []string, signIn bool) http.Handle
 }
 
 // plain bounds the HTTP connections that are not websockets. For one too many the one is closed that has been
-// idle longest, or, if none is idle, the oldest: a request takes milliseconds, so that one is stuck.
+// idle longest, or, if none is idle, the oldest: a request takes milliseconds, so that one is stuck. Many who
+// come at once, after a pod has gone, are no fault: within newFor twice as many may be there.
 type plain struct {
 	limit int // static
 
 	mu    sync.Mutex // guards the following
 	conns map[net.Conn]use
 }
+
+// newFor is how long a connection may take to say what it wants.
+const newFor = time.Second
 
 type use struct {
 	idle  bool
@@ -100,8 +104,10 @@ func (p *plain) count(c net.Conn, state http.ConnState) (victim net.Conn) {
 			p.conns = make(map[net.Conn]use)
 		}
 		if len(p.conns) >= p.limit {
-			victim = p.victim()
-			delete(p.conns, victim)
+			if v := p.victim(); len(p.conns) >= 2*p.limit || p.conns[v].idle || time.Since(p.conns[v].since) > newFor {
+				victim = v
+				delete(p.conns, v)
+			}
 		}
 		p.conns[c] = use{since: time.Now()}
 	case http.StateActive, http.StateIdle:

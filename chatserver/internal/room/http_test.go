@@ -237,6 +237,20 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
+// Many who come at once, as after the end of another pod, are let in; twice as many as there may be are too many.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	p := plain{limit: 10}
+	for i := range 20 {
+		if victim := p.count(new(net.TCPConn), http.StateNew); victim != nil {
+			t.Fatalf("connection %d of 20 costs another one", i+1)
+		}
+	}
+	if victim := p.count(new(net.TCPConn), http.StateNew); victim == nil || len(p.conns) != 20 {
+		t.Errorf("%d connections are there", len(p.conns))
+	}
+}
+
 func TestIdleTime(t *testing.T) {
 	t.Parallel()
 	if s := start(t, Limits{}, io.Discard).Server(nil); s.IdleTimeout != 30*time.Second || s.ReadTimeout != 10*time.Second || s.WriteTimeout != 30*time.Second {
