@@ -11,14 +11,21 @@ import (
 	"time"
 )
 
-// TestState is FuzzState for 2 minutes with each of five seeds, once with a folder for records and
-// once without.
+// TestState is FuzzState for STATE_TIME, 5 s if that is not set, with each of five seeds, once with a
+// folder for records and once without.
 func TestState(t *testing.T) {
+	length := 5 * time.Second
+	if v := os.Getenv("STATE_TIME"); v != "" {
+		var err error
+		if length, err = time.ParseDuration(v); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			for i, dir := range []string{"", t.TempDir()} {
 				b := start(t, Config{Topic: "fuzz", DataDir: dir})
-				end := time.Now().Add(time.Minute)
+				end := time.Now().Add(length)
 				asked := askMany(t, b.Addr(), 1000+2*seed+uint64(i), func(int) bool { return time.Now().Before(end) })
 				b.Close()
 				mb := residentMB(t)
