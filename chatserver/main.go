@@ -218,6 +218,7 @@ func (p *pod) consume(ctx context.Context) error {
 		return err
 	}
 	defer session.Close()
+	p.publisher.Reopened()
 	partition, err := session.ConsumePartition(p.cfg.Topic, 0, from)
 	if err != nil {
 		return err

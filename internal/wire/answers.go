@@ -120,14 +120,17 @@ func (a *Answers) next(src io.Reader, extend func()) error {
 		a.ready, a.passing = frame, max(0, size-4)
 		return nil // if the size is wrong, sarama says so
 	}
-	extend()
 	if cap(frame) < size+4 {
 		frame = append(make([]byte, 0, size+4), frame...)
 	}
 	frame = frame[:size+4]
 	a.frame = frame
-	if _, err := io.ReadFull(src, frame[head:]); err != nil {
-		return err
+	for at := head; at < len(frame); { // the deadline is for silence, not for all of a large answer
+		extend()
+		n, err := src.Read(frame[at:])
+		if at += n; at < len(frame) && err != nil {
+			return err
+		}
 	}
 	response := request.ResponseKind()
 	if err := response.ReadFrom(frame[head:]); err != nil {

@@ -50,7 +50,7 @@ func (d *Decompressor) plain(batches []byte, budget *int) (out []byte, changed b
 			return append(out, batches[kept:at]...), true
 		}
 		weight := size
-		if count := int32(binary.BigEndian.Uint32(batch[countAt:])); count <= 0 || batch[attributesAt+1]&compression != 0 {
+		if count := int32(binary.BigEndian.Uint32(batch[countAt:])); count <= 0 || count > maxRecords || batch[attributesAt+1]&compression != 0 {
 			out = append(out, batches[kept:at]...)
 			from := len(out)
 			if count <= 0 {

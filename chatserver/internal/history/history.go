@@ -187,7 +187,7 @@ type Added struct {
 	ID     string // "" if it has none
 	Offset int64
 	Shown  int64 // the offset of the record that is shown: another than Offset if this one is a copy
-	Live   bool  // it was not there when the log was begun
+	Live   bool  // it was not there when the log was begun, and is read for the first time
 }
 
 // Add takes the next record of the topic. The error is ErrAnotherTopic, or nil.
@@ -200,14 +200,15 @@ func (h *History) Add(r *sarama.ConsumerMessage) (Added, error) {
 	defer h.mu.Unlock()
 	added := Added{ID: m.ID, Offset: m.Offset, Shown: m.Offset, Live: h.state == live}
 	if h.verify {
-		h.verify = false
+		h.verify, added.Live = false, false
 		if position != *h.last {
 			return Added{}, fmt.Errorf("%w (the record at offset %d differs)", ErrAnotherTopic, h.last.Offset)
 		}
 		return added, nil
 	}
-	if m.Offset < h.next {
-		return added, nil // read before
+	if m.Offset < h.next { // read before
+		added.Live = false
+		return added, nil
 	}
 	h.next, h.last = m.Offset+1, &position
 	h.counters.Records++

@@ -55,7 +55,13 @@ func (h *History) Run(ctx context.Context) {
 func (h *History) learn(ctx context.Context, offset int64) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
-	log, _ := h.Frames()
+	h.mu.Lock()
+	log := h.log
+	_, known := h.old[offset]
+	h.mu.Unlock()
+	if known { // it was asked for once more while it was read
+		return
+	}
 	position := framelog.Position{Offset: taken}
 	r, err := h.Record(ctx, offset)
 	switch {

@@ -119,6 +119,7 @@ func (c *Client) Chat(log *framelog.Log) (sockets.Placement, bool) {
 	case after == nil:
 		return c.start(log, end, c.fresh(log), chat.Fresh), true
 	}
+	next := c.history.Next()
 	switch log.Locate(*after) {
 	case framelog.Here:
 		return c.start(log, end, max(after.Offset+1, start), ""), true
@@ -137,10 +138,13 @@ func (c *Client) Chat(log *framelog.Log) (sockets.Placement, bool) {
 	}
 	// This pod has not read so far. That is ordinary if the client comes from a pod that was a
 	// little ahead; if the topic itself does not go so far, the client knew another one.
-	if last := c.history.Ends.Last(); last.Asked.After(c.came) && last.Newest <= after.Offset {
+	// A pod that has read past the position, and shows nothing there, knows another topic, too.
+	switch last := c.history.Ends.Last(); {
+	case next > after.Offset, last.Asked.After(c.came) && last.Newest <= after.Offset:
 		return c.lost(log, end, chat.Reset), true
+	case !last.Asked.After(c.came):
+		c.history.Ends.Wake()
 	}
-	c.history.Ends.Wake()
 	return c.wait()
 }
 

@@ -44,6 +44,11 @@ func (p *Publisher) expect(w *waiter, epoch int, offset, read int64) bool {
 	if epoch != p.epoch {
 		return false
 	}
+	p.unexpect(w)
+	if other := p.expected[offset]; other != nil { // the log has lost what was there
+		p.unexpect(other)
+		tell(other.lost, struct{}{})
+	}
 	w.offset = offset
 	p.expected[offset] = w
 	// Noted first, compared second, like the id.
@@ -86,12 +91,25 @@ func (p *Publisher) Read(id string, offset, shown int64) {
 	if offset != p.next && len(p.expected) > 0 { // a hole, or nobody waited for a while
 		for o, w := range p.expected {
 			if o < offset {
-				p.unexpect(w)
+				delete(p.expected, o)
+				w.offset = -1
 				tell(w.lost, struct{}{})
 			}
 		}
 	}
 	p.next = offset + 1
+}
+
+// Reopened says that another consumer reads the topic from now on. The brokers may have lost records
+// whose offsets the producer has given: who waits for one looks for it in the topic first.
+func (p *Publisher) Reopened() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.expected {
+		w.offset = -1
+		tell(w.lost, struct{}{})
+	}
+	clear(p.expected)
 }
 
 // Reset says that the topic is another log now: what was sent may be in neither.

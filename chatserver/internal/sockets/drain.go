@@ -36,20 +36,27 @@ func (l *Loop) Drain(limit time.Duration, farewell func(comeBack time.Duration) 
 	message := farewell(comeBack)
 	step := window / time.Duration(max(1, len(conns)))
 	at := time.Now()
-	for _, c := range conns {
-		pause(ctx, time.Until(at))
-		// After a stall of the machine it does not catch up in a burst.
-		if at = at.Add(step); time.Since(at) > 2*step {
-			at = time.Now()
-		}
+	leave := func(c *Conn) {
 		if c.opts.Notices {
 			c.end(appendClose(AppendText(nil, message), code, reason))
 		} else {
 			c.Close(code, reason)
 		}
 	}
-	// Nobody is told when the last connection is gone; a stopping pod may look.
+	for _, c := range conns {
+		pause(ctx, time.Until(at))
+		// After a stall of the machine it does not catch up in a burst.
+		if at = at.Add(step); time.Since(at) > 2*step {
+			at = time.Now()
+		}
+		leave(c)
+	}
+	// Nobody is told when the last connection is gone; a stopping pod may look. Some have come meanwhile.
 	for end := time.Now().Add(drainGrace); l.Stats().Conns > 0 && time.Now().Before(end); {
+		l.do(func() { conns = slices.Clone(l.conns) })
+		for _, c := range conns {
+			leave(c) // again for most, which does nothing
+		}
 		pause(context.Background(), 10*time.Millisecond)
 	}
 }
