@@ -72,6 +72,7 @@ type Cluster struct {
 
 	mu     sync.Mutex
 	warned map[string]bool // guarded by mu
+	web    map[string]bool // guarded by mu: by address, whether a web server is there
 }
 
 // warn passes err on to Warn, unless the same sentence was said before.

@@ -66,6 +66,7 @@ func (c *Cluster) first(ctx context.Context, config *sarama.Config, brokers []*s
 			broker.Close()
 		}
 		if failed[i] == nil {
+			c.isWeb(broker.Addr(), func() bool { return false })
 			return "", nil
 		}
 	}
@@ -76,7 +77,7 @@ func (c *Cluster) first(ctx context.Context, config *sarama.Config, brokers []*s
 			return "", f
 		}
 		why := reason(ctx, err)
-		if why == noAnswer && speaksHTTP(ctx, broker.Addr()) {
+		if why == noAnswer && c.isWeb(broker.Addr(), func() bool { return speaksHTTP(ctx, broker.Addr()) }) {
 			why = "a web server is there; a broker's port is usually 9092"
 		}
 		list = append(list, fmt.Sprintf("%s (%s)", broker.Addr(), why))
@@ -106,6 +107,25 @@ func (c *Cluster) unreachable(tried string, err error) error {
 		advice = "start it, correct KAFKA_BROKER, or unset KAFKA_BROKER to have a broker inside"
 	}
 	return newFault(err, "no Kafka broker at %s: %s", tried, advice)
+}
+
+// isWeb says whether a web server is at addr. That is found out once for each address, since the
+// question is no request of Kafka's: a broker that has answered before is never asked it.
+func (c *Cluster) isWeb(addr string, find func() bool) bool {
+	c.mu.Lock()
+	web, known := c.web[addr]
+	c.mu.Unlock()
+	if known {
+		return web
+	}
+	web = find()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.web == nil {
+		c.web = make(map[string]bool)
+	}
+	c.web[addr] = web
+	return web
 }
 
 // speaksHTTP says whether a web server is at addr: the page's port is easily taken for the

@@ -3,6 +3,7 @@ package kafkatest
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -176,7 +177,11 @@ func readFrame(r io.Reader) ([]byte, error) {
 	if _, err := io.ReadFull(r, frame); err != nil {
 		return nil, err
 	}
-	frame = append(frame, make([]byte, binary.BigEndian.Uint32(frame))...)
+	size := binary.BigEndian.Uint32(frame)
+	if size > 100<<20 {
+		return nil, fmt.Errorf("a frame of %d bytes is none of Kafka's", size)
+	}
+	frame = append(frame, make([]byte, size)...)
 	_, err := io.ReadFull(r, frame[4:])
 	return frame, err
 }
