@@ -120,12 +120,20 @@ func (tab *Tab) Go(url string) {
 	tab.do("go to "+url, chromedp.Navigate(url))
 }
 
-// Media has a media feature, such as forced-colors, tell the page this value.
+// Media has a media feature, such as forced-colors, tell the page this value, and waits until the page knows.
 func (tab *Tab) Media(feature, value string) {
 	tab.t.Helper()
 	tab.do("emulate a medium", command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: feature, Value: value}},
 	}))
+	tab.drawn()
+}
+
+// drawn waits for two animation frames. The page hears of another size or medium in the frame after the change, before it is
+// drawn: a test that asked at once would see the new layout with what the page's listeners had made for the old one.
+func (tab *Tab) drawn() {
+	tab.t.Helper()
+	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
 }
 
 // Reload reloads the page, and waits until it is loaded.
@@ -162,24 +170,17 @@ func (tab *Tab) Show() {
 	tab.focus(true)
 }
 
-// Emulate gives the tab a screen of this size in CSS pixels, light or dark.
+// Emulate gives the tab a screen of this size in CSS pixels, light or dark, and waits until the page knows.
 func (tab *Tab) Emulate(width, height int64, dark bool) {
 	tab.t.Helper()
-	scheme := "light"
-	if dark {
-		scheme = "dark"
-	}
-	tab.do("emulate", chromedp.EmulateViewport(width, height),
-		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-		}))
+	tab.do("emulate a screen", chromedp.EmulateViewport(width, height))
+	tab.Media("prefers-color-scheme", map[bool]string{false: "light", true: "dark"}[dark])
 }
 
 // Picture is Emulate and Screenshot.
 func (tab *Tab) Picture(name string, width, height int64, dark bool) {
 	tab.t.Helper()
 	tab.Emulate(width, height, dark)
-	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
 	tab.Screenshot(name)
 }
 

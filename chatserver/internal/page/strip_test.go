@@ -126,6 +126,9 @@ func TestPanelOnSmallAndWideScreens(t *testing.T) {
 	tab.Wait("it covers the chat, which cannot be reached", `(box => box.width === innerWidth && box.height === innerHeight)(document.querySelector("#panel").getBoundingClientRect())
 		&& document.querySelector("#chat").inert && document.activeElement.id === "panel-close"`)
 	tab.Emulate(1280, 800, false)
+	if browsertest.Value[bool](tab, `document.querySelector("#chat").inert`) {
+		t.Error("Emulate came back before the page had heard of its new size")
+	}
 	tab.Wait("beside the chat there is room", `!document.querySelector("#chat").inert && document.querySelector("#chat").clientWidth > 800`)
 	tab.Press(browsertest.Escape)
 	tab.Wait("Escape closes it", `document.querySelector("#panel").hidden`)
