@@ -29,7 +29,7 @@ func main() {
 	cli.Setup(100) // the collector works as Go has it
 	ctx := cli.Signals(context.Background())
 	say := cli.NewSay("kafkaread", os.Stderr)
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr, say)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, say)
 	if ctx.Err() != nil {
 		err = nil // Ctrl-C is how one stops it
 	}
@@ -37,8 +37,8 @@ func main() {
 }
 
 // run prints records until the flags say that it is enough, or ctx ends.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, say cli.Say) error {
-	opt, err := read.Parse(args, stderr, manual)
+func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer, say cli.Say) error {
+	opt, err := read.Parse(args, stdout, manual)
 	if err != nil {
 		return err
 	}
@@ -48,27 +48,26 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	consumer, err := cluster.NewConsumer(ctx, "kafkaread", name, opt.Following(name, say))
+	topic, err := read.Await(ctx, opt, cluster, name, say)
+	if err != nil {
+		return err
+	}
+	consumer, err := topic.NewConsumer(ctx)
 	if err != nil {
 		return err
 	}
 	defer consumer.Close()
-	topic, err := opt.Await(ctx, cluster, name, consumer, say)
-	if err != nil {
-		return err
-	}
 
 	out := read.NewPrinter(stdout, opt, say, stop)
 	var partitions sync.WaitGroup
 	for partition := range topic.Partitions(ctx) { // the chat has one, number 0
 		partitions.Go(func() {
-			from := topic.From(ctx, partition, sarama.OffsetNewest) // OffsetOldest: from the first record on
-			partitionConsumer, err := consumer.ConsumePartition(name, partition, from)
+			// OffsetOldest: from the first record on. The flag -offset goes before what is here.
+			partitionConsumer, err := consumer.ConsumePartition(name, partition, sarama.OffsetNewest)
 			if err != nil {
 				say("%v", err)
 				return
 			}
-			topic.Opened()
 			for message := range partitionConsumer.Messages() {
 				out.Print(message)
 			}

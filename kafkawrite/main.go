@@ -30,12 +30,12 @@ func main() {
 	cli.Setup(300) // a third less time for a million lines, and still less than 100 MB
 	reading, sending := write.Signals()
 	say := cli.NewSay("kafkawrite", os.Stderr)
-	os.Exit(cli.Exit(say, run(reading, sending, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr, say)))
+	os.Exit(cli.Exit(say, run(reading, sending, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, say)))
 }
 
 // run reads lines until reading ends, and sends them until sending ends.
-func run(reading, sending context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer, say cli.Say) error {
-	opt, err := write.Parse(args, stderr, manual)
+func run(reading, sending context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout io.Writer, say cli.Say) error {
+	opt, err := write.Parse(args, stdout, manual)
 	if err != nil {
 		return err
 	}

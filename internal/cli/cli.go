@@ -11,8 +11,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"syscall"
 
+	"github.com/Shopify/sarama"
 	"github.com/rcrowley/go-metrics"
 
 	"kafkachat/internal/kafka"
@@ -86,23 +89,66 @@ func Exit(say Say, err error) int {
 
 // Parse reads the flags. With -h it prints the manual, the flags and the environment, in which topic
 // is what TOPIC means, and returns flag.ErrHelp.
-func Parse(flags *flag.FlagSet, args []string, stderr io.Writer, manual, topic string) error {
+func Parse(flags *flag.FlagSet, args []string, stdout io.Writer, manual, topic string) error {
 	flags.SetOutput(io.Discard) // an error is said once, by Exit, and without the manual
 	err := flags.Parse(args)
-	if err == nil {
-		return nil
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("%q is no flag", flags.Arg(0))
 	}
-	if !errors.Is(err, flag.ErrHelp) {
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, flag.ErrHelp):
 		return Fail(Usage, fmt.Errorf("%w; -h prints the manual", err))
 	}
-	io.WriteString(stderr, manual+"\nFlags\n")
-	flags.SetOutput(stderr)
+	io.WriteString(stdout, manual+"\nFlags\n")
+	flags.SetOutput(stdout)
 	flags.PrintDefaults()
-	fmt.Fprintf(stderr, "\nEnvironment\n  %-22s %s (%s if not set)\n", "TOPIC", topic, kafka.DefaultTopic)
+	fmt.Fprintf(stdout, "\nEnvironment\n  %-22s %s (%s if not set)\n", "TOPIC", topic, kafka.DefaultTopic)
 	for _, v := range kafka.Variables() {
-		fmt.Fprintf(stderr, "  %-22s %s\n", v.Name, v.Meaning)
+		fmt.Fprintf(stdout, "  %-22s %s\n", v.Name, v.Meaning)
 	}
 	return err
+}
+
+// PartitionVar adds the flag -partition.
+func PartitionVar(flags *flag.FlagSet, partition *int32, usage string) {
+	flags.Func("partition", usage, func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 31)
+		if err != nil {
+			return errors.New("valid is a number, the first one is 0")
+		}
+		*partition = int32(n)
+		return nil
+	})
+}
+
+// CheckPartition returns an error if a topic with so many partitions does not have the one of the
+// flag -partition.
+func CheckPartition(partition int32, topic string, partitions int32) error {
+	if partition < partitions {
+		return nil
+	}
+	return Fail(Usage, fmt.Errorf("-partition %d: topic %q has partitions 0 to %d", partition, topic, partitions-1))
+}
+
+// Escapes are those that Unescape knows.
+const Escapes = `\n, \r, \t, \0, \\`
+
+// Unescape returns the text that a flag with escapes means.
+func Unescape(s string) (string, error) {
+	if strings.Contains(strings.NewReplacer(`\n`, "", `\r`, "", `\t`, "", `\0`, "", `\\`, "").Replace(s), `\`) {
+		return "", fmt.Errorf("a backslash begins one of %s", Escapes)
+	}
+	return strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\0`, "\x00", `\\`, `\`).Replace(s), nil
+}
+
+// Unreached gives an error the exit status of no connection, unless it has the answer of a broker.
+func Unreached(err error) error {
+	if code := sarama.KError(0); err == nil || errors.As(err, &code) {
+		return err
+	}
+	return Fail(Unconnected, err)
 }
 
 // Connect contacts the cluster that the environment names.
@@ -114,8 +160,5 @@ func Connect(ctx context.Context, getenv func(string) string, say Say) (cluster 
 		return nil, "", Fail(Usage, err)
 	}
 	cluster.Warn = func(err error) { say("%v", err) }
-	if err = cluster.Check(ctx); err != nil && !kafka.NotAllowed(err) {
-		err = Fail(Unconnected, err)
-	}
-	return cluster, topic, err
+	return cluster, topic, Unreached(cluster.Check(ctx))
 }

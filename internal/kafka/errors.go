@@ -63,7 +63,7 @@ func KindOf(err error) Kind {
 // NotAllowed says whether Kafka has refused something for want of a right, or refused the login.
 func NotAllowed(err error) bool {
 	for _, code := range []sarama.KError{sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
-		sarama.ErrGroupAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrSASLAuthenticationFailed} {
+		sarama.ErrGroupAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism} {
 		if errors.Is(err, code) {
 			return true
 		}

@@ -25,6 +25,9 @@ type Following struct {
 	// another one, which is read from its oldest record on (ToEnd: that is final). Any goroutine
 	// calls it.
 	Say func(partition int32, err error)
+	// Start, if set, says where a partition is begun that ConsumePartition was given this offset for.
+	// It is asked once the partition's leader has answered, until it returns no error.
+	Start func(partition int32, offset int64, b Bounds) (int64, error)
 	// Adjust, if set, changes the settings of the connections.
 	Adjust func(*sarama.Config)
 }
@@ -70,16 +73,11 @@ func (c *Consumer) ConsumePartition(topic string, partition int32, offset int64)
 	if topic != c.topic {
 		return nil, fmt.Errorf("this consumer is for topic %q, not for %q", c.topic, topic)
 	}
-	p := &Partition{consumer: c, partition: partition, next: offset, end: never, messages: make(chan *sarama.ConsumerMessage, 256)}
+	p := &Partition{consumer: c, partition: partition, start: c.Start, next: offset, end: never, messages: make(chan *sarama.ConsumerMessage, 256)}
 	p.ctx, p.stop = context.WithCancel(c.ctx)
 	err := p.find() // a first try, so that OffsetNewest is where the partition ends now
 	c.running.Go(func() { p.run(err) })
 	return p, nil
-}
-
-// Bounds asks the partition's leader where the partition begins and ends.
-func (c *Consumer) Bounds(partition int32) (Bounds, error) {
-	return bounds(c.client, c.topic, partition)
 }
 
 // OffsetAt asks the partition's leader for the offset of the first record that is not older than

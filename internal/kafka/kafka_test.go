@@ -2,6 +2,8 @@ package kafka_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"regexp"
 	"strings"
@@ -157,9 +159,10 @@ func TestEnsureTopic(t *testing.T) {
 		t.Errorf("a topic that exists: %+v, %v", s, err)
 	}
 
-	missing := topic + "-missing"
-	if s, err := c.Lookup(t.Context(), missing); s.Partitions != 0 || err != nil {
-		t.Errorf("a missing topic: %+v, %v", s, err)
+	missing := topic + "s"
+	want := fmt.Sprintf("did you mean %q? there is no topic %q", topic, missing)
+	if n, err := c.Lookup(t.Context(), missing); n != 0 || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || err.Error() != want {
+		t.Errorf("a missing topic: %d partitions, %v", n, err)
 	}
 	var creators sync.WaitGroup
 	made := make(chan bool, 4)
@@ -183,8 +186,8 @@ func TestEnsureTopic(t *testing.T) {
 	if makers != 1 {
 		t.Errorf("%d of four made the topic", makers)
 	}
-	if s, err := c.Lookup(t.Context(), missing); s.Partitions != 1 || err != nil {
-		t.Errorf("the new topic: %+v, %v", s, err)
+	if n, err := c.Lookup(t.Context(), missing); n != 1 || err != nil {
+		t.Errorf("the new topic: %d partitions, %v", n, err)
 	}
 	deleteTopic(t, brokers, missing)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/Shopify/sarama"
 )
 
-var errShort = errors.New("the partition ends before what was read")
+var errShort = errors.New("the partition ends before what was read, or the topic is a new one")
 
 const (
 	never = math.MaxInt64 // the end of a partition that is followed
@@ -30,8 +30,9 @@ type Partition struct {
 	messages  chan *sarama.ConsumerMessage
 
 	// Owned by the partition's goroutine.
-	next, end int64                   // what is read next, and where it stops
-	last      *sarama.ConsumerMessage // the record before next; nil if it cannot be compared
+	start     func(partition int32, offset int64, b Bounds) (int64, error) // nil: has been asked, or is not to be
+	next, end int64                                                        // what is read next, and where it stops
+	last      *sarama.ConsumerMessage                                      // the record before next; nil if it cannot be compared
 	// Since when the partition has been too short; zero: it is not.
 	short time.Time
 }
@@ -86,9 +87,15 @@ func (p *Partition) run(err error) {
 
 // find finds out where to go on.
 func (p *Partition) find() error {
-	b, err := p.consumer.Bounds(p.partition)
+	b, err := bounds(p.consumer.client, p.consumer.topic, p.partition)
 	if err != nil {
 		return err
+	}
+	if p.start != nil {
+		if p.next, err = p.start(p.partition, p.next, b); err != nil {
+			return err
+		}
+		p.start = nil
 	}
 	switch p.next {
 	case sarama.OffsetOldest:

@@ -7,18 +7,16 @@ import (
 	"strings"
 )
 
-// Similar is for the end of a sentence about a topic that there is not: it names topics with nearly
+// similar is for the start of a sentence about a topic that there is not: it names topics with nearly
 // the same name, which may be meant. It is empty if there are none, or if Kafka does not say.
-func (c *Cluster) Similar(ctx context.Context, topic string) string {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func (c *Cluster) similar(ctx context.Context, topic string) string {
 	metadata, err := c.metadata(ctx, c.adminConfig(ctx), "")
 	if err != nil {
 		return ""
 	}
 	var names []string
 	for _, t := range metadata.Topics {
-		if t.Name != topic && similar(t.Name, topic) {
+		if t.Name != topic && alike(t.Name, topic) {
 			names = append(names, fmt.Sprintf("%q", t.Name))
 		}
 	}
@@ -26,12 +24,12 @@ func (c *Cluster) Similar(ctx context.Context, topic string) string {
 		return ""
 	}
 	slices.Sort(names)
-	return "; there is " + strings.Join(names[:min(3, len(names))], " and ")
+	return "did you mean " + strings.Join(names[:min(3, len(names))], " or ") + "? "
 }
 
-// similar says whether a and b differ in upper and lower case, in punctuation, or by a slip: one
+// alike says whether a and b differ in upper and lower case, in punctuation, or by a slip: one
 // letter in three at most.
-func similar(a, b string) bool {
+func alike(a, b string) bool {
 	plain := strings.NewReplacer(".", "", "_", "", "-", "")
 	a, b = plain.Replace(strings.ToLower(a)), plain.Replace(strings.ToLower(b))
 	return a == b || distance(a, b) <= min(2, len(b)/3)

@@ -20,16 +20,20 @@ type State struct {
 	Copies, MinInSync int
 }
 
-// Lookup looks a topic up; it has no partitions if there is none.
-func (c *Cluster) Lookup(ctx context.Context, topic string) (State, error) {
+// Lookup returns how many partitions a topic has. If there is no such topic, the error says so, with
+// names that may be meant, and is a sarama.ErrUnknownTopicOrPartition.
+func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	metadata, err := c.metadata(ctx, c.adminConfig(ctx), topic)
 	if err != nil {
-		return State{}, err
+		return 0, err
 	}
 	state, _, err := c.state(metadata, topic)
-	return state, err
+	if err == nil && state.Partitions == 0 {
+		err = newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", c.similar(ctx, topic), topic)
+	}
+	return state.Partitions, err
 }
 
 // Mend returns the command that lets topic be written to while one of its brokers is away; "" if

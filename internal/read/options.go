@@ -5,7 +5,6 @@ package read
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"math"
 	"strconv"
@@ -20,75 +19,60 @@ import (
 type Options struct {
 	Exit bool // stop at the end
 
-	start     start
-	partition int32 // -1: all
-	count     int   // 0: no limit
-	show      format
+	start     *start // nil: where the program says
+	partition int32  // -1: all
+	count     uint   // 0: no limit
+	format    string
+	json      bool // instead of format
 }
 
-// Parse reads the flags.
-func Parse(args []string, stderr io.Writer, manual string) (opt Options, err error) {
+// Parse reads the flags. With -h it prints the manual to stdout.
+func Parse(args []string, stdout io.Writer, manual string) (Options, error) {
+	opt := Options{partition: -1, format: "%s\n"}
 	flags := flag.NewFlagSet("kafkaread", flag.ContinueOnError)
 	flags.Func("offset", "`where` to start: oldest, newest (which it is without this flag), an offset,\n"+
 		"-N for the newest N records of each partition, a time such as\n2026-01-31T12:00:00, or how long ago, such as 10m", func(s string) (err error) {
 		opt.start, err = parseStart(s, time.Now())
 		return err
 	})
-	partition := flags.Int("partition", -1, "`number` of the only partition to read")
-	flags.IntVar(&opt.count, "n", 0, "stop after `count` records; 0 is all")
+	cli.PartitionVar(flags, &opt.partition, "`number` of the only partition to read (default all)")
+	flags.UintVar(&opt.count, "n", 0, "stop after `count` records; 0 is all")
 	flags.BoolVar(&opt.Exit, "exit", false, "stop at the end, as it was at the start")
-	text := flags.String("format", `%s\n`, "what to print of a record: "+formats)
-	asJSON := flags.Bool("json", false, "print a JSON object for each record")
-	if err := cli.Parse(flags, args, stderr, manual, "topic to read"); err != nil {
-		return opt, err
-	}
-	opt.partition = int32(min(max(*partition, -1), math.MaxInt32))
-	opt.show, err = parseFormat(*text)
-	switch {
-	case flags.NArg() > 0:
-		err = fmt.Errorf("%q is no flag", flags.Arg(0))
-	case opt.count < 0:
-		err = fmt.Errorf("-n %d: valid is a number of records, 0 for all", opt.count)
-	case err != nil:
-		err = fmt.Errorf("-format: %w", err)
-	case *asJSON:
-		opt.show = nil
-	}
-	if err != nil {
-		err = cli.Fail(cli.Usage, err)
-	}
-	return opt, err
+	flags.Func("format", "what to print of a record (default `%s\\n`): "+verbs+"; "+cli.Escapes, func(s string) (err error) {
+		opt.format, err = parseFormat(s)
+		return err
+	})
+	flags.BoolVar(&opt.json, "json", false, "print a JSON object for each record")
+	return opt, cli.Parse(flags, args, stdout, manual, "topic to read")
 }
 
-// A start says where to start, in any partition. One field is set; none: where the program says.
+// A start is a place in any partition.
 type start struct {
-	end    int64     // sarama.OffsetOldest or sarama.OffsetNewest
-	offset *int64    // this offset
-	back   int64     // so many records before the end
-	time   time.Time // the first record that is not older
+	offset int64     // an offset, sarama.OffsetOldest or sarama.OffsetNewest
+	newest int64     // or else, if not 0: so many records before the end
+	at     time.Time // or else, if not zero: the first record that is not older
 }
 
 // parseStart understands oldest, newest, an offset, -N, a time, and a duration before now.
-func parseStart(s string, now time.Time) (start, error) {
-	switch s {
-	case "oldest":
-		return start{end: sarama.OffsetOldest}, nil
-	case "newest":
-		return start{end: sarama.OffsetNewest}, nil
-	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		if n < 0 {
-			return start{back: -max(n, -math.MaxInt64)}, nil
-		}
-		return start{offset: &n}, nil
-	}
-	if d, err := time.ParseDuration(s); err == nil && d > 0 {
-		return start{time: now.Add(-d)}, nil
+func parseStart(s string, now time.Time) (*start, error) {
+	n, noNumber := strconv.ParseInt(s, 10, 64)
+	ago, noDuration := time.ParseDuration(s)
+	switch {
+	case s == "oldest":
+		return &start{offset: sarama.OffsetOldest}, nil
+	case s == "newest":
+		return &start{offset: sarama.OffsetNewest}, nil
+	case noNumber == nil && n >= 0:
+		return &start{offset: n}, nil
+	case noNumber == nil:
+		return &start{newest: -max(n, -math.MaxInt64)}, nil
+	case noDuration == nil && ago > 0:
+		return &start{at: now.Add(-ago)}, nil
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", time.DateTime, time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return start{time: t}, nil
+			return &start{at: t}, nil
 		}
 	}
-	return start{}, errors.New("valid is oldest, newest, an offset such as 42, the newest N as -N, a time such as 2026-01-31T12:00:00, or how long ago, such as 10m")
+	return nil, errors.New("valid is oldest, newest, an offset such as 42, the newest N as -N, a time such as 2026-01-31T12:00:00, or how long ago, such as 10m")
 }

@@ -105,7 +105,7 @@ func (r *Reader) read(input io.Reader) error {
 	scanner := bufio.NewScanner(input)
 	scanner.Buffer(make([]byte, 64<<10), maxLine+len("\r\n"))
 	scanner.Split(split)
-	extra := r.extraBytes() + recordBytes
+	extra := r.extra + recordBytes
 	for first := true; scanner.Scan(); first = false {
 		line := scanner.Bytes()
 		if first {

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 
 	"github.com/Shopify/sarama"
@@ -23,14 +22,21 @@ type Options struct {
 	key       sarama.Encoder // of all records, or nil
 	separator string         // ends the key at the start of each line, unless it is empty
 	blank     bool           // blank lines are records like others
+	extra     int            // bytes that the flags add to every record
 }
 
-// Parse reads the flags.
-func Parse(args []string, stderr io.Writer, manual string) (opt Options, err error) {
+// Parse reads the flags. With -h it prints the manual to stdout.
+func Parse(args []string, stdout io.Writer, manual string) (opt Options, err error) {
 	flags := flag.NewFlagSet("kafkawrite", flag.ContinueOnError)
-	key := flags.String("key", "", "`key` of all records")
-	flags.Func("key-sep", `text that ends the key at the start of each line, such as : or \t (escapes: `+escapes+")", func(s string) (err error) {
-		opt.separator, err = unescape(s)
+	flags.Func("key", "`key` of all records", func(s string) error {
+		if s != "" {
+			opt.key = sarama.StringEncoder(s)
+			opt.extra += len(s)
+		}
+		return nil
+	})
+	flags.Func("key-sep", `text that ends the key at the start of each line, such as : or \t (escapes: `+cli.Escapes+")", func(s string) (err error) {
+		opt.separator, err = cli.Unescape(s)
 		return err
 	})
 	flags.Func("header", "header of all records, `name=value`; may be given several times", func(s string) error {
@@ -39,49 +45,18 @@ func Parse(args []string, stderr io.Writer, manual string) (opt Options, err err
 			return errors.New("valid is name=value")
 		}
 		opt.Headers = append(opt.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+		opt.extra += len(s) + 10 // with their lengths
 		return nil
 	})
-	partition := flags.Uint("partition", 0, "`number` of the partition to write to")
+	cli.PartitionVar(flags, &opt.Partition, "`number` of the partition to write to (default 0)")
 	flags.BoolVar(&opt.blank, "blank", false, "blank lines are records too; only the end of input ends")
-	if err := cli.Parse(flags, args, stderr, manual, "topic to write to; made if there is none"); err != nil {
-		return opt, err
-	}
-	if *key != "" {
-		opt.key = sarama.StringEncoder(*key)
-	}
-	opt.Partition = int32(min(*partition, math.MaxInt32))
+	err = cli.Parse(flags, args, stdout, manual, "topic to write to; made if there is none")
 	switch {
-	case flags.NArg() > 0:
-		err = fmt.Errorf("%q is no flag; the lines are read from standard input", flags.Arg(0))
+	case err != nil:
 	case opt.key != nil && opt.separator != "":
-		err = errors.New("-key and -key-sep: only one of them")
-	case opt.extraBytes() > maxExtra:
-		err = fmt.Errorf("-key and -header have more than %d bytes together", maxExtra)
-	}
-	if err != nil {
-		err = cli.Fail(cli.Usage, err)
+		err = cli.Fail(cli.Usage, errors.New("-key and -key-sep: only one of them"))
+	case opt.extra > maxExtra:
+		err = cli.Fail(cli.Usage, fmt.Errorf("-key and -header have more than %d bytes together", maxExtra))
 	}
 	return opt, err
-}
-
-// extraBytes is how much the flags add to every record.
-func (opt Options) extraBytes() int {
-	n := 0
-	if opt.key != nil {
-		n = opt.key.Length()
-	}
-	for _, h := range opt.Headers {
-		n += len(h.Key) + len(h.Value) + 10 // their lengths
-	}
-	return n
-}
-
-// escapes are those of kafkaread's -format.
-const escapes = `\n, \r, \t, \0, \\`
-
-func unescape(s string) (string, error) {
-	if strings.Contains(strings.NewReplacer(`\n`, "", `\r`, "", `\t`, "", `\0`, "", `\\`, "").Replace(s), `\`) {
-		return "", fmt.Errorf("a backslash begins one of %s", escapes)
-	}
-	return strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\0`, "\x00", `\\`, `\`).Replace(s), nil
 }

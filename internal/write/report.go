@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
-	"time"
 
 	"github.com/Shopify/sarama"
 
@@ -74,23 +73,17 @@ func (r *Report) fail(reason error) error {
 
 // Ensure makes the topic if it is missing, and returns an error if it does not have the partition.
 func Ensure(ctx context.Context, cluster *kafka.Cluster, topic string, partition int32, say cli.Say) error {
-	state, err := cluster.Lookup(ctx, topic)
-	if err == nil && state.Partitions == 0 {
+	partitions, err := cluster.Lookup(ctx, topic)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		say("%v; making it within %v", err, patience)
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		defer time.AfterFunc(slow, func() { say("waiting up to %v for the brokers to make topic %q", patience, topic) }).Stop()
+		var state kafka.State
 		state, err = cluster.EnsureTopic(ctx, topic, nil)
+		partitions = state.Partitions
 	}
-	switch {
-	case err != nil && kafka.KindOf(err) == kafka.Permanent:
-		return err
-	case err != nil:
-		return cli.Fail(cli.Unconnected, err)
-	case partition >= state.Partitions:
-		return cli.Fail(cli.Usage, fmt.Errorf("-partition %d: topic %q has partitions 0 to %d", partition, topic, state.Partitions-1))
+	if err != nil {
+		return cli.Unreached(err)
 	}
-	if state.Made {
-		say("there was no topic %q: made it%s", topic, cluster.Similar(ctx, topic))
-	}
-	return nil
+	return cli.CheckPartition(partition, topic, partitions)
 }
