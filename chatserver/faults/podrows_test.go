@@ -78,7 +78,10 @@ func steadyRows() []row {
 
 // replaceAll replaces pod after pod, as a deployment does: the new one is ready first.
 func (w *world) replaceAll() {
-	for _, p := range slices.Clone(w.pods) {
+	w.mu.Lock()
+	old := slices.Clone(w.services)
+	w.mu.Unlock()
+	for _, p := range old {
 		w.startPods(1)
 		w.hide(p)
 		p.terminate()

@@ -17,6 +17,7 @@ type row struct {
 	rate    int // messages in a second, of all; 0: fullRate
 	filler  int // bytes added to each message
 	env     []string
+	edition string // commit of the pods at the beginning; "": today's
 	// fault happens while there is load, and returns when it has ended.
 	fault func(w *world)
 
@@ -35,6 +36,9 @@ const (
 // happen brings the fault about under load, and judges what the people saw.
 func (r row) happen(w *world) *verdict {
 	w.env = r.env
+	if r.edition != "" {
+		w.server = build(w.t, r.edition)
+	}
 	w.present.Go(func() { w.stalls.watch(w.ctx) })
 	w.startPods(cmp.Or(r.pods, 3))
 	w.invite(cmp.Or(r.people, fullPeople)-r.slow, 0)
@@ -93,6 +97,7 @@ func rows() []row {
 		}
 	}
 	all = append(all, steadyRows()...)
+	all = append(all, editionRows()...)
 	all = append(all, readerRows()...)
 	all = append(all, clientRows()...)
 	return append(all, topicRows()...)

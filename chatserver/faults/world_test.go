@@ -25,7 +25,8 @@ import (
 type world struct {
 	t      *testing.T
 	kafka  *realkafka.Cluster
-	server string // the binary
+	server string // the binary of the next pod
+	today  string // that of this checkout
 	topic  string
 	env    []string // of the pods
 	length time.Duration
@@ -67,7 +68,7 @@ func newWorld(t *testing.T, kafka *realkafka.Cluster, server string, seed uint64
 	hash.Write([]byte(t.Name()))
 	stream := hash.Sum64()
 	w := &world{
-		t: t, kafka: kafka, server: server, length: length,
+		t: t, kafka: kafka, server: server, today: server, length: length,
 		topic: fmt.Sprintf("fault-%x-%d", stream, time.Now().UnixNano()),
 		rng:   rand.New(rand.NewPCG(seed, stream)),
 		dice:  rand.New(rand.NewPCG(seed, stream+1)),

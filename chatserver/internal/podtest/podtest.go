@@ -55,7 +55,7 @@ func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	t.Cleanup(process.Kill)
 	p := &Pod{Process: process, Name: name, log: log}
 	// The admin address is logged before the greeting says where to chat.
-	admin, chat := regexp.MustCompile(`http://(\S+)/metrics`), regexp.MustCompile(`"open":"http://localhost(:\d+)"`)
+	admin, chat := regexp.MustCompile(`http://(\S+)/metrics`), regexp.MustCompile(`open\W+http://localhost(:\d+)\W`)
 	p.await(t, "listens", func() bool {
 		said := p.Log()
 		a, c := admin.FindStringSubmatch(said), chat.FindStringSubmatch(said)
