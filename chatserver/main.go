@@ -78,11 +78,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	defer admin.Close()
-	p, err := newPod(cfg, log)
-	if err != nil {
-		return err
-	}
-	return p.serve(ctx, ln, admin, stdout)
+	return newPod(cfg, log).serve(ctx, ln, admin, stdout)
 }
 
 // A pod is one running chat server. Its fields do not change after newPod.
@@ -106,11 +102,8 @@ const (
 	podsNotice                         // which pods there are
 )
 
-func newPod(cfg *settings.Config, log *slog.Logger) (p *pod, err error) {
-	p = &pod{cfg: cfg, log: log}
-	if p.page, err = page.New(cfg.Pod); err != nil {
-		return nil, err
-	}
+func newPod(cfg *settings.Config, log *slog.Logger) *pod {
+	p := &pod{cfg: cfg, log: log, page: page.New(cfg.Pod)}
 	p.health = ops.NewHealth(log, func(why error) { p.conns.SetNotice(statusNotice, chat.Status(publish.Reason(why))) }, "consumer", "ends")
 	p.ends = cfg.Cluster.NewEnds(cfg.ClientID("ends"), cfg.Topic, 0, func(err error) {
 		p.health.Report("ends", err)
@@ -125,6 +118,7 @@ func newPod(cfg *settings.Config, log *slog.Logger) (p *pod, err error) {
 	})
 	frames, _ := p.history.Frames()
 	p.conns = sockets.NewLoop(frames)
+	p.conns.SetNotice(statusNotice, chat.Status(publish.Reason(p.health.Why())))
 	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), cfg.Topic, p.history, func(err error) { p.health.Report("producer", err) }, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, func() presence.Pod {
 		return presence.Pod{Name: cfg.Pod, People: int(p.conns.Stats().Conns), Offset: p.history.Next(), End: p.ends.Last().Newest}
@@ -138,7 +132,7 @@ func newPod(cfg *settings.Config, log *slog.Logger) (p *pod, err error) {
 			return p.history.Places(query, func() chat.Welcome { return p.welcome(name) })
 		},
 	})
-	return p, nil
+	return p
 }
 
 // serve runs the pod's parts until ctx ends or serving HTTP fails. Then it stops them in an order that
@@ -258,7 +252,7 @@ func (p *pod) startAnew() {
 // welcome is what a client is told of the pod. Name is the person's, if a proxy has said it.
 func (p *pod) welcome(name string) chat.Welcome {
 	return chat.Welcome{
-		Pod: p.cfg.Pod, Name: name, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.history.Partitions(), Where: p.cfg.Where,
+		Pod: p.cfg.Pod, Name: name, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.history.Partitions(), Where: p.cfg.Where, Broker: p.cfg.KafkaHere(),
 		MaxBytes: p.cfg.Limits.MessageBytes, Kafka: chat.Kafka(publish.Reason(p.health.Why())), Version: p.page.Version(),
 	}
 }

@@ -235,12 +235,12 @@ func (c *testClient) closed() int {
 
 // An event is any event of chat.v1.
 type event struct {
-	Type, Pod, Where, Topic, Position, Reason, Detail, ID, Name, Text, Kafka, Time string
-	Resumed, Standalone, Placeholder                                               bool
-	Offset, Missing                                                                int64
-	Millis                                                                         float64 `json:"ms"`
-	Within                                                                         int64   `json:"within_ms"`
-	Partitions                                                                     int32
+	Type, Pod, Where, Broker, Topic, Position, Reason, Detail, ID, Name, Text, Kafka, Time string
+	Resumed, Standalone, Placeholder                                                       bool
+	Offset, Missing                                                                        int64
+	Millis                                                                                 float64 `json:"ms"`
+	Within                                                                                 int64   `json:"within_ms"`
+	Partitions                                                                             int32
 }
 
 func (c *testClient) event() event {

@@ -84,8 +84,12 @@ func TestKafkaAwayAtStart(t *testing.T) {
 	if status, why := a.get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(why, "Kafka") {
 		t.Errorf("/readyz: %d %q", status, why)
 	}
-	if w := a.chat("").event(); w.Type != "welcome" || w.Kafka != "down" || w.Where != "laptop" {
+	c := a.chat("")
+	if w := c.event(); w.Type != "welcome" || w.Kafka != "down" || w.Where != "laptop" || w.Broker != strings.Replace(addr, "127.0.0.1", "localhost", 1) {
 		t.Errorf("welcome %+v", w)
+	}
+	if s := c.event(); s.Type != "status" || s.Kafka != "down" || s.Reason != "Kafka is not reachable" {
+		t.Errorf("a client that waits is told %+v, want why", s)
 	}
 }
 
@@ -96,10 +100,7 @@ func TestServingFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPod(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newPod(cfg, slog.New(slog.DiscardHandler))
 	listen := func() net.Listener {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

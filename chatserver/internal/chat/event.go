@@ -21,8 +21,9 @@ const (
 // Welcome is the first event on a connection.
 type Welcome struct {
 	Pod        string `json:"pod"`
-	Where      string `json:"where"`          // it runs: "laptop" or "cluster"
-	Name       string `json:"name,omitempty"` // of the person, if a proxy has said it
+	Where      string `json:"where"`            // it runs: "laptop" or "cluster"
+	Broker     string `json:"broker,omitempty"` // where others on this laptop find the pod's Kafka
+	Name       string `json:"name,omitempty"`   // of the person, if a proxy has said it
 	Topic      string `json:"topic"`
 	Position   string `json:"position"` // of the record before what follows; "" if it is not known
 	Resumed    bool   `json:"resumed"`

@@ -137,10 +137,14 @@ func (l *line) caughtUp() {
 	}
 }
 
-// patient: each frame until "live" gives the pod more time.
+// patient: each frame until "live" gives the pod more time; while it waits for Kafka, up to the next status.
 func (l *line) patient() {
-	if l.phase == replaying && !l.asked {
+	switch {
+	case l.phase != replaying || l.asked:
+	case l.client.kafkaUp:
 		l.timer.set(patience)
+	default:
+		l.timer.set(silence)
 	}
 }
 

@@ -18,7 +18,7 @@ import { Connection } from "./connection.js";
  * @typedef {{ pod: string, people: number, offset?: number, end?: number }} Pod offset: how far the pod has read; end: where
  *   the topic ended for it then
  * @typedef {{ type: "welcome", pod: string, topic: string, resumed: boolean, reason?: "fresh" | "gap" | "reset", standalone: boolean,
- *   partitions: number, max_bytes: number, kafka: "up" | "down", version: string, where?: "laptop" | "cluster", name?: string }} Welcome
+ *   partitions: number, max_bytes: number, kafka: "up" | "down", version: string, where?: "laptop" | "cluster", broker?: string, name?: string }} Welcome
  * @typedef {{ type: "message", offset: number, position: string, id?: string, name?: string, text: string, pod?: string, time: string,
  *   placeholder?: boolean }} Said
  * @typedef {{ type: "ack", id: string, offset: number, ms: number }} Ack
@@ -120,12 +120,12 @@ export class Chat {
 	static CHECK_MS = 5_000;
 	/** The oldest message that is sent and not acked, while Kafka is up. */
 	static OVERDUE_MS = 20_000;
-	/** A pod sends a status each 25 s at the latest. */
-	static SILENCE_MS = 60_000;
 	/** Between two looks: the machine slept. Browsers stretch the timers of hidden tabs to a minute. */
 	static SLEPT_MS = 90_000;
 	/** Ids that are remembered, so that no message appears twice. */
 	static KNOWN = 20_000;
+	/** So many messages are read at first. */
+	static HISTORY = 100;
 
 	/** @type {Welcome | undefined} */
 	welcome;
@@ -158,7 +158,7 @@ export class Chat {
 	 * @param {{ history?: number, pod?: string, position?: string, lastOffset?: number, known?: Iterable<string>, outbox?: Entry[] }} [kept] history:
 	 *   so many messages are read at first. The rest: as it was when the program ended last time
 	 */
-	constructor(url, listener, { history = 100, pod = "", position = "", lastOffset = -1, known = [], outbox = [] } = {}) {
+	constructor(url, listener, { history = Chat.HISTORY, pod = "", position = "", lastOffset = -1, known = [], outbox = [] } = {}) {
 		this.#url = url;
 		this.#listener = listener;
 		this.#history = history;
@@ -352,7 +352,7 @@ export class Chat {
 			looked = Date.now();
 			const overdue = this.kafka === "up" && this.#outbox.all("sent").some(({ sentAt = 0 }) => performance.now() - sentAt > Chat.OVERDUE_MS);
 			// A pod that does not say where it runs is an old one, and sends no status when nothing happens.
-			const silent = this.welcome?.where !== undefined && performance.now() - this.#connection.heardAt > Chat.SILENCE_MS;
+			const silent = this.welcome?.where !== undefined && performance.now() - this.#connection.heardAt > Connection.SILENCE_MS;
 			if (this.phase === "live" && (slept || overdue || silent)) this.#connection.open();
 		}, Chat.CHECK_MS);
 	}

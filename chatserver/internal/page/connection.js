@@ -25,6 +25,8 @@ export class Connection {
 	static GOOD_MS = 5_000;
 	/** For the handshake up to the welcome, and then for each frame until "live". */
 	static PATIENCE_MS = 10_000;
+	/** A pod sends a status each 25 s at the latest. While it waits for Kafka, it sends nothing else, and is not to blame. */
+	static SILENCE_MS = 60_000;
 	/**
 	 * After so many failures each attempt asks by HTTP first: to say what is wrong, and because a browser (Firefox) delays
 	 * websockets to an address where many have failed.
@@ -53,6 +55,8 @@ export class Connection {
 	#timer;
 	#failures = 0;
 	#openedAt = 0;
+	/** How long the pod may take for the next step. */
+	#patience = 0;
 	/** The pod is about to stop, and asked us to come back at retryAt. */
 	#asked = false;
 
@@ -74,7 +78,7 @@ export class Connection {
 		this.retryAt = this.#answer = undefined;
 		this.#openedAt = this.heardAt = now();
 		this.#enter(this.phase === "connecting" ? "connecting" : "closed");
-		this.#giveUpIn();
+		this.#giveUpIn(Connection.PATIENCE_MS);
 		if (this.#failures >= Connection.ASK_AFTER) this.#ask();
 		else this.#dial();
 	}
@@ -123,8 +127,9 @@ export class Connection {
 	#receive(/** @type {string} */ data) {
 		const event = /** @type {ChatEvent} */ (JSON.parse(data));
 		this.heardAt = now();
+		if ("kafka" in event) this.#patience = event.kafka === "down" ? Connection.SILENCE_MS : Connection.PATIENCE_MS;
 		if (event.type === "welcome") {
-			this.trouble = undefined;
+			this.trouble = this.#answer = undefined; // a websocket came about
 			this.#enter("replaying");
 		} else if (event.type === "live" && this.phase === "replaying") {
 			if (!this.#asked) clearTimeout(this.#timer);
@@ -133,7 +138,7 @@ export class Connection {
 			this.#asked = true;
 			this.#openIn(Math.random() * event.within_ms); // all of the pod's clients hear this, so each picks a moment of its own
 		}
-		if (this.phase === "replaying" && !this.#asked) this.#giveUpIn();
+		if (this.phase === "replaying" && !this.#asked) this.#giveUpIn(this.#patience);
 		this.#onEvent(event);
 	}
 
@@ -149,12 +154,12 @@ export class Connection {
 		this.#enter("closed");
 	}
 
-	#giveUpIn() {
+	#giveUpIn(wait = 0) {
 		clearTimeout(this.#timer);
 		this.#timer = setTimeout(() => {
 			if (this.#question) this.#answer = { status: 0, text: "" };
 			this.#closed();
-		}, Connection.PATIENCE_MS);
+		}, wait);
 	}
 
 	#openIn(wait = 0) {

@@ -50,10 +50,7 @@ type fakePod struct {
 
 func newPod(t *testing.T, name string) *fakePod {
 	t.Helper()
-	served, err := page.New(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	served := page.New(name)
 	pod := &fakePod{t: t, version: served.Version(), sockets: make(chan *socket, 16)}
 	mux := http.NewServeMux()
 	mux.Handle("/chat/", http.StripPrefix("/chat", served))

@@ -1,16 +1,16 @@
 // @ts-check
 /** The picture of the idea: a log, and pods that are positions in it. The strip shows it small and alive, the panel explains it. */
-/** @import { Chat, Pod } from "./client.js" */
+/** @import { Chat, Pod, Welcome } from "./client.js" */
 import { byID, element, podHue, session, setText, showBanner } from "./dom.js";
 import { words } from "./words.js";
 
 /** Where one is, and how the connection is. */
 export function showStatus(/** @type {Chat} */ chat, unread = 0) {
-	const { phase, retryAt, welcome } = chat;
+	const { phase, retryAt, welcome, kafka } = chat;
 	const closed = phase === "closed";
 	document.body.dataset.phase = phase;
 	byID("connection").dataset.state = phase;
-	setText(byID("connection-text"), words[phase]);
+	setText(byID("connection-text"), phase === "replaying" && kafka === "down" ? words.waitsForKafkaToRead : words[phase]);
 	setText(byID("countdown"), closed ? words.retryIn(Math.ceil(((retryAt ?? 0) - performance.now()) / 1000)) : "");
 	setText(byID("trouble"), closed ? troubleOf(chat) : "");
 	byID("reconnect").hidden = !closed || retryAt === undefined;
@@ -143,7 +143,7 @@ export class Strip {
 
 	#joined(/** @type {HTMLElement} */ chip, more = 0) {
 		if (more <= 0) return;
-		const news = element("span", { className: "news" }, words.more(more));
+		const news = element("span", { className: "news" }, words.came(more));
 		chip.append(news);
 		setTimeout(() => news.remove(), Strip.NEWS_MS);
 	}
@@ -238,18 +238,16 @@ export class Panel {
 		session.set("done", this.#done);
 	}
 
-	/**
-	 * What to try, where this pod runs. @param {"laptop" | "cluster"} where @param {string} topic @param {string} pod
-	 */
-	showLessons(where, topic, pod) {
-		const key = `${where} ${topic} ${pod} ${this.#done}`;
+	/** What to try, where this pod runs. */
+	showLessons(/** @type {Partial<Welcome>} */ { where = "laptop", topic = "", pod = "", broker, standalone }) {
+		const key = `${where} ${topic} ${pod} ${broker} ${this.#done}`;
 		if (key === this.#lessons) return;
 		this.#lessons = key;
 		const port = Number(location.port || 80) + 1;
 		/** @type {{ pod: string, write: string, stop?: string, tab?: string }} */
-		const commands = where === "cluster" ? words.commands.cluster(topic, pod) : words.commands.laptop(topic, port);
+		const commands = where === "cluster" ? words.commands.cluster(topic, pod) : words.commands.laptop(topic, port, broker);
 		/** @type {Record<Lesson, string>} */
-		const lessons = { tab: words.tryTab, pod: words.tryPod, stop: words.tryStop[where], write: words.tryWrite };
+		const lessons = { tab: words.tryTab, pod: words.tryPod, stop: words.tryStop[standalone ? "alone" : where], write: words.tryWrite };
 		byID("try").replaceChildren(.../** @type {Lesson[]} */ (Object.keys(lessons)).map((lesson) => {
 			const done = this.#done.includes(lesson);
 			const row = element("li", { className: done ? "done" : "" });

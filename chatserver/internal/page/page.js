@@ -35,6 +35,8 @@ class Page {
 	/** What comes before the first "live" is history, not news. */
 	#caughtUpOnce = false;
 	#phase = "";
+	/** Nothing has answered at its address. */
+	#podWasGone = false;
 	/** @type {"ask" | "reading" | "failed" | "begins" | "ends"} What is known of older messages. */
 	#older = "ask";
 	/** @type {number | undefined} Of the message that "Find" shows. */
@@ -63,7 +65,9 @@ class Page {
 		});
 		byID("pending").addEventListener("click", ({ target }) => {
 			const button = /** @type {Element} */ (target).closest("button"); // a translator puts elements of its own into it
-			if (button) this.#decide(button.closest("li")?.dataset.id, button.value === "again" ? "again" : "remove");
+			if (!button) return;
+			this.#chat.decide(button.closest("li")?.dataset.id ?? "", button.value === "again" ? "again" : "remove");
+			this.#composer.focus();
 		});
 		byID("latest").addEventListener("click", () => this.#toNews());
 		byID("older").addEventListener("click", () => this.#readOlder());
@@ -90,7 +94,9 @@ class Page {
 				this.#journey = { id, sentAt };
 				session.set("outbox", this.#chat.outbox);
 			},
-			acked: (/** @type {Ack} */ ack) => this.#measured(ack),
+			acked: (/** @type {Ack} */ { id, ms }) => {
+				if (this.#journey?.id === id) Object.assign(this.#journey, { roundTrip: performance.now() - this.#journey.sentAt, podMS: ms });
+			},
 			refused: (/** @type {string} */ reason, /** @type {string | undefined} */ id) => {
 				if (!id) this.#note(words.refused(reason));
 				setText(byID("announcer"), words.refused(reason));
@@ -119,9 +125,8 @@ class Page {
 	}
 
 	#received(/** @type {Said} */ said, /** @type {boolean} */ mine) {
-		const message = this.#message(said, mine);
-		this.#conversation.add(message);
-		this.#lastMessage = message;
+		this.#lastMessage = this.#message(said, mine);
+		this.#conversation.add(this.#lastMessage);
 		this.#saveSoon();
 		if (this.#caughtUpOnce && this.#chat.phase === "live") {
 			this.#strip.pass(said.pod);
@@ -152,7 +157,7 @@ class Page {
 
 	/** The connection, the pods, Kafka or the outbox has changed. */
 	#changed() {
-		const { phase, pods } = this.#chat;
+		const { phase, pods, trouble, welcome } = this.#chat;
 		session.set("outbox", this.#chat.outbox);
 		if (phase !== this.#phase) {
 			this.#phase = phase;
@@ -161,9 +166,11 @@ class Page {
 			if (phase === "replaying") byID("log").ariaBusy = "true"; // a replay is not read out line by line
 			if (phase === "live") this.#caughtUp();
 		}
+		if (trouble?.status === 0) this.#podWasGone = true;
 		if (pods !== this.#pods) {
 			this.#strip.heard(pods);
 			if (this.#pods.length && pods.length > this.#pods.length) this.#panel.did("pod");
+			if (welcome?.standalone && pods.length < this.#pods.length) this.#panel.did("stop");
 			if (pods.reduce((sum, { people }) => sum + people, 0) > 1) this.#panel.did("tab");
 			this.#pods = pods;
 		}
@@ -173,15 +180,12 @@ class Page {
 	#caughtUp() {
 		if (!this.#caughtUpOnce) this.#strip.heard(this.#chat.pods);
 		this.#caughtUpOnce = true;
-		this.#older = this.#older === "begins" ? "begins" : "ask"; // another pod may have more
+		if (this.#podWasGone) this.#panel.did("stop");
+		// Another pod may have more. But a replay from anew that is no longer than this is all that the pod has.
+		const all = !this.#chat.welcome?.resumed && this.#conversation.end - this.#conversation.start < Chat.HISTORY;
+		if (this.#older !== "begins") this.#older = all ? "ends" : "ask";
 		setTimeout(() => (byID("log").ariaBusy = String(this.#chat.phase !== "live")), Page.QUIET_MS);
 		this.#saveSoon();
-	}
-
-	#measured(/** @type {Ack} */ { id, ms }) {
-		if (this.#journey?.id !== id) return;
-		this.#journey.roundTrip = performance.now() - this.#journey.sentAt;
-		this.#journey.podMS = ms;
 	}
 
 	/** @returns {string | undefined} why the message cannot be taken */
@@ -191,11 +195,6 @@ class Page {
 		this.#unread = 0;
 		this.#view.toEnd();
 		this.#frame();
-	}
-
-	#decide(id = "", /** @type {"again" | "remove"} */ action) {
-		this.#chat.decide(id, action);
-		this.#composer.focus();
 	}
 
 	/** To the first of the new messages, and the next time to the end. */
@@ -242,7 +241,6 @@ class Page {
 				this.#found = undefined;
 			}
 			this.#frame();
-			this.#view.point(this.#found);
 		};
 		const next = (/** @type {number} */ step) => go(step, this.#found === undefined ? this.#conversation.end - 1 : this.#found + step);
 		field.addEventListener("input", () => go(-1, this.#conversation.end - 1));
@@ -348,7 +346,9 @@ class Page {
 
 	/** A pod that does not say where it runs is an old one, and cannot read on. */
 	#showOlder() {
-		const known = this.#chat.welcome?.where !== undefined && this.#conversation.oldest !== undefined && this.#view.atStart && !this.#conversation.full;
+		const { oldest, full } = this.#conversation;
+		if (oldest?.offset === 0) this.#older = "begins";
+		const known = this.#chat.welcome?.where !== undefined && oldest && this.#view.atStart && !full;
 		const ended = this.#older === "begins" || this.#older === "ends";
 		byID("older").style.visibility = known && !ended ? "" : "hidden"; // its place stays, so that nothing moves
 		setText(byID("older"), { ask: words.older, reading: words.readingOlder, failed: words.olderFailed, begins: "", ends: "" }[this.#older]);
@@ -376,7 +376,7 @@ class Page {
 
 	#showPanel() {
 		const { welcome, pods } = this.#chat;
-		this.#panel.showLessons(welcome?.where ?? "laptop", welcome?.topic ?? "", welcome?.pod ?? "");
+		this.#panel.showLessons(welcome ?? {});
 		const message = this.#lastMessage;
 		if (!message) return this.#panel.showPath([words.noPath]);
 		const people = pods.reduce((sum, pod) => sum + pod.people, 0);

@@ -82,3 +82,31 @@ func TestNewMessagesInTwoSteps(t *testing.T) {
 	tab.Click("#latest")
 	tab.Wait("the end", `document.querySelector("#latest").hidden && `+lastShown+` === "message 249" && `+belowPX+` <= 1`)
 }
+
+// TestWaitingForKafka: a pod without Kafka is not to blame, and says what it waits for.
+func TestWaitingForKafka(t *testing.T) {
+	t.Parallel()
+	pod := newPod(t, "pod-a")
+	tab := open(t, pod.url)
+	socket := pod.accept()
+	socket.welcome(event{"where": "laptop", "kafka": "down"})
+	socket.send(event{"type": "status", "kafka": "down", "reason": "Kafka is not reachable"})
+	tab.Wait("what it waits for", `document.querySelector("#connection-text").textContent === "Waiting for Kafka…" &&
+		document.querySelector("#banners .kafka").textContent === "Kafka is not reachable. What you write waits here until Kafka takes it."`)
+	socket.send(event{"type": "status", "kafka": "up"})
+	tab.Wait("Kafka is there", `document.querySelector("#connection-text").textContent === "Catching up…"`)
+}
+
+// TestNothingOlder: what cannot be there is not offered.
+func TestNothingOlder(t *testing.T) {
+	t.Parallel()
+	for first, want := range map[int]string{0: "The topic begins here.", 500: "The memory of this pod begins here."} {
+		pod := newPod(t, "pod-a")
+		tab := open(t, pod.url)
+		socket := pod.accept()
+		socket.welcome(event{"where": "laptop"})
+		socket.send(crowd(first, 3)...)
+		socket.send(live())
+		tab.Wait(want, isLive+` && document.querySelector("#log-start-text").textContent.startsWith(`+js(want)+`) && !document.querySelector("#older").checkVisibility({ visibilityProperty: true })`)
+	}
+}

@@ -7,6 +7,7 @@ export const words = {
 
 	connecting: "Connecting…",
 	replaying: "Catching up…",
+	waitsForKafkaToRead: "Waiting for Kafka…",
 	live: "Connected",
 	closed: "Connection closed",
 	retryIn: (seconds = 0) => (seconds > 0 ? `Reconnecting in ${seconds} s` : "Reconnecting…"),
@@ -23,14 +24,14 @@ export const words = {
 	podsLabel: "Pods, and how far each has read",
 	kafka: "Kafka",
 	connected: "connected",
-	more: (count = 0) => `+${count}`,
+	came: (count = 0) => `${count} came`,
 	at: (offset = 0) => `@ ${number.format(offset)}`,
 	behind: (count = 0) => `${number.format(count)} behind`,
 	gone: "gone",
 	morePods: (count = 0) => `and ${count} more`,
 	standalone: "standalone: only people on this pod see you",
 
-	kafkaDown: (reason = "") => `${reason || "Kafka does not take messages now"}. What you write waits here until it does.`,
+	kafkaDown: (reason = "") => `${reason || "Kafka does not take messages now"}. What you write waits here until Kafka takes it.`,
 	partitions: (topic = "", count = 0) => `The topic “${topic}” has ${count} partitions. Only partition 0 is the chat.`,
 	newVersion: "There is a new version of this page. This one keeps working.",
 	reload: "Reload for the new version",
@@ -109,13 +110,14 @@ export const words = {
 	tryPod: "Start one more pod: it appears above within seconds.",
 	tryStop: {
 		laptop: "Stop this pod with Ctrl-C, write something, and start it again: nothing is missed.",
+		alone: "Stop the second pod with Ctrl-C, write something here, and start it again: its page misses nothing. This pod cannot be spared: Kafka runs inside it.",
 		cluster: "Delete the pod that you are on: you move to another, and miss nothing.",
 	},
 	tryWrite: "Write a line to Kafka: it appears here, without any pod.",
 	commands: {
-		laptop: (topic = "", port = 8001) => ({
-			pod: `PORT=${port} KAFKA_BROKER=localhost:9092 go run chatserver/main.go`,
-			write: `${topic === "chat" ? "" : `TOPIC=${topic} `}go run kafkawrite/main.go`,
+		laptop: (topic = "", port = 8001, broker = "localhost:9092") => ({
+			pod: `PORT=${port} KAFKA_BROKER=${broker} ${topic === "chat" ? "" : `TOPIC=${topic} `}go run chatserver/main.go`,
+			write: `${broker === "localhost:9092" ? "" : `KAFKA_BROKER=${broker} `}${topic === "chat" ? "" : `TOPIC=${topic} `}go run kafkawrite/main.go`,
 		}),
 		cluster: (topic = "", pod = "") => ({
 			pod: "kubectl scale deployment chatserver --replicas 3",

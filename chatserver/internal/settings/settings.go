@@ -152,6 +152,15 @@ func (c *Config) check(getenv func(string) string) error {
 	return nil
 }
 
+// KafkaHere is where other programs on this laptop find the chat's Kafka; "" in a cluster, whose
+// clients need not know.
+func (c *Config) KafkaHere() string {
+	if c.Where != "laptop" {
+		return ""
+	}
+	return strings.ReplaceAll(strings.Join(c.Cluster.Brokers, ","), "127.0.0.1", "localhost")
+}
+
 // Answer prints what the flags -h and -version ask for, and says whether one of them was there.
 func Answer(args []string, stdout io.Writer) (answered bool, err error) {
 	flags := flag.NewFlagSet("chatserver", flag.ContinueOnError)

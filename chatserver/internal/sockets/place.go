@@ -49,7 +49,7 @@ func (c *Conn) output(log *framelog.Log, end int64) (frames []byte, n int, err e
 		case p.Hello != nil:
 			c.phase = placing
 		}
-		if p.Hello != nil || !placed {
+		if p.Hello != nil || c.phase == greeting {
 			return p.Hello, 0, nil
 		}
 	}
@@ -58,6 +58,9 @@ func (c *Conn) output(log *framelog.Log, end int64) (frames []byte, n int, err e
 		if frames != nil {
 			return frames, 0, nil
 		}
+	}
+	if c.phase == placing {
+		return nil, 0, nil
 	}
 	if c.markFrames != nil {
 		end = min(end, c.mark)

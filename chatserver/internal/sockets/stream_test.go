@@ -143,12 +143,12 @@ func TestPlaceLater(t *testing.T) {
 	s.loop.SetNotice(0, []byte("status"))
 	time.Sleep(10 * time.Millisecond) // for what must not happen
 	set(&greet)
-	c.want("wait", "too early")
+	c.want("wait", "status", "too early")
 	c.say("echo")
 	c.want("echo")
 	s.append("not for it")
 	set(&placed)
-	c.want("status", "live")
+	c.want("live")
 	s.append("for it")
 	c.want("n:for it")
 }
