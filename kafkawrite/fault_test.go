@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"regexp"
 	"strconv"
@@ -14,77 +13,6 @@ import (
 	"kafkachat/internal/cli/clitest"
 	"kafkachat/internal/kafkatest"
 )
-
-// produceFault lets fault decide about produce requests, of which it is told the number, from 1.
-func produceFault(fault func(n int) kafkatest.Action) func(kafkatest.Request) kafkatest.Action {
-	n := 0
-	return func(r kafkatest.Request) kafkatest.Action {
-		if r.Key != kmsg.Produce {
-			return kafkatest.Action{}
-		}
-		n++
-		return fault(n)
-	}
-}
-
-// TestWriteWithFaults loses requests, answers and leaders. Lines in one go are batches; lines one by one are records that
-// sarama sends. Each must be in the topic once, in order.
-func TestWriteWithFaults(t *testing.T) {
-	faults := map[string]func(n int) kafkatest.Action{
-		"request lost": func(n int) kafkatest.Action { return kafkatest.Action{CutBefore: n%4 == 2} },
-		"answer lost":  func(n int) kafkatest.Action { return kafkatest.Action{CutAfter: n%4 == 2} },
-		"not leader":   func(n int) kafkatest.Action { return kafkatest.Action{NotLeader: n%4 == 2} },
-		"all of them": func(n int) kafkatest.Action {
-			return kafkatest.Action{CutBefore: n%7 == 2, CutAfter: n%7 == 3, NotLeader: n%7 == 5}
-		},
-	}
-	for name, fault := range faults {
-		t.Run("batches, "+name, func(t *testing.T) {
-			t.Parallel()
-			brokers := kafkatest.Broker(t)
-			topic := kafkatest.Topic(t, brokers)
-			proxy := kafkatest.NewProxy(t, brokers)
-			proxy.SetFault(produceFault(fault))
-			p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
-			const n = 300_000 // some ten batches
-			p.Write(clitest.Numbers(0, n))
-			p.Stdin.Close()
-			p.WantExit(0)
-			if want := fmt.Sprintf("%d of %[1]d lines written\n", n); !strings.HasSuffix(p.Err.String(), want) {
-				t.Errorf("it says %q, want %q", p.Err.String(), want)
-			}
-			clitest.WantStored(t, brokers, topic, clitest.Numbers(0, n))
-		})
-		t.Run("one by one, "+name, func(t *testing.T) {
-			t.Parallel()
-			brokers := kafkatest.Broker(t)
-			topic := kafkatest.Topic(t, brokers)
-			proxy := kafkatest.NewProxy(t, brokers)
-			written := make(chan struct{}, 1000) // a token for every produce request that is done
-			decide := produceFault(fault)
-			proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
-				action := decide(r)
-				if r.Key == kmsg.Produce && action == (kafkatest.Action{}) {
-					written <- struct{}{}
-				}
-				return action
-			})
-			p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
-			const n = 30
-			for i := range n {
-				p.Write(clitest.Numbers(i, i+1))
-				select {
-				case <-written:
-				case <-time.After(clitest.Patience):
-					t.Fatalf("line %d was not sent\n%s", i+1, p.Err.String())
-				}
-			}
-			p.Stdin.Close()
-			p.WantExit(0)
-			clitest.WantStored(t, brokers, topic, clitest.Numbers(0, n))
-		})
-	}
-}
 
 // TestInterruptFlushes presses Ctrl-C once: what was read is written.
 func TestInterruptFlushes(t *testing.T) {
@@ -106,7 +34,8 @@ func TestInterruptFlushes(t *testing.T) {
 	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 3))
 }
 
-// TestSecondInterruptStops presses Ctrl-C twice while a broker does not answer: it ends at once, and says what may be missing.
+// TestSecondInterruptStops presses Ctrl-C twice while a broker does not answer: it ends at once, and
+// says what may be missing.
 func TestSecondInterruptStops(t *testing.T) {
 	for name, fault := range map[string]func(*kafkatest.Proxy){
 		"hangs": func(proxy *kafkatest.Proxy) { proxy.Pause(kafkatest.Requests) },
@@ -115,7 +44,7 @@ func TestSecondInterruptStops(t *testing.T) {
 			proxy.Cut()
 		},
 		"stores without an answer": func(proxy *kafkatest.Proxy) {
-			proxy.SetFault(produceFault(func(int) kafkatest.Action { return kafkatest.Action{CutAfter: true} }))
+			proxy.SetFault(func(r kafkatest.Request) kafkatest.Action { return kafkatest.Action{CutAfter: r.Key == kmsg.Produce} })
 		},
 	} {
 		t.Run("a broker that "+name, func(t *testing.T) {
@@ -131,34 +60,34 @@ func TestSecondInterruptStops(t *testing.T) {
 			fault(proxy)
 			p.Write(clitest.Numbers(100_000, 100_010))
 			p.WaitFor(&p.Err, "is not acknowledged yet")
-			for range 2 {
-				p.Interrupt()
-				time.Sleep(time.Second) // signals that are too close to each other are one
-			}
-			p.WantExit(1)
-			checkReport(t, p.Err.String(), clitest.Stored(t, brokers, topic), clitest.Numbers(0, 100_010))
+			giveUp(p)
+			checkReport(t, p, clitest.Stored(t, brokers, topic), clitest.Numbers(0, 100_010))
 		})
 	}
 }
 
-// checkReport compares what a kafkawrite that failed says with what is stored: a beginning of what it read, with at least
-// the lines that it says were written.
-func checkReport(t *testing.T, report, stored, lines string) {
+func giveUp(p *clitest.Process) {
+	p.Interrupt()
+	time.Sleep(time.Second) // signals that are too close to each other are one
+	p.Interrupt()
+	p.WantExit(1)
+}
+
+// checkReport compares what a kafkawrite that failed says with what is stored: a beginning of what it
+// read, with at least the lines that it says were written.
+func checkReport(t *testing.T, p *clitest.Process, stored, lines string) {
 	t.Helper()
-	match := regexp.MustCompile(`(?m)^kafkawrite: (\d+) of (\d+) lines written; line (\d+): (.*)$`).FindStringSubmatch(report)
+	match := regexp.MustCompile(`(?m)^kafkawrite: (\d+) of (\d+) lines written; line (\d+): (.*)$`).FindStringSubmatch(p.Err.String())
 	if match == nil {
-		t.Fatalf("no report in %q", report)
+		t.Fatalf("no report in %q", p.Err.String())
 	}
 	written, _ := strconv.Atoi(match[1])
 	read, _ := strconv.Atoi(match[2])
 	if line, _ := strconv.Atoi(match[3]); line != written+1 {
 		t.Errorf("%d lines were written, and line %d was not", written, line)
 	}
-	if !strings.HasPrefix(lines, stored) {
-		t.Errorf("what is stored is no beginning of what was written")
-	}
-	if n := strings.Count(stored, "\n"); n < written || n > read {
-		t.Errorf("%d lines are stored; it says %d of %d", n, written, read)
+	if n := strings.Count(stored, "\n"); n < written || n > read || !strings.HasPrefix(lines, stored) {
+		t.Errorf("%d lines are stored, a beginning of what was written: %v; it says %d of %d", n, strings.HasPrefix(lines, stored), written, read)
 	}
 }
 

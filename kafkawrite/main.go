@@ -28,7 +28,12 @@ var manual string
 
 func main() {
 	cli.Setup(300) // a third less time for a million lines, and still less than 100 MB
-	reading, sending := write.Signals()
+	reading := cli.Signals(context.Background())
+	sending, stop := context.WithCancel(context.Background())
+	context.AfterFunc(reading, func() { // the first Ctrl-C ends reading, the second one sending too
+		<-cli.Signals(context.Background()).Done()
+		stop()
+	})
 	say := cli.NewSay("kafkawrite", os.Stderr)
 	os.Exit(cli.Exit(say, run(reading, sending, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, say)))
 }
@@ -46,7 +51,7 @@ func run(reading, sending context.Context, args []string, getenv func(string) st
 	if err := write.Ensure(reading, cluster, topic, opt.Partition, say); err != nil {
 		return err
 	}
-	report := write.NewReport(say)
+	report := &write.Report{Say: say}
 	producer, err := write.NewSyncProducer(sending, cluster, topic, opt.Partition, report.Waiting)
 	if err != nil {
 		return err
@@ -54,9 +59,9 @@ func run(reading, sending context.Context, args []string, getenv func(string) st
 	defer producer.Close()
 
 	fmt.Fprintf(stdout, "Enter lines of text to be written to %q:\n", topic)
-	input := write.NewReader(stdin, opt, say)
+	input := write.NewReader(reading, stdin, opt, say)
 	for {
-		lines, err := input.Next(reading) // one if a person types, thousands if they come from a file
+		lines, err := input.Next() // one if a person types, thousands if they come from a file
 		if err != nil {
 			return report.End(err)
 		}

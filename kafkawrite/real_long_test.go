@@ -4,9 +4,9 @@ package main
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/Shopify/sarama"
 
@@ -15,107 +15,88 @@ import (
 	"kafkachat/internal/realkafka"
 )
 
-// ready waits until the brokers serve clients.
-func ready(t *testing.T, c *realkafka.Cluster) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), clitest.Patience)
-	defer cancel()
-	if err := c.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
+// A load is a kafkawrite that writes a million lines as fast as it can, and a kafkaread that follows.
+type load struct {
+	addrs, topic, lines string
+	writer, reader      *clitest.Process
+	fed                 chan struct{} // closed when the writer has taken all lines, or has ended
 }
 
-// feed writes lines to the program as fast as it takes them, and then ends its input.
-func feed(p *clitest.Process, lines string) (done chan struct{}) {
-	done = make(chan struct{})
+// start returns when some of the lines are through.
+func start(t *testing.T, addrs, topic string) *load {
+	t.Helper()
+	l := &load{addrs: addrs, topic: topic, lines: clitest.Numbers(0, 1_000_000), fed: make(chan struct{})}
+	l.reader = clitest.Start(t, addrs, topic, "kafkaread", "-offset", "oldest")
+	l.writer = clitest.Start(t, addrs, topic, "kafkawrite")
 	go func() {
-		defer close(done)
-		defer p.Stdin.Close()
-		p.Stdin.Write([]byte(lines))
+		defer close(l.fed)
+		defer l.writer.Stdin.Close()
+		io.WriteString(l.writer.Stdin, l.lines)
 	}()
-	return done
+	l.reader.WaitFor(&l.reader.Out, "\n9999\n")
+	return l
+}
+
+// wantAll waits for the end, and checks that each line was stored and printed once, in order.
+func (l *load) wantAll(t *testing.T) {
+	t.Helper()
+	<-l.fed
+	l.writer.WantExit(0)
+	l.reader.WaitFor(&l.reader.Out, "\n999999\n")
+	l.reader.Interrupt()
+	l.reader.WantExit(0)
+	if l.reader.Out.String() != l.lines {
+		t.Errorf("kafkaread printed %d lines, other than those that were written", strings.Count(l.reader.Out.String(), "\n"))
+	}
+	clitest.WantStored(t, l.addrs, l.topic, l.lines)
 }
 
 // TestBrokerKilled kills a broker under load, as a power cut would, and starts it again.
 func TestBrokerKilled(t *testing.T) {
 	t.Parallel()
 	broker := realkafka.Start(t, realkafka.Options{})
-	topic := kafkatest.Topic(t, broker.Addrs())
-	reader := clitest.Start(t, broker.Addrs(), topic, "kafkaread")
-	reader.WaitFor(&reader.Err, "from now on")
-
-	lines := clitest.Numbers(0, 1_000_000)
-	p := clitest.Start(t, broker.Addrs(), topic, "kafkawrite")
-	fed := feed(p, lines)
-	reader.WaitFor(&reader.Out, "\n9999\n")
+	l := start(t, broker.Addrs(), kafkatest.Topic(t, broker.Addrs()))
 	broker.Kill(0)
-	p.WaitFor(&p.Err, "is not acknowledged yet: .*; waiting up to 2m0s")
-	reader.WaitFor(&reader.Err, "partition 0: .*; still trying")
+	l.writer.WaitFor(&l.writer.Err, "is not acknowledged yet: .*; waiting up to 2m0s")
+	l.reader.WaitFor(&l.reader.Err, "partition 0: .*; still trying")
 	broker.Start(0)
-	<-fed
-	p.WantExit(0)
-	reader.WaitFor(&reader.Out, "\n999999\n")
-	reader.Interrupt()
-	reader.WantExit(0)
-	if reader.Out.String() != lines {
-		t.Errorf("kafkaread printed %d lines, other than those that were written", strings.Count(reader.Out.String(), "\n"))
-	}
-	clitest.WantStored(t, broker.Addrs(), topic, lines)
+	l.wantAll(t)
 }
 
 // TestBrokerStaysAway kills a broker under load, and the person gives up. The report must be true.
 func TestBrokerStaysAway(t *testing.T) {
 	t.Parallel()
 	broker := realkafka.Start(t, realkafka.Options{})
-	topic := kafkatest.Topic(t, broker.Addrs())
-	reader := clitest.Start(t, broker.Addrs(), topic, "kafkaread")
-	reader.WaitFor(&reader.Err, "from now on")
-
-	lines := clitest.Numbers(0, 1_000_000)
-	p := clitest.Start(t, broker.Addrs(), topic, "kafkawrite")
-	fed := feed(p, lines)
-	reader.WaitFor(&reader.Out, "\n9999\n")
+	l := start(t, broker.Addrs(), kafkatest.Topic(t, broker.Addrs()))
 	broker.Kill(0)
-	p.WaitFor(&p.Err, "is not acknowledged yet")
-	for range 2 {
-		p.Interrupt()
-		time.Sleep(time.Second)
-	}
-	p.WantExit(1)
-	<-fed
+	l.writer.WaitFor(&l.writer.Err, "is not acknowledged yet")
+	giveUp(l.writer)
+	<-l.fed
 	broker.Start(0)
-	ready(t, broker)
-	checkReport(t, p.Err.String(), clitest.Stored(t, broker.Addrs(), topic), lines)
+	ctx, cancel := context.WithTimeout(t.Context(), clitest.Patience)
+	defer cancel()
+	if err := broker.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	checkReport(t, l.writer, clitest.Stored(t, l.addrs, l.topic), l.lines)
 }
 
 // TestLeaderKilled kills the leader of three brokers under load; another one takes over.
 func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
 	cluster := realkafka.Start(t, realkafka.Options{Brokers: 3})
-	const topic = "load"
-	lines := clitest.Numbers(0, 1_000_000)
-	p := clitest.Start(t, cluster.Addrs(), topic, "kafkawrite") // which makes it on all three
-	fed := feed(p, lines)
-	reader := clitest.Start(t, cluster.Addrs(), topic, "kafkaread", "-offset", "oldest")
-	reader.WaitFor(&reader.Out, "\n9999\n")
-
+	l := start(t, cluster.Addrs(), "load") // kafkawrite makes it on all three
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
-	client, err := sarama.NewClient(strings.Split(cluster.Addrs(), ","), config)
+	client, err := sarama.NewClient(strings.Split(l.addrs, ","), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	leader, err := client.Leader(topic, 0)
+	leader, err := client.Leader(l.topic, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cluster.Kill(int(leader.ID()))
-	<-fed
-	p.WantExit(0)
-	reader.WaitFor(&reader.Out, "\n999999\n")
-	if reader.Out.String() != lines {
-		t.Errorf("kafkaread printed %d lines, other than those that were written", strings.Count(reader.Out.String(), "\n"))
-	}
-	clitest.WantStored(t, cluster.Addrs(), topic, lines)
+	l.wantAll(t)
 }

@@ -28,14 +28,10 @@ const (
 	batchLines = 10_000
 	// recordBytes is what a record needs besides the line.
 	recordBytes = 20
-	// blockBytes is how much memory is asked for at a time.
-	blockBytes = 256 << 10
 )
 
 var (
-	// errBlank is returned after the last line before a blank one.
-	errBlank = errors.New("blank line")
-	// errTooLong is returned after the last line before one that is longer than maxLine.
+	errBlank   = errors.New("blank line")
 	errTooLong = fmt.Errorf("longer than %d bytes", maxLine)
 )
 
@@ -45,71 +41,71 @@ type Line struct {
 }
 
 // A Reader reads ahead by at most one batch, for one goroutine that calls Next. Its own goroutine
-// ends with the input, at a blank line, or else with the process: a read of a terminal cannot be
-// called off.
+// ends with the input, at a line that cannot be sent, or else with the process: a read of a terminal
+// cannot be called off.
 type Reader struct {
 	Options
-	say  cli.Say
-	more chan struct{} // has a token after pending or err changed
-	room chan struct{} // has a token after pending was taken
 
 	mu      sync.Mutex // guards the following
+	changed sync.Cond  // pending or err
 	pending []Line
-	size    int    // of pending, as a Kafka record batch
-	block   []byte // holds the latest lines; full, it is left to those who have slices of it
-	err     error  // why there is nothing after pending
+	size    int   // of pending, as a Kafka record batch
+	err     error // why there is nothing after pending
 }
 
-// NewReader reads lines that end with LF or CRLF; the last one need not. It stops at a blank line,
-// unless these are lines like others, and at one that is too long or has no key. A byte order mark
-// at the start of the input is no part of the first line.
-func NewReader(input io.Reader, opt Options, say cli.Say) *Reader {
-	r := &Reader{Options: opt, say: say, more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
-	go func() {
-		err := r.read(input)
-		r.mu.Lock()
-		r.err = err
-		r.mu.Unlock()
-		notify(r.more)
-	}()
+// NewReader reads lines that end with LF or CRLF; the last one need not. It stops when ctx ends, at a
+// blank line, unless these are lines like others, and at a line that is too long or has no key. A
+// byte order mark at the start of the input is no part of the first line.
+func NewReader(ctx context.Context, input io.Reader, opt Options, say cli.Say) *Reader {
+	r := &Reader{Options: opt}
+	r.changed.L = &r.mu
+	context.AfterFunc(ctx, func() { r.end(ctx.Err()) })
+	go func() { r.end(r.read(input, say)) }()
 	return r
 }
 
-// Next waits for a line and returns all that are there, up to a batch. An error comes after the last
-// line: io.EOF, that of the line that cannot be sent, that of the input, or that of ctx, whose end is
-// the end of reading.
-func (r *Reader) Next(ctx context.Context) ([]Line, error) {
-	for {
-		r.mu.Lock()
-		if r.err == nil {
-			r.err = ctx.Err()
-		}
-		batch, err := r.pending, r.err
-		r.pending, r.size = nil, 0
-		r.mu.Unlock()
-		if len(batch) > 0 {
-			notify(r.room)
-			return batch, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case <-r.more:
-		case <-ctx.Done():
-		}
+func (r *Reader) end(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
 	}
+	r.changed.Broadcast()
 }
 
-func (r *Reader) read(input io.Reader) error {
-	scanner := bufio.NewScanner(input)
-	scanner.Buffer(make([]byte, 64<<10), maxLine+len("\r\n"))
-	scanner.Split(split)
-	extra := r.extra + recordBytes
-	for first := true; scanner.Scan(); first = false {
-		line := scanner.Bytes()
-		if first {
-			line = r.withoutMark(line)
+// Next waits for a line and returns all that are there, up to a batch. An error comes after the last
+// line: io.EOF, that of the line that cannot be sent, that of the input, or that of the context.
+func (r *Reader) Next() ([]Line, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.pending) == 0 {
+		if r.err != nil {
+			return nil, r.err
+		}
+		r.changed.Wait()
+	}
+	batch := r.pending
+	r.pending, r.size = nil, 0
+	r.changed.Broadcast()
+	return batch, nil
+}
+
+func (r *Reader) read(input io.Reader, say cli.Say) error {
+	lines := bufio.NewReaderSize(input, maxLine+len("\r\n"))
+	for first := true; ; first = false {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			return errTooLong
+		}
+		if len(line) == 0 {
+			return err
+		}
+		if err == nil { // else the last line has no end, and a CR is a part of it
+			line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
+		}
+		if text, marked := bytes.CutPrefix(line, []byte("\ufeff")); first && marked {
+			say("the input begins with a byte order mark, which is not written")
+			line = text
 		}
 		switch {
 		case len(line) == 0 && !r.blank:
@@ -119,70 +115,30 @@ func (r *Reader) read(input io.Reader) error {
 		case !bytes.Contains(line, []byte(r.separator)): // "" is in every line
 			return fmt.Errorf("has no %q after its key", r.separator)
 		}
-		for !r.add(line, extra) {
-			<-r.room
+		r.add(line)
+		if err != nil { // not asked for again: at a terminal that would be another Ctrl-D
+			return err
 		}
-		notify(r.more)
-	}
-	switch err := scanner.Err(); {
-	case err == nil:
-		return io.EOF
-	case errors.Is(err, bufio.ErrTooLong):
-		return errTooLong
-	default:
-		return err
 	}
 }
 
-// withoutMark looks at the start of the input, where some programs write a mark of the encoding.
-func (r *Reader) withoutMark(line []byte) []byte {
-	if bytes.HasPrefix(line, []byte("\xff\xfe")) || bytes.HasPrefix(line, []byte("\xfe\xff")) {
-		r.say("the input begins like UTF-16; its bytes are written as they are (`iconv -f UTF-16 -t UTF-8` makes UTF-8 of it)")
-	}
-	text, found := bytes.CutPrefix(line, []byte("\ufeff"))
-	if found {
-		r.say("the input begins with a byte order mark, which is not written")
-	}
-	return text
-}
-
-// add appends a copy of line; it says false if the batch is full, or if no more lines are wanted.
-func (r *Reader) add(line []byte, extra int) bool {
+// add waits for room and appends a copy of line, unless no more lines are wanted.
+func (r *Reader) add(line []byte) {
+	size := len(line) + r.extra + recordBytes
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	size := len(line) + extra
-	if r.err != nil || len(r.pending) == batchLines || len(r.pending) > 0 && r.size+size > batchBytes {
-		return false
+	for r.err == nil && len(r.pending) > 0 && (len(r.pending) == batchLines || r.size+size > batchBytes) {
+		r.changed.Wait()
 	}
-	r.size += size
-	if len(r.block)+len(line) > cap(r.block) {
-		r.block = make([]byte, 0, max(blockBytes, len(line)))
+	if r.err != nil {
+		return
 	}
-	start := len(r.block)
-	r.block = append(r.block, line...)
-	key, value := r.key, r.block[start:len(r.block):len(r.block)]
+	key, value := r.key, bytes.Clone(line)
 	if r.separator != "" {
 		before, after, _ := bytes.Cut(value, []byte(r.separator))
 		key, value = sarama.ByteEncoder(before), after
 	}
 	r.pending = append(r.pending, Line{key, sarama.ByteEncoder(value)})
-	return true
-}
-
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // there is one already
-	}
-}
-
-// split is bufio.ScanLines, except that a CR without an LF is a byte like others.
-func split(data []byte, atEOF bool) (advance int, token []byte, err error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, bytes.TrimSuffix(data[:i], []byte("\r")), nil
-	}
-	if atEOF && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
+	r.size += size
+	r.changed.Broadcast()
 }

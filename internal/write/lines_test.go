@@ -1,7 +1,6 @@
 package write_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -15,9 +14,9 @@ import (
 )
 
 func ExampleReader() {
-	r := write.NewReader(strings.NewReader("one\ntwo\n\nnot read"), write.Options{}, nil)
+	r := write.NewReader(context.Background(), strings.NewReader("one\ntwo\n\nnot read"), write.Options{}, nil)
 	for {
-		batch, err := r.Next(context.Background())
+		batch, err := r.Next()
 		if err != nil {
 			fmt.Println("the end:", err)
 			return
@@ -32,39 +31,33 @@ func ExampleReader() {
 	// the end: blank line
 }
 
-// all takes lines until there are no more, and returns how they were batched too.
-func all(t *testing.T, r *write.Reader) (got []string, batches []int, err error) {
-	t.Helper()
-	for {
-		batch, err := r.Next(t.Context())
-		if err != nil {
-			return got, batches, err
-		}
-		batches = append(batches, len(batch))
-		for _, line := range batch {
-			got = append(got, value(t, line))
-		}
-	}
-}
-
-// value is a line without its key.
-func value(t *testing.T, line write.Line) string {
-	t.Helper()
-	text, err := line.Value.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// options are those of kafkawrite's flags.
-func options(t *testing.T, args ...string) write.Options {
+// reader is one with kafkawrite's flags.
+func reader(t *testing.T, input io.Reader, args ...string) *write.Reader {
 	t.Helper()
 	opt, err := write.Parse(args, io.Discard, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return opt
+	return write.NewReader(t.Context(), input, opt, t.Logf)
+}
+
+// all takes lines until there are no more. It returns how they were batched, too.
+func all(t *testing.T, r *write.Reader) (got []string, batches []int, err error) {
+	t.Helper()
+	for {
+		batch, err := r.Next()
+		if err != nil {
+			return got, batches, err
+		}
+		batches = append(batches, len(batch))
+		for _, line := range batch {
+			text := fmt.Sprintf("%s", line.Value)
+			if line.Key != nil {
+				text = fmt.Sprintf("%s|%s", line.Key, text)
+			}
+			got = append(got, text)
+		}
+	}
 }
 
 func TestLines(t *testing.T) {
@@ -72,136 +65,98 @@ func TestLines(t *testing.T) {
 	const maxLine = 1_000_000
 	long := strings.Repeat("x", maxLine)
 	for _, c := range []struct {
-		input string
-		blank bool
-		want  []string
-		err   string
+		args, input string
+		want        []string
+		err         string
 	}{
-		{"", false, nil, "EOF"},
-		{"a", false, []string{"a"}, "EOF"},
-		{"a\n", false, []string{"a"}, "EOF"},
-		{"a\r\nb\r\n", false, []string{"a", "b"}, "EOF"},
-		{"a\rb\r\nc\r", false, []string{"a\rb", "c\r"}, "EOF"},
-		{"a\n\nb", false, []string{"a"}, "blank line"},
-		{"a\r\n\r\nb", false, []string{"a"}, "blank line"},
-		{"\n", false, nil, "blank line"},
-		{"a\n\nb", true, []string{"a", "", "b"}, "EOF"},
-		{"\n\r\n", true, []string{"", ""}, "EOF"},
-		{" \n\x00\n\xff", false, []string{" ", "\x00", "\xff"}, "EOF"},
-		{long + "\n" + long + "\r\n" + long, false, []string{long, long, long}, "EOF"},
-		{"a\n" + long + "x", false, []string{"a"}, "longer than 1000000 bytes"},
-		{"a\n" + long + "x\nb\n", false, []string{"a"}, "longer than 1000000 bytes"},
-		{"a\n" + long + "xxx\r\nb\n", false, []string{"a"}, "longer than 1000000 bytes"},
+		{"", "", nil, "EOF"},
+		{"", "a", []string{"a"}, "EOF"},
+		{"", "a\n", []string{"a"}, "EOF"},
+		{"", "a\r\nb\r\n", []string{"a", "b"}, "EOF"},
+		{"", "a\rb\r\nc\r", []string{"a\rb", "c\r"}, "EOF"},
+		{"", "a\n\nb", []string{"a"}, "blank line"},
+		{"", "a\r\n\r\nb", []string{"a"}, "blank line"},
+		{"", "\n", nil, "blank line"},
+		{"-blank", "a\n\nb", []string{"a", "", "b"}, "EOF"},
+		{"-blank", "\n\r\n", []string{"", ""}, "EOF"},
+		{"", " \n\x00\n\xff", []string{" ", "\x00", "\xff"}, "EOF"},
+		{"", long + "\n" + long + "\r\n" + long, []string{long, long, long}, "EOF"},
+		{"", "a\n" + long + "x", []string{"a"}, "longer than 1000000 bytes"},
+		{"", "a\n" + long + "x\nb\n", []string{"a"}, "longer than 1000000 bytes"},
+		{"", "a\n" + long + "xxx\r\nb\n", []string{"a"}, "longer than 1000000 bytes"},
+		// A byte order mark is no part of the first line.
+		{"", "\ufeffa\n\ufeffb\n", []string{"a", "\ufeffb"}, "EOF"},
+		{"", "\ufeff\r\na", nil, "blank line"},
+		// A line is split at the first separator. One without it ends the lines.
+		{"-key-sep :", "\ufeffa:b:c\n:d\n", []string{"a|b:c", "|d"}, "EOF"},
+		{`-key-sep \t`, "a\tb\n", []string{"a|b"}, "EOF"},
+		{`-key-sep \t`, `{"a":"x\ty"}` + "\n", nil, `has no "\t" after its key`},
+		{`-key-sep \\t`, `a\tb`, []string{"a|b"}, "EOF"},
+		{"-key-sep ::", "a::b\nno\nc::d\n", []string{"a|b"}, `has no "::" after its key`},
+		{"-key k", "a\n", []string{"k|a"}, "EOF"},
 	} {
-		name := fmt.Sprintf("%.20q", c.input)
 		ways := map[string]io.Reader{
-			"":                strings.NewReader(c.input),
-			", halves":        iotest.HalfReader(strings.NewReader(c.input)),
-			", end with data": iotest.DataErrReader(strings.NewReader(c.input)),
+			"in one":        strings.NewReader(c.input),
+			"halves":        iotest.HalfReader(strings.NewReader(c.input)),
+			"end with data": iotest.DataErrReader(strings.NewReader(c.input)),
 		}
 		if len(c.input) < maxLine {
-			ways[", a byte a time"] = iotest.OneByteReader(strings.NewReader(c.input))
+			ways["a byte a time"] = iotest.OneByteReader(strings.NewReader(c.input))
 		}
 		for how, input := range ways {
-			got, _, err := all(t, write.NewReader(input, options(t, fmt.Sprintf("-blank=%v", c.blank)), t.Logf))
+			got, _, err := all(t, reader(t, input, strings.Fields(c.args)...))
 			if !slices.Equal(got, c.want) || err.Error() != c.err {
-				t.Errorf("%s%s: %.50q, %v; want %.50q, %v", name, how, got, err, c.want, c.err)
+				t.Errorf("%s %.20q, %s: %.50q, %v; want %.50q, %v", c.args, c.input, how, got, err, c.want, c.err)
 			}
 		}
 	}
-	if _, _, err := all(t, write.NewReader(iotest.ErrReader(io.ErrClosedPipe), write.Options{}, t.Logf)); err != io.ErrClosedPipe {
+	if _, _, err := all(t, reader(t, iotest.ErrReader(io.ErrClosedPipe))); err != io.ErrClosedPipe {
 		t.Errorf("an input that fails: %v", err)
 	}
 }
 
-// A line is split at the first separator. One without it ends the lines.
-func TestKeys(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct{ separator, input, want, err string }{
-		{`:`, "a:b:c\n:d\n", "[a|b:c |d]", "EOF"},
-		{`\t`, "a\tb\n", "[a|b]", "EOF"},
-		{`\t`, `{"a":"x\ty"}` + "\n", "[]", `has no "\t" after its key`},
-		{`\\t`, `a\tb`, "[a|b]", "EOF"},
-		{`::`, "a::b\nno\nc::d\n", "[a|b]", `has no "::" after its key`},
-		{`:`, "\ufeffa:b\n", "[a|b]", "EOF"},
-	} {
-		r := write.NewReader(strings.NewReader(c.input), options(t, "-key-sep", c.separator), t.Logf)
-		got := []string{}
-		batch, err := r.Next(t.Context())
-		for ; err == nil; batch, err = r.Next(t.Context()) {
-			for _, line := range batch {
-				key, _ := line.Key.Encode()
-				got = append(got, string(key)+"|"+value(t, line))
-			}
-		}
-		if fmt.Sprint(got) != c.want || err.Error() != c.err {
-			t.Errorf("-key-sep %s, %q: %v, %v; want %s, %s", c.separator, c.input, got, err, c.want, c.err)
-		}
-	}
-	if _, err := write.Parse([]string{"-key-sep", `\x`}, io.Discard, ""); err == nil {
-		t.Error(`-key-sep \x is accepted`)
-	}
-}
-
-// A mark of the encoding at the start of the input is said: that of UTF-8 is dropped, and only there.
-func TestByteOrderMark(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		input string
-		want  []string
-		says  string
-	}{
-		{"\ufeffa\n\ufeffb\n", []string{"a", "\ufeffb"}, "the input begins with a byte order mark, which is not written\n"},
-		{"\ufeff\r\na", nil, "the input begins with a byte order mark, which is not written\n"},
-		{"\xff\xfea\x00", []string{"\xff\xfea\x00"}, "the input begins like UTF-16; its bytes are written as they are (`iconv -f UTF-16 -t UTF-8` makes UTF-8 of it)\n"},
-		{"a\ufeff", []string{"a\ufeff"}, ""},
-	} {
-		said := ""
-		say := func(format string, args ...any) { said += fmt.Sprintf(format, args...) + "\n" }
-		got, _, _ := all(t, write.NewReader(strings.NewReader(c.input), write.Options{}, say))
-		if !slices.Equal(got, c.want) || said != c.says {
-			t.Errorf("%q: %q, and it says %q", c.input, got, said)
-		}
-	}
-}
-
-// TestBatches takes lines when many are there: no batch may be more than a broker accepts, and no line may be changed by
-// those that are read later.
+// TestBatches takes lines when many are there: no batch may be more than a broker accepts, and no line
+// may be changed by those that are read later.
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	const n, extra = 100_000, 30
-	var input bytes.Buffer
 	var want []string
 	for i := range n {
 		want = append(want, fmt.Sprintf("%d %s", i, strings.Repeat("y", i%200)))
-		input.WriteString(want[i] + "\n")
 	}
-	got, batches, err := all(t, write.NewReader(&input, options(t, "-key", strings.Repeat("k", extra)), t.Logf))
-	if err != io.EOF || !slices.Equal(got, want) {
-		t.Fatalf("%d lines, %v; want %d", len(got), err, n)
-	}
-	for i, line := 0, 0; i < len(batches); i++ {
+	key := strings.Repeat("k", extra)
+	got, batches, err := all(t, reader(t, strings.NewReader(strings.Join(want, "\n")), "-key", key))
+	line := 0
+	for _, lines := range batches {
 		size := 0
-		for range batches[i] {
-			size += len(want[line]) + extra
+		for range lines {
+			if got[line] != key+"|"+want[line] {
+				t.Fatalf("line %d is %q, want %q", line, got[line], want[line])
+			}
+			size += len(got[line])
 			line++
 		}
-		if size > 1_045_000 {
-			t.Errorf("batch %d has %d bytes", i, size)
+		if size > 1_045_000 || lines > 10_000 {
+			t.Errorf("a batch has %d bytes and %d lines", size, lines)
 		}
+	}
+	if line != n || err != io.EOF {
+		t.Errorf("%d lines, %v; want %d", line, err, n)
 	}
 }
 
-// TestTyped waits for each line before it gives the next one: nobody must wait for a batch to fill.
+// TestTyped waits for each line before it gives the next one, half of it at first: nobody must wait
+// for a batch to fill.
 func TestTyped(t *testing.T) {
 	t.Parallel()
 	input, typist := io.Pipe()
 	defer typist.Close()
-	r := write.NewReader(input, write.Options{}, t.Logf)
+	r := reader(t, input)
+	typist.Write([]byte("line "))
 	for i := range 1000 {
-		fmt.Fprintln(typist, i)
-		batch, err := r.Next(t.Context())
-		if err != nil || len(batch) != 1 || value(t, batch[0]) != fmt.Sprint(i) {
+		fmt.Fprintf(typist, "%d\nline ", i)
+		batch, err := r.Next()
+		if err != nil || len(batch) != 1 || fmt.Sprintf("%s", batch[0].Value) != fmt.Sprint("line ", i) {
 			t.Fatalf("after line %d: %q, %v", i, batch, err)
 		}
 	}
@@ -219,14 +174,14 @@ func TestContext(t *testing.T) {
 			}
 		}
 	}()
-	r := write.NewReader(input, write.Options{}, t.Logf)
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := r.Next(ctx); err != nil {
+	r := write.NewReader(ctx, input, write.Options{}, t.Logf)
+	if _, err := r.Next(); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
 	for batches := 0; ; batches++ {
-		if _, err := r.Next(ctx); err == context.Canceled {
+		if _, err := r.Next(); err == context.Canceled {
 			break
 		} else if err != nil || batches > 1 {
 			t.Fatalf("%d more batches, %v", batches, err)
@@ -237,7 +192,7 @@ func TestContext(t *testing.T) {
 	silent, nobody := io.Pipe()
 	defer nobody.Close()
 	time.AfterFunc(10*time.Millisecond, cancel)
-	if batch, err := write.NewReader(silent, write.Options{}, t.Logf).Next(ctx); err != context.Canceled {
+	if batch, err := write.NewReader(ctx, silent, write.Options{}, t.Logf).Next(); err != context.Canceled {
 		t.Errorf("%q, %v from an input that says nothing", batch, err)
 	}
 }

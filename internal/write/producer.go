@@ -5,10 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"os/signal"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -51,8 +47,7 @@ type producer struct {
 }
 
 // NewSyncProducer returns a producer for one partition, which tries for two minutes, at most until
-// ctx ends. Waiting is told, by any goroutine, what a message waits for, and with nil that it is
-// acknowledged after all.
+// ctx ends. Waiting is told, by any goroutine, what a message waits for.
 func NewSyncProducer(ctx context.Context, cluster *kafka.Cluster, topic string, partition int32, waiting func(reason error)) (sarama.SyncProducer, error) {
 	p := &producer{cluster: cluster, topic: topic, partition: partition, waiting: waiting, most: math.MaxInt32}
 	p.life, p.end = context.WithCancel(ctx)
@@ -61,7 +56,7 @@ func NewSyncProducer(ctx context.Context, cluster *kafka.Cluster, topic string, 
 	var err error
 	if p.client, err = sarama.NewClient(cluster.Brokers, config); err != nil {
 		p.end()
-		return nil, cli.Fail(cli.Unconnected, fmt.Errorf("connecting to Kafka: %w", err))
+		return nil, cli.Unreached(fmt.Errorf("connecting to Kafka: %w", err))
 	}
 	return p, nil
 }
@@ -74,8 +69,8 @@ func (p *producer) Close() error {
 
 // SendMessage returns when the message is stored.
 func (p *producer) SendMessage(message *sarama.ProducerMessage) (partition int32, offset int64, err error) {
-	err = p.send([]*sarama.ProducerMessage{message})
-	return p.partition, message.Offset, err
+	offset, err = p.send([]*sarama.ProducerMessage{message})
+	return p.partition, offset, err
 }
 
 // SendMessages returns when all messages are stored, in their order, one after another. Otherwise
@@ -84,7 +79,7 @@ func (p *producer) SendMessage(message *sarama.ProducerMessage) (partition int32
 func (p *producer) SendMessages(messages []*sarama.ProducerMessage) error {
 	for len(messages) > 0 {
 		n := min(len(messages), p.most)
-		err := p.send(messages[:n])
+		_, err := p.send(messages[:n])
 		switch {
 		case err == nil:
 			messages = messages[n:]
@@ -102,42 +97,25 @@ func (p *producer) SendMessages(messages []*sarama.ProducerMessage) error {
 }
 
 // send sends one record batch until a broker says that it is stored, or that it never will.
-func (p *producer) send(messages []*sarama.ProducerMessage) error {
-	records, err := newRecords(messages)
+func (p *producer) send(messages []*sarama.ProducerMessage) (offset int64, err error) {
+	batch, err := newBatch(messages)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	now := time.Now()
-	batch := &sarama.RecordBatch{Version: 2, FirstTimestamp: now, MaxTimestamp: now, LastOffsetDelta: int32(len(records) - 1), Records: records}
-	var told atomic.Bool
-	tell := func(reason error) {
-		if reason != nil {
-			told.Store(true)
-			p.waiting(reason)
-		}
-	}
-	wait := kafka.Wait{Say: tell, After: slow}
-	silent := time.AfterFunc(slow, func() { tell(errNoAnswer) })
+	silent := time.AfterFunc(slow, func() { p.waiting(errNoAnswer) })
 	defer silent.Stop()
 	defer time.AfterFunc(patience, p.end).Stop()
-	for {
+	wait := kafka.Wait{Say: p.waiting, After: slow}
+	for begun := time.Now(); ; {
 		offset, err := p.attempt(batch)
-		if err == nil {
-			silent.Stop()
-			if told.Load() {
-				p.waiting(nil)
-			}
-			for i, m := range messages {
-				m.Offset = offset + int64(i)
-			}
-			return nil
-		}
-		if kafka.KindOf(err) == kafka.Permanent {
-			return p.cluster.Explain(err, kafka.Write, p.topic)
-		}
 		silent.Stop() // from now on wait tells
-		if !wait.Failed(p.life, err) {
-			return fmt.Errorf("not acknowledged within %v, but it may be stored all the same: %w", time.Since(now).Round(time.Second), err)
+		switch {
+		case err == nil:
+			return offset, nil
+		case kafka.KindOf(err) == kafka.Permanent:
+			return 0, p.cluster.Explain(err, kafka.Write, p.topic)
+		case !wait.Failed(p.life, err):
+			return 0, fmt.Errorf("not acknowledged within %v, but it may be stored all the same: %w", time.Since(begun).Round(time.Second), err)
 		}
 		p.client.RefreshMetadata(p.topic) // an error shows again when the leader is asked for
 	}
@@ -145,9 +123,17 @@ func (p *producer) send(messages []*sarama.ProducerMessage) error {
 
 // attempt sends the batch once. After an error the batch may or may not be stored.
 func (p *producer) attempt(batch *sarama.RecordBatch) (offset int64, err error) {
-	if err := p.identify(batch); err != nil {
-		return 0, err
+	if p.id == nil {
+		id, err := p.client.InitProducerID()
+		if err == nil && id.Err != sarama.ErrNoError {
+			err = id.Err // a broker that has just started has none to give for a moment
+		}
+		if err != nil {
+			return 0, fmt.Errorf("no producer id: %w", err)
+		}
+		p.id, p.sequence = id, 0
 	}
+	batch.ProducerID, batch.ProducerEpoch, batch.FirstSequence = p.id.ProducerID, p.id.ProducerEpoch, p.sequence
 	leader, err := p.client.Leader(p.topic, p.partition)
 	if err != nil {
 		return 0, err
@@ -165,7 +151,7 @@ func (p *producer) attempt(batch *sarama.RecordBatch) (offset int64, err error) 
 	}
 	switch block.Err {
 	case sarama.ErrNoError, sarama.ErrDuplicateSequenceNumber:
-		p.sequence += int32(len(batch.Records))
+		p.sequence = (p.sequence + int32(len(batch.Records))) & math.MaxInt32 // after the last number comes 0
 		return block.Offset, nil
 	case sarama.ErrOutOfOrderSequenceNumber, sarama.ErrUnknownProducerID, sarama.ErrInvalidProducerEpoch:
 		// The partition does not know what this producer sent last. A broker takes that from the log
@@ -175,30 +161,12 @@ func (p *producer) attempt(batch *sarama.RecordBatch) (offset int64, err error) 
 	return 0, block.Err
 }
 
-// identify gives the batch its producer id and sequence number.
-func (p *producer) identify(batch *sarama.RecordBatch) error {
-	if p.id != nil && p.sequence > math.MaxInt32-int32(len(batch.Records)) {
-		p.id = nil // sequence numbers would start again; nothing is under way, so a new id may start with 0 as well
-	}
-	if p.id == nil {
-		id, err := p.client.InitProducerID()
-		if err == nil && id.Err != sarama.ErrNoError {
-			err = id.Err // a broker that has just started has none to give for a moment
-		}
-		if err != nil {
-			return fmt.Errorf("no producer id: %w", err)
-		}
-		p.id, p.sequence = id, 0
-	}
-	batch.ProducerID, batch.ProducerEpoch, batch.FirstSequence = p.id.ProducerID, p.id.ProducerEpoch, p.sequence
-	return nil
-}
-
-func newRecords(messages []*sarama.ProducerMessage) ([]*sarama.Record, error) {
-	all := make([]sarama.Record, len(messages))
-	records := make([]*sarama.Record, len(messages))
+func newBatch(messages []*sarama.ProducerMessage) (*sarama.RecordBatch, error) {
+	now := time.Now()
+	batch := &sarama.RecordBatch{Version: 2, FirstTimestamp: now, MaxTimestamp: now, LastOffsetDelta: int32(len(messages) - 1)}
+	records := make([]sarama.Record, len(messages))
 	for i, m := range messages {
-		r := &all[i]
+		r := &records[i]
 		r.OffsetDelta = int64(i)
 		var err error
 		if m.Key != nil {
@@ -213,24 +181,7 @@ func newRecords(messages []*sarama.ProducerMessage) ([]*sarama.Record, error) {
 		for j := range m.Headers {
 			r.Headers = append(r.Headers, &m.Headers[j])
 		}
-		records[i] = r
+		batch.Records = append(batch.Records, r)
 	}
-	return records, nil
-}
-
-// Signals returns a context that the first Ctrl-C (or SIGTERM) ends, after which what was read is
-// still sent, and one that the second ends. The third ends the process.
-func Signals() (reading, sending context.Context) {
-	reading, stopReading := context.WithCancel(context.Background())
-	sending, stopSending := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		stopReading()
-		<-signals
-		signal.Stop(signals)
-		stopSending()
-	}()
-	return reading, sending
+	return batch, nil
 }

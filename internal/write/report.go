@@ -13,56 +13,57 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// A Report counts lines, and says what became of them.
+// A Report counts lines, and says what becomes of them.
 type Report struct {
-	say     cli.Say
+	Say cli.Say
+
 	read    int
 	written atomic.Int64 // lines that are in Kafka, the first ones
+	waiting atomic.Bool  // it was said that the next one is not
 }
 
-// NewReport returns a report of no lines.
-func NewReport(say cli.Say) *Report { return &Report{say: say} }
-
-// Waiting says that the line after those that are written is not acknowledged yet, and why; with
-// nil, that it is now. Any goroutine may call it.
+// Waiting says that the line after those that are written is not acknowledged yet, and why. Any
+// goroutine may call it.
 func (r *Report) Waiting(reason error) {
-	line := r.written.Load() + 1
-	if reason == nil {
-		r.say("line %d is acknowledged now", line)
-		return
-	}
-	r.say("line %d is not acknowledged yet: %v; waiting up to %v", line, reason, patience)
+	r.waiting.Store(true)
+	r.Say("line %d is not acknowledged yet: %v; waiting up to %v", r.written.Load()+1, reason, patience)
 }
 
 // Sent counts messages, the next lines, and err, which is what sending them has returned. It returns
 // how the report ends if they are not all written.
 func (r *Report) Sent(messages []*sarama.ProducerMessage, err error) error {
 	r.read += len(messages)
-	var failed sarama.ProducerErrors
-	switch {
-	case err == nil:
-		r.written.Add(int64(len(messages)))
-		return nil
-	case errors.As(err, &failed):
-		r.written.Add(int64(len(messages) - len(failed)))
+	n := len(messages)
+	if failed := (sarama.ProducerErrors)(nil); errors.As(err, &failed) {
+		n -= len(failed)
 		err = failed[0].Err
+	} else if err != nil {
+		n = 0
 	}
-	return r.fail(err)
+	if n > 0 && r.waiting.Swap(false) {
+		r.Say("line %d is acknowledged now", r.written.Load()+1)
+	}
+	r.written.Add(int64(n))
+	if err != nil {
+		return r.fail(err)
+	}
+	return nil
 }
 
 // End reports that all lines that were read are written; reason is why there are no more. It returns
 // an error if that is a line that cannot be sent.
 func (r *Report) End(reason error) error {
+	blank := ""
 	switch {
 	case errors.Is(reason, io.EOF), errors.Is(reason, context.Canceled): // the latter: Ctrl-C
-		r.say("%d of %d lines written", r.written.Load(), r.read)
-		return nil
 	case errors.Is(reason, errBlank):
-		r.say("%d of %d lines written, up to a blank line (-blank writes such lines too)", r.written.Load(), r.read)
-		return nil
+		blank = ", up to a blank line (-blank writes such lines too)"
+	default:
+		r.read++
+		return r.fail(reason)
 	}
-	r.read++
-	return r.fail(reason)
+	r.Say("%d of %d lines written%s", r.written.Load(), r.read, blank)
+	return nil
 }
 
 // fail is the report when the line after those that are written may not be.
