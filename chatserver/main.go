@@ -51,7 +51,7 @@ func main() {
 
 // run serves until ctx ends, and returns when everything that it started has ended.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
-	if answered, err := settings.Answer(args, stdout); answered || err != nil {
+	if err := settings.Answer(args, stdout); err != nil {
 		return err
 	}
 	cfg, err := settings.Load(getenv)

@@ -87,9 +87,9 @@ func Exit(say Say, err error) int {
 	return Failed
 }
 
-// Parse reads the flags. With -h it prints the manual, the flags and the environment, in which topic
-// is what TOPIC means, and returns flag.ErrHelp.
-func Parse(flags *flag.FlagSet, args []string, stdout io.Writer, manual, topic string) error {
+// Parse reads the flags. With -h it prints the manual, the flags and the environment, that is the program's own
+// variables and those of Kafka, and returns flag.ErrHelp.
+func Parse(flags *flag.FlagSet, args []string, stdout io.Writer, manual string, own ...kafka.Variable) error {
 	flags.SetOutput(io.Discard) // an error is said once, by Exit, and without the manual
 	err := flags.Parse(args)
 	if err == nil && flags.NArg() > 0 {
@@ -104,9 +104,9 @@ func Parse(flags *flag.FlagSet, args []string, stdout io.Writer, manual, topic s
 	io.WriteString(stdout, manual+"\nFlags\n")
 	flags.SetOutput(stdout)
 	flags.PrintDefaults()
-	fmt.Fprintf(stdout, "\nEnvironment\n  %-22s %s (%s if not set)\n", "TOPIC", topic, kafka.DefaultTopic)
-	for _, v := range kafka.Variables() {
-		fmt.Fprintf(stdout, "  %-22s %s\n", v.Name, v.Meaning)
+	io.WriteString(stdout, "\nEnvironment\n")
+	for _, v := range append(own, kafka.Variables()...) {
+		fmt.Fprintf(stdout, "  %-28s%s\n", v.Name, v.Meaning)
 	}
 	return err
 }

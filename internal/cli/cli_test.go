@@ -16,6 +16,7 @@ import (
 	"github.com/Shopify/sarama"
 
 	"kafkachat/internal/cli"
+	"kafkachat/internal/kafka"
 )
 
 // TestMain is also the program of TestProcess.
@@ -109,7 +110,7 @@ func TestParse(t *testing.T) {
 		var stderr bytes.Buffer
 		flags := flag.NewFlagSet("program", flag.ContinueOnError)
 		flags.Int("n", 0, "how many")
-		err := cli.Parse(flags, args, &stderr, "The manual.\n", "where from")
+		err := cli.Parse(flags, args, &stderr, "The manual.\n", kafka.Variable{Name: "TOPIC", Meaning: "where from"})
 		return stderr.String(), err
 	}
 	if said, err := parse("-n", "3"); said != "" || err != nil {
@@ -120,7 +121,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("an unknown flag: %q, %v", said, err)
 	}
 	if said, err = parse("-h"); !errors.Is(err, flag.ErrHelp) || !strings.HasPrefix(said, "The manual.\n\nFlags\n  -n int\n") ||
-		!strings.Contains(said, "where from (chat if not set)\n") || !strings.Contains(said, "KAFKA_SASL_PASSWORD") {
+		!strings.Contains(said, "\n  TOPIC                       where from\n") || !strings.Contains(said, "KAFKA_SASL_PASSWORD") {
 		t.Errorf("-h: %q, %v", said, err)
 	}
 }

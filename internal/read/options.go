@@ -13,6 +13,7 @@ import (
 	"github.com/Shopify/sarama"
 
 	"kafkachat/internal/cli"
+	"kafkachat/internal/kafka"
 )
 
 // Options are what the flags say.
@@ -43,7 +44,7 @@ func Parse(args []string, stdout io.Writer, manual string) (Options, error) {
 		return err
 	})
 	flags.BoolVar(&opt.json, "json", false, "print a JSON object for each record")
-	return opt, cli.Parse(flags, args, stdout, manual, "topic to read")
+	return opt, cli.Parse(flags, args, stdout, manual, kafka.Variable{Name: "TOPIC", Meaning: "topic to read (chat if not set)"})
 }
 
 // A start is a place in any partition.

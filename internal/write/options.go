@@ -12,6 +12,7 @@ import (
 	"github.com/Shopify/sarama"
 
 	"kafkachat/internal/cli"
+	"kafkachat/internal/kafka"
 )
 
 // Options are what the flags say.
@@ -50,7 +51,7 @@ func Parse(args []string, stdout io.Writer, manual string) (opt Options, err err
 	})
 	cli.PartitionVar(flags, &opt.Partition, "`number` of the partition to write to (default 0)")
 	flags.BoolVar(&opt.blank, "blank", false, "blank lines are records too; only the end of input ends")
-	err = cli.Parse(flags, args, stdout, manual, "topic to write to; made if there is none")
+	err = cli.Parse(flags, args, stdout, manual, kafka.Variable{Name: "TOPIC", Meaning: "topic to write to; made if there is none (chat if not set)"})
 	switch {
 	case err != nil:
 	case opt.key != nil && opt.separator != "":

@@ -3,11 +3,12 @@ package ops
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 )
 
-// ErrUnknown is why a part is not well that has not reported yet.
-var ErrUnknown = errors.New("no contact with Kafka yet")
+// errUnknown is why a part is not well that has not reported yet.
+var errUnknown = errors.New("no contact with Kafka yet")
 
 // Health knows whether Kafka can be used: each part of the pod that talks to Kafka reports how it
 // fares, and Kafka is up when all of them are well. Its methods may be called by all parts at once.
@@ -15,58 +16,60 @@ type Health struct {
 	log      *slog.Logger
 	onChange func(why error)
 
-	telling sync.Mutex // held while onChange runs, so that what it is told last is how things are
-	toldUp  bool       // guarded by telling
+	mu    sync.Mutex // guards the following; held while onChange runs, so that what it is told last is how things are
+	parts []part     // in the order in which their reasons are given
+	up    bool       // as onChange has been told
+}
 
-	mu    sync.Mutex // guards the following; not held while onChange runs
-	parts []string   // in the order in which their reasons are given
-	why   map[string]error
+type part struct {
+	name string
+	why  error // nil while it is well
 }
 
 // NewHealth returns the health of the named parts, none of which is well yet. When Kafka goes up or
-// down, log has it, and onChange is called with nil or the reason; by one goroutine at a time. It may
-// call Why.
+// down, log has it, and onChange is called with nil or the reason. It must not call Health.
 func NewHealth(log *slog.Logger, onChange func(why error), parts ...string) *Health {
-	h := &Health{log: log, onChange: onChange, why: make(map[string]error)}
-	for _, part := range parts {
-		h.set(part, ErrUnknown)
+	h := &Health{log: log, onChange: onChange}
+	for _, name := range parts {
+		h.parts = append(h.parts, part{name, errUnknown})
 	}
 	return h
 }
 
 // Report notes how a part fares: err is nil while it is well, else why it is not. The reports of one
 // part must not overlap, since the last one counts.
-func (h *Health) Report(part string, err error) {
-	h.set(part, err)
-	h.telling.Lock()
-	defer h.telling.Unlock()
-	// How things are is asked again: another part may have changed that since.
-	if why := h.Why(); (why == nil) != h.toldUp {
-		if h.toldUp = why == nil; h.toldUp {
-			h.log.Info("Kafka is up")
-		} else {
-			h.log.Warn("Kafka is down", "err", why)
-		}
-		h.onChange(why)
-	}
-}
-
-func (h *Health) set(part string, err error) {
+func (h *Health) Report(name string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, known := h.why[part]; !known {
-		h.parts = append(h.parts, part)
+	i := slices.IndexFunc(h.parts, func(p part) bool { return p.name == name })
+	if i < 0 {
+		i, h.parts = len(h.parts), append(h.parts, part{name: name})
 	}
-	h.why[part] = err
+	h.parts[i].why = err
+	why := h.first()
+	switch up := why == nil; {
+	case up == h.up:
+		return
+	case up:
+		h.log.Info("Kafka is up")
+	default:
+		h.log.Warn("Kafka is down", "err", why)
+	}
+	h.up = why == nil
+	h.onChange(why)
 }
 
 // Why returns nil while all parts are well, else why the first of the others is not.
 func (h *Health) Why() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, part := range h.parts {
-		if err := h.why[part]; err != nil {
-			return err
+	return h.first()
+}
+
+func (h *Health) first() error {
+	for _, p := range h.parts {
+		if p.why != nil {
+			return p.why
 		}
 	}
 	return nil

@@ -3,16 +3,17 @@
 package ops
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
+	_ "net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"kafkachat/chatserver/internal/chat"
@@ -21,9 +22,6 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/kafka"
 )
-
-// namespace is before the name of every metric of the chat.
-const namespace = "chat"
 
 // Metrics are those that are counted where things happen.
 type Metrics struct {
@@ -50,50 +48,41 @@ type Parts struct {
 // New returns the metrics of a pod, with those of the Go runtime and of the build.
 func New(parts Parts) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
+	all := promauto.With(prometheus.WrapRegistererWithPrefix("chat_", m.registry))
+	// A vector is there with 0 for the known values of its label, so that an increase from nothing is seen.
+	vector := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		v := all.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+		for _, value := range values {
+			v.WithLabelValues(value)
+		}
+		return v
+	}
 	// From a fast round trip on one machine to a producer that is given up.
 	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-	m.PublishSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: namespace, Name: "publish_seconds", Buckets: buckets,
-		Help: "Time from a client's message to its record read back from the topic.",
-	})
-	m.FanOutSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: namespace, Name: "fanout_delay_seconds", Buckets: buckets,
-		Help: "Time from a record's timestamp, by the clock of the pod that sent it, to its being ready for this pod's clients.",
-	})
-	m.Resumes = m.vector("resumes_total", "Clients that named a position, by what followed.", "outcome", "resumed", "gap", "reset")
-	m.Rejects = m.vector("rejects_total", "Messages that will not appear, by reason: the client's event made no sense, Kafka refused it, or it ended its connection.",
+	m.PublishSeconds = all.NewHistogram(prometheus.HistogramOpts{Name: "publish_seconds", Buckets: buckets,
+		Help: "Time from a client's message to its record read back from the topic."})
+	m.FanOutSeconds = all.NewHistogram(prometheus.HistogramOpts{Name: "fanout_delay_seconds", Buckets: buckets,
+		Help: "Time from a record's timestamp, by the clock of the pod that sent it, to its being ready for this pod's clients."})
+	m.Resumes = vector("resumes_total", "Clients that named a position, by what followed.", "outcome", "resumed", "gap", "reset")
+	m.Rejects = vector("rejects_total", "Messages that will not appear, by reason: the client's event made no sense, Kafka refused it, or it ended its connection.",
 		"reason", "malformed", "kafka", "binary", "not_utf8", "too_long", "unfinished", "no_room")
-	m.Refused = m.vector("connections_refused_total", "Clients that were not let in, by reason.", "reason", "full", "per_address", "origin", "host", "user", "handshake", "stopping")
-	m.MessagesIn = m.vector("messages_in_total", "Messages from clients, by protocol.", "protocol", "raw", chat.Protocol)
-	m.Reopened = prometheus.NewCounter(prometheus.CounterOpts{
-		Namespace: namespace, Name: "consumer_reopened_total", Help: "Times that the consumer was closed and opened again after a fault.",
-	})
-	edition := prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: namespace, Name: "build_info", Help: "1, with the edition of the server that runs.", ConstLabels: prometheus.Labels{"edition": Edition()},
-	})
-	edition.Set(1)
-	m.registry.MustRegister(m.PublishSeconds, m.FanOutSeconds, m.Reopened, edition,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
-	m.read(parts)
+	m.Refused = vector("connections_refused_total", "Clients that were not let in, by reason.", "reason", "full", "per_address", "origin", "host", "user", "handshake", "stopping")
+	m.MessagesIn = vector("messages_in_total", "Messages from clients, by protocol.", "protocol", "raw", chat.Protocol)
+	m.Reopened = all.NewCounter(prometheus.CounterOpts{Name: "consumer_reopened_total", Help: "Times that the consumer was closed and opened again after a fault."})
+	all.NewGauge(prometheus.GaugeOpts{Name: "build_info", Help: "1, with the edition of the server that runs.",
+		ConstLabels: prometheus.Labels{"edition": Edition()}}).Set(1)
+	parts.register(all)
 	return m
 }
 
-// vector makes a counter that is there with 0 for the known values of its label, so that an increase
-// from nothing is seen.
-func (m *Metrics) vector(name, help, label string, values ...string) *prometheus.CounterVec {
-	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, []string{label})
-	m.registry.MustRegister(v)
-	for _, value := range values {
-		v.WithLabelValues(value)
+// register registers what the parts count.
+func (parts Parts) register(all promauto.Factory) {
+	gauge := func(name, help string, read func() float64) {
+		all.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read)
 	}
-	return v
-}
-
-// read registers what the parts count.
-func (m *Metrics) read(parts Parts) {
-	type source struct {
-		name, help string
-		read       func() float64
+	counter := func(name, help string, read func() float64) {
+		all.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read)
 	}
 	conns := func(of func(sockets.Stats) int64) func() float64 {
 		return func() float64 { return float64(of(parts.Conns.Stats())) }
@@ -107,59 +96,37 @@ func (m *Metrics) read(parts Parts) {
 			return float64(of(frames))
 		}
 	}
-	for _, g := range []source{
-		{"connections", "Open websockets.", conns(func(s sockets.Stats) int64 { return s.Conns })},
-		{"slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", conns(func(s sockets.Stats) int64 { return s.Slow })},
-		{"consumer_lag_records", "Records between what this pod has read and the topic's end.", func() float64 {
-			return float64(max(0, parts.Ends.Last().Newest-parts.History.Next()))
-		}},
-		{"log_bytes", "Memory of the frame log.", log(func(l *framelog.Log) int64 { b, _ := l.Size(); return int64(b) })},
-		{"log_messages", "Messages in the frame log.", log(func(l *framelog.Log) int64 { _, n := l.Size(); return int64(n) })},
-		{"log_start_offset", "Offset of the oldest record that the frame log can show.", log(func(l *framelog.Log) int64 { start, _ := l.Bounds(); return start })},
-		{"log_end_offset", "Offset after the newest record in the frame log.", log(func(l *framelog.Log) int64 { _, end := l.Bounds(); return end })},
-		{"kafka_up", "1 while Kafka can be reached.", func() float64 {
-			if parts.Health.Why() == nil {
-				return 1
-			}
-			return 0
-		}},
-	} {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: g.name, Help: g.help}, g.read))
-	}
-	for _, c := range []source{
-		{"deliveries_total", "Messages written to websockets.", conns(func(s sockets.Stats) int64 { return s.Deliveries })},
-		{"delivered_bytes_total", "Bytes of messages written to websockets.", conns(func(s sockets.Stats) int64 { return s.Bytes })},
-		{"slow_clients_total", "Times that a websocket which had every message did not keep up.", conns(func(s sockets.Stats) int64 { return s.BecameSlow })},
-		{"slow_clients_closed_total", "Websockets closed because the frame log no longer held their next message.", conns(func(s sockets.Stats) int64 { return s.FellBehind })},
-		{"stuck_clients_closed_total", "Websockets closed because the client took nothing for 32 s.", conns(func(s sockets.Stats) int64 { return s.Stuck })},
-		{"dead_clients_closed_total", "Websockets closed because the client was silent.", conns(func(s sockets.Stats) int64 { return s.Dead })},
-		{"records_total", "Records read from the topic.", records(func(c history.Counters) int64 { return c.Records })},
-		{"copies_dropped_total", "Records left out because one with the same id is in the log.", records(func(c history.Counters) int64 { return c.Copies })},
-		{"placeholders_total", "Records that are not text.", records(func(c history.Counters) int64 { return c.Placeholders })},
-		{"gaps_total", "Times that the topic had let go of records before this pod read them.", records(func(c history.Counters) int64 { return c.Gaps })},
-		{"resets_total", "Times that the topic turned out to be another one.", records(func(c history.Counters) int64 { return c.Resets })},
-	} {
-		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: c.name, Help: c.help}, c.read))
-	}
+	gauge("connections", "Open websockets.", conns(func(s sockets.Stats) int64 { return s.Conns }))
+	gauge("slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", conns(func(s sockets.Stats) int64 { return s.Slow }))
+	gauge("consumer_lag_records", "Records between what this pod has read and the topic's end.", func() float64 {
+		return float64(max(0, parts.Ends.Last().Newest-parts.History.Next()))
+	})
+	gauge("log_bytes", "Memory of the frame log.", log(func(l *framelog.Log) int64 { b, _ := l.Size(); return int64(b) }))
+	gauge("log_messages", "Messages in the frame log.", log(func(l *framelog.Log) int64 { _, n := l.Size(); return int64(n) }))
+	gauge("log_start_offset", "Offset of the oldest record that the frame log can show.", log(func(l *framelog.Log) int64 { start, _ := l.Bounds(); return start }))
+	gauge("log_end_offset", "Offset after the newest record in the frame log.", log(func(l *framelog.Log) int64 { _, end := l.Bounds(); return end }))
+	gauge("kafka_up", "1 while Kafka can be reached.", func() float64 {
+		if parts.Health.Why() == nil {
+			return 1
+		}
+		return 0
+	})
+	counter("deliveries_total", "Messages written to websockets.", conns(func(s sockets.Stats) int64 { return s.Deliveries }))
+	counter("delivered_bytes_total", "Bytes of messages written to websockets.", conns(func(s sockets.Stats) int64 { return s.Bytes }))
+	counter("slow_clients_total", "Times that a websocket which had every message did not keep up.", conns(func(s sockets.Stats) int64 { return s.BecameSlow }))
+	counter("slow_clients_closed_total", "Websockets closed because the frame log no longer held their next message.", conns(func(s sockets.Stats) int64 { return s.FellBehind }))
+	counter("stuck_clients_closed_total", "Websockets closed because the client took nothing for 32 s.", conns(func(s sockets.Stats) int64 { return s.Stuck }))
+	counter("dead_clients_closed_total", "Websockets closed because the client was silent.", conns(func(s sockets.Stats) int64 { return s.Dead }))
+	counter("records_total", "Records read from the topic.", records(func(c history.Counters) int64 { return c.Records }))
+	counter("copies_dropped_total", "Records left out because one with the same id is in the log.", records(func(c history.Counters) int64 { return c.Copies }))
+	counter("placeholders_total", "Records that are not text.", records(func(c history.Counters) int64 { return c.Placeholders }))
+	counter("gaps_total", "Times that the topic had let go of records before this pod read them.", records(func(c history.Counters) int64 { return c.Gaps }))
+	counter("resets_total", "Times that the topic turned out to be another one.", records(func(c history.Counters) int64 { return c.Resets }))
 }
 
 // Since observes the time since begun, in seconds; none if another machine's clock, by which it was
 // taken, is ahead.
 func Since(h prometheus.Histogram, begun time.Time) { h.Observe(max(0, time.Since(begun).Seconds())) }
-
-// CountEnd counts the message that ended a client's connection, if err, why its reading has ended, is about one.
-func (m *Metrics) CountEnd(err error) {
-	switch {
-	case errors.Is(err, sockets.ErrBinary):
-		m.Rejects.WithLabelValues("binary").Inc()
-	case errors.Is(err, sockets.ErrNotUTF8):
-		m.Rejects.WithLabelValues("not_utf8").Inc()
-	case errors.Is(err, sockets.ErrTooLong):
-		m.Rejects.WithLabelValues("too_long").Inc()
-	case errors.Is(err, sockets.ErrUnfinished):
-		m.Rejects.WithLabelValues("unfinished").Inc()
-	}
-}
 
 // Check answers whether a pod is well: with 200, or with 503 and the first reason why it is not.
 func Check(reasons ...func() error) http.Handler {
@@ -178,23 +145,16 @@ func Check(reasons ...func() error) http.Handler {
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.Handle("GET /debug/pprof/", http.DefaultServeMux) // where net/http/pprof has put itself, and nothing else is
 	return mux
 }
 
 // Listen listens on addr, or, for "", where several servers on one laptop do not get in each
 // other's way: on the usual port if it is free.
-func Listen(addr string, log *slog.Logger) (ln net.Listener, err error) {
-	if addr == "" {
-		if ln, err = net.Listen("tcp", "127.0.0.1:9090"); err != nil {
-			ln, err = net.Listen("tcp", "127.0.0.1:0")
-		}
-	} else {
-		ln, err = net.Listen("tcp", addr)
+func Listen(addr string, log *slog.Logger) (net.Listener, error) {
+	ln, err := net.Listen("tcp", cmp.Or(addr, "127.0.0.1:9090"))
+	if err != nil && addr == "" {
+		ln, err = net.Listen("tcp", "127.0.0.1:0")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ADMIN_ADDR=%q cannot be used, choose another: %w", addr, err)

@@ -15,18 +15,16 @@ import (
 // logs.
 func Logger(w io.Writer, level slog.Level, pod string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewJSONHandler(w, options)
 	if isTerminal(w) {
-		return slog.New(slog.NewTextHandler(w, options)).With("pod", pod)
+		handler = slog.NewTextHandler(w, options)
 	}
-	return slog.New(slog.NewJSONHandler(w, options)).With("pod", pod)
+	return slog.New(handler).With("pod", pod)
 }
 
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
+	f, _ := w.(*os.File)
+	info, err := f.Stat() // an error for nil, too
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
@@ -39,12 +37,12 @@ func Edition() string {
 	return "devel" // as with go run, or built outside a repository
 }
 
-// settled is how long a person's greeting waits for the pod to be ready, so that it is the last line of the start.
-const settled = 2 * time.Second
+// settled is how long a person's greeting waits for the pod to be ready, and so for what Kafka's absence has to be
+// warned of: the address is the last line of the start.
+const settled = 5 * time.Second
 
-// Greet says on w where the chat on port is: for a person at a terminal as the last lines of the start, as soon as
-// the pod is ready or that takes long, else at once and as a line of the log. Network is whether
-// others on this network may come, too.
+// Greet says on w where the chat on port is: for a person at a terminal when the pod is ready or that takes long,
+// else at once and as a line of the log. Network is whether others on this network may come, too.
 func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool, ready func() error) {
 	local, others := fmt.Sprintf("http://localhost:%d", port), ""
 	if addr := outward(); network && addr != "" {
@@ -56,17 +54,14 @@ func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool,
 	}
 	ctx, cancel := context.WithTimeout(ctx, settled)
 	defer cancel()
-	for tick := time.Tick(settled / 100); ready() != nil && ctx.Err() == nil; {
-		select {
-		case <-tick:
-		case <-ctx.Done():
-		}
+	for ready() != nil && ctx.Err() == nil {
+		time.Sleep(settled / 200)
 	}
-	fmt.Fprintf(w, "\nChatting on %s (edition %s). Open\n\n    %s\n", pod, Edition(), local)
+	fmt.Fprintf(w, "\nChatting on %s, edition %s.\n", pod, Edition())
 	if others != "" {
-		fmt.Fprintf(w, "    %s   for others on this network\n", others)
+		fmt.Fprintf(w, "Others on this network open %s\n", others)
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "Open\n\n    %s\n\n", local)
 }
 
 // outward returns this machine's address on the way to other networks, "" if there is none. Nothing

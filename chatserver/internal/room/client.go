@@ -1,9 +1,11 @@
 package room
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
+	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -26,9 +28,9 @@ const (
 type Client struct {
 	room     *Room
 	conn     *sockets.Conn
-	name     string // of a person who has signed in, else ""
-	remote   string // address, for the log
-	leave    func()
+	name     string       // of a person who has signed in, else ""
+	network  netip.Prefix // as which it is counted
+	remote   string       // address, for the log
 	messages *rate.Limiter
 	bytes    *rate.Limiter
 	strikes  int // events in a row that made no sense
@@ -38,10 +40,10 @@ type Client struct {
 // Again says that the client has sent it before.
 type Publish func(ctx context.Context, m chat.Message, again bool) (offset int64, err error)
 
-func newClient(r *Room, name string, leave func(), remote string) *Client {
+func newClient(r *Room, name string, network netip.Prefix, remote string) *Client {
 	l := r.Limits
 	return &Client{
-		room: r, name: name, leave: leave, remote: remote,
+		room: r, name: name, network: network, remote: remote,
 		messages: rate.NewLimiter(rate.Limit(l.MessageRate), messageBurst*l.MessageRate),
 		bytes:    rate.NewLimiter(rate.Limit(l.ByteRate), byteBurst*l.ByteRate),
 	}
@@ -65,8 +67,7 @@ func (c *Client) options(protocol string) sockets.Options {
 // next one is read when the one before has come back from Kafka, so they keep their order, and a client
 // cannot be faster than the chat. One that is faster than its pace is not read from, and nothing of it is lost.
 func (c *Client) Talk(publish Publish) {
-	defer c.leave()
-	defer c.room.unread.forget(c)
+	defer c.room.leave(c.network)
 	defer c.conn.Finish()
 	take := c.takeText
 	if c.isChat() {
@@ -74,19 +75,30 @@ func (c *Client) Talk(publish Publish) {
 	}
 	for {
 		message, err := c.conn.Read()
+		bytes := c.room.unread.finished(c)
 		if err == nil {
-			c.room.unread.whole(c)
 			err = c.pace(len(message))
 		}
 		if err == nil {
 			err = take(message, publish)
 		}
+		c.room.unread.release(bytes)
 		if err != nil {
-			c.room.Metrics.CountEnd(err)
+			c.countEnd(err)
 			c.room.Log.Debug("client gone", "remote", c.remote, "err", err)
 			return
 		}
-		c.room.unread.forget(c)
+	}
+}
+
+// countEnd counts the message that ended the connection, if err, why the reading has ended, is about one.
+func (c *Client) countEnd(err error) {
+	for reason, end := range map[string]error{
+		"binary": sockets.ErrBinary, "not_utf8": sockets.ErrNotUTF8, "too_long": sockets.ErrTooLong, "unfinished": sockets.ErrUnfinished,
+	} {
+		if errors.Is(err, end) {
+			c.room.Metrics.Rejects.WithLabelValues(reason).Inc()
+		}
 	}
 }
 
@@ -95,12 +107,10 @@ func (c *Client) pace(bytes int) error {
 	if err := c.messages.Wait(c.conn.Context()); err != nil {
 		return err
 	}
-	for bytes > 0 { // a message may be longer than the burst
-		n := min(bytes, c.bytes.Burst())
-		if err := c.bytes.WaitN(c.conn.Context(), n); err != nil {
+	for ; bytes > 0; bytes -= c.bytes.Burst() { // a message may be longer than the burst
+		if err := c.bytes.WaitN(c.conn.Context(), min(bytes, c.bytes.Burst())); err != nil {
 			return err
 		}
-		bytes -= n
 	}
 	return nil
 }
@@ -115,9 +125,8 @@ func (c *Client) takeText(text []byte, send Publish) error {
 	ctx, cancel := context.WithTimeout(c.conn.Context(), c.room.PublishTimeout)
 	defer cancel()
 	_, err := send(ctx, chat.Message{ID: rand.Text(), Name: c.name, Pod: c.room.Pod, Text: string(text)}, false)
-	switch rejected := (*publish.Rejected)(nil); {
-	case errors.As(err, &rejected):
-		c.room.Metrics.Rejects.WithLabelValues("kafka").Inc()
+	switch {
+	case c.refused(err):
 		c.conn.Close(sockets.ClosePolicyViolation, err.Error())
 	case err != nil:
 		c.conn.Close(sockets.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
@@ -140,17 +149,22 @@ func (c *Client) takeEvent(event []byte, send Publish) error {
 	}
 	c.strikes = 0
 	c.room.Metrics.MessagesIn.WithLabelValues(chat.Protocol).Inc()
-	m := chat.Message{ID: request.ID, Name: request.Name, Pod: c.room.Pod, Text: request.Text}
-	if c.name != "" {
-		m.Name = c.name
-	}
+	m := chat.Message{ID: request.ID, Name: cmp.Or(c.name, request.Name), Pod: c.room.Pod, Text: request.Text}
 	offset, err := send(c.conn.Context(), m, request.Again)
-	switch rejected := (*publish.Rejected)(nil); {
-	case errors.As(err, &rejected):
-		c.room.Metrics.Rejects.WithLabelValues("kafka").Inc()
+	switch {
+	case c.refused(err):
 		return c.conn.Send(chat.Reject(request.ID, err.Error()))
 	case err != nil:
 		return err
 	}
 	return c.conn.Send(chat.Ack(request.ID, offset, time.Since(begun)))
+}
+
+// refused says whether err is Kafka's refusal of a message, for good, and counts it.
+func (c *Client) refused(err error) bool {
+	_, refused := errors.AsType[*publish.Rejected](err)
+	if refused {
+		c.room.Metrics.Rejects.WithLabelValues("kafka").Inc()
+	}
+	return refused
 }

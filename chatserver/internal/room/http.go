@@ -2,6 +2,7 @@ package room
 
 import (
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -11,7 +12,7 @@ import (
 
 // Server returns the server of the clients.
 func (r *Room) Server(handler http.Handler) *http.Server {
-	s := r.server(r.guard(handler, r.Limits.Hosts, true), &r.plain)
+	s := r.server(r.guard(handler, r.Limits.Hosts, true), r.plain)
 	s.WriteTimeout = 30 * time.Second // of one answer; a websocket has no more to do with that
 	s.IdleTimeout = 30 * time.Second
 	if len(r.Limits.TrustedProxies) > 0 {
@@ -24,10 +25,11 @@ func (r *Room) Server(handler http.Handler) *http.Server {
 // settings spell out, so "*" is none of them.
 func (r *Room) AdminServer(handler http.Handler) *http.Server {
 	hosts := slices.DeleteFunc(slices.Clone(r.Limits.Hosts), func(h string) bool { return h == "*" })
-	return r.server(r.guard(handler, hosts, false), &plain{limit: 16})
+	return r.server(r.guard(handler, hosts, false), 16)
 }
 
-func (r *Room) server(handler http.Handler, p *plain) *http.Server {
+func (r *Room) server(handler http.Handler, connections int) *http.Server {
+	p := plain{limit: connections, since: make(map[net.Conn]time.Time)}
 	return &http.Server{
 		Handler:        handler,
 		ConnState:      p.note,
@@ -47,20 +49,15 @@ func (r *Room) guard(next http.Handler, hosts []string, signIn bool) http.Handle
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		if probe := req.URL.Path == "/healthz" || req.URL.Path == "/readyz"; !probe {
-			if !r.ownHost(req.Host, hosts) {
-				r.refuse(w, req, refusedHost)
-				return
-			}
-			if _, refused := r.person(req); signIn && refused != nil {
-				r.refuse(w, req, refused)
-				return
-			}
-		}
-		switch req.Method {
-		case http.MethodGet, http.MethodHead:
+		_, known := r.person(req)
+		switch probe := req.URL.Path == "/healthz" || req.URL.Path == "/readyz"; {
+		case !probe && !r.ownHost(req.Host, hosts):
+			r.refuse(w, req, refusedHost)
+		case !probe && signIn && !known:
+			r.refuse(w, req, refusedUser)
+		case req.Method == http.MethodGet || req.Method == http.MethodHead:
 			next.ServeHTTP(w, req)
-		case http.MethodOptions:
+		case req.Method == http.MethodOptions:
 			h.Set("Allow", methods)
 			w.WriteHeader(http.StatusNoContent)
 		default:
@@ -76,55 +73,41 @@ func (r *Room) guard(next http.Handler, hosts []string, signIn bool) http.Handle
 type plain struct {
 	limit int // static
 
-	mu    sync.Mutex // guards the following
-	conns map[net.Conn]use
+	mu    sync.Mutex             // guards the following
+	since map[net.Conn]time.Time // the last change of its state, made older by longAgo for an idle one
 }
 
-// newFor is how long a connection may take to say what it wants.
-const newFor = time.Second
-
-type use struct {
-	idle  bool
-	since time.Time
-}
+const (
+	newFor  = time.Second // how long a connection may take to say what it wants
+	longAgo = time.Hour   // more than a request can take
+)
 
 // note is the server's ConnState.
 func (p *plain) note(c net.Conn, state http.ConnState) {
-	if victim := p.count(c, state); victim != nil {
-		victim.Close()
-	}
-}
-
-func (p *plain) count(c net.Conn, state http.ConnState) (victim net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch state {
-	case http.StateNew:
-		if p.conns == nil {
-			p.conns = make(map[net.Conn]use)
-		}
-		if len(p.conns) >= p.limit {
-			if v := p.victim(); len(p.conns) >= 2*p.limit || p.conns[v].idle || time.Since(p.conns[v].since) > newFor {
-				victim = v
-				delete(p.conns, v)
-			}
-		}
-		p.conns[c] = use{since: time.Now()}
-	case http.StateActive, http.StateIdle:
-		if _, counted := p.conns[c]; counted {
-			p.conns[c] = use{state == http.StateIdle, time.Now()}
-		}
-	case http.StateHijacked, http.StateClosed:
-		delete(p.conns, c)
+	_, counted := p.since[c]
+	switch now := time.Now(); {
+	case state == http.StateNew:
+		p.makeRoom()
+		p.since[c] = now
+	case state == http.StateActive && counted:
+		p.since[c] = now
+	case state == http.StateIdle && counted:
+		p.since[c] = now.Add(-longAgo)
+	default:
+		delete(p.since, c)
 	}
-	return victim
 }
 
-func (p *plain) victim() (victim net.Conn) {
-	for c, u := range p.conns {
-		if v := p.conns[victim]; victim == nil || u.idle && !v.idle || u.idle == v.idle && u.since.Before(v.since) {
-			victim = c
-		}
+// makeRoom closes a connection if another one would be too many.
+func (p *plain) makeRoom() {
+	if len(p.since) < p.limit {
+		return
 	}
-	return victim
+	oldest := slices.MinFunc(slices.Collect(maps.Keys(p.since)), func(a, b net.Conn) int { return p.since[a].Compare(p.since[b]) })
+	if len(p.since) >= 2*p.limit || time.Since(p.since[oldest]) > newFor {
+		delete(p.since, oldest)
+		oldest.Close()
+	}
 }

@@ -1,12 +1,11 @@
 package room
 
 import (
-	"log/slog"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 // A refusal is why a request is turned away.
@@ -14,7 +13,7 @@ type refusal struct {
 	reason string // one word, for metric and log
 	status int    // of the answer
 	text   string // for whoever is refused
-	change string // for the operator: what to change if that client should come in
+	change string // for the operator: what to change if that client should come in; "" where there is nothing to change
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -44,56 +43,36 @@ func handshakeFault(req *http.Request, status int, reason error) *refusal {
 	return &refusal{"handshake", status, reason.Error() + " (this address is the chat's websocket; the page is at /)", ""}
 }
 
+// A warning tells the operator of refusals with one reason: at once, and then at most once a minute.
+type warning struct {
+	rate.Sometimes
+	times atomic.Int64 // refusals that have not been told
+}
+
+// newWarnings returns those for the refusals that the operator can change.
+func newWarnings() map[*refusal]*warning {
+	all := make(map[*refusal]*warning)
+	for _, why := range []*refusal{refusedFull, refusedAddress, refusedOrigin, refusedHost, refusedUser, refusedUpgrade} {
+		all[why] = &warning{Sometimes: rate.Sometimes{First: 1, Interval: time.Minute}}
+	}
+	return all
+}
+
 // refuse answers a request that is turned away.
 func (r *Room) refuse(w http.ResponseWriter, req *http.Request, why *refusal) error {
-	r.refusals.count(req, why)
+	r.Metrics.Refused.WithLabelValues(why.reason).Inc()
+	if warning := r.warnings[why]; warning != nil {
+		warning.times.Add(1)
+		warning.Do(func() {
+			r.Log.Warn("clients are refused", "reason", why.reason, "times", warning.times.Swap(0), "host", short(req.Host),
+				"origin", short(req.Header.Get("Origin")), "remote", req.RemoteAddr, "change", why.change)
+		})
+	}
 	if why.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "5") // seconds
 	}
 	http.Error(w, why.text, why.status)
 	return why
-}
-
-// refusals tells the operator of refusals that he can change, for each reason at once and then once a minute.
-type refusals struct {
-	log    *slog.Logger
-	metric *prometheus.CounterVec // by reason
-
-	mu   sync.Mutex // guards the following
-	last map[*refusal]*report
-}
-
-type report struct {
-	at    time.Time
-	since int // refusals that have not been told
-}
-
-func (r *refusals) count(req *http.Request, why *refusal) {
-	r.metric.WithLabelValues(why.reason).Inc()
-	if why.change == "" {
-		return
-	}
-	if times := r.due(why); times > 0 {
-		r.log.Warn("clients are refused", "reason", why.reason, "times", times, "host", short(req.Host), "origin", short(req.Header.Get("Origin")),
-			"remote", req.RemoteAddr, "change", why.change)
-	}
-}
-
-// due counts a refusal, and returns how many are to be told now.
-func (r *refusals) due(why *refusal) (times int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	last := r.last[why]
-	if last == nil {
-		last = &report{}
-		r.last[why] = last
-	}
-	last.since++
-	if time.Since(last.at) < time.Minute {
-		return 0
-	}
-	times, last.at, last.since = last.since, time.Now(), 0
-	return times
 }
 
 // short is enough of what a client says of itself.

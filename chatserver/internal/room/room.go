@@ -23,7 +23,7 @@ type Limits struct {
 	Connections    int            // websockets at once; 0: as many as the process may open files for
 	PerAddress     int            // of them, from one address; 0: no limit
 	Hosts          []string       // names of this server besides those of its machine; "*": all
-	Origins        []string       // web sites besides the server's own whose pages may connect; "*": all
+	Origins        []string       // other web sites whose pages may connect, as Site spells them; "*": all
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and UserHeader are believed
 	UserHeader     string         // in which they name the person; "": nobody signs in
 	MessageBytes   int            // of the longest text
@@ -51,26 +51,27 @@ type Room struct {
 	limit       int           // websockets at once
 	messageTime time.Duration // for a message from its first byte to its last
 	upgrader    websocket.Upgrader
-	plain       plain
+	warnings    map[*refusal]*warning
+	plain       int // other HTTP connections at once
 	unread      unread
-	refusals    refusals
 
 	mu      sync.Mutex // guards the following
 	closed  bool
 	inside  int
-	from    map[netip.Addr]int // clients by address, if there is a limit for each
-	leaving sync.WaitGroup     // the clients that are inside; none is added once the room is closed
+	from    map[netip.Prefix]int // clients by the network that counts as one address
+	leaving sync.WaitGroup       // the clients that are inside; none is added once the room is closed
 }
 
 // New returns an open room.
 func New(c Config) *Room {
-	r := &Room{Config: c, names: machineNames(), messageTime: messageTime, from: make(map[netip.Addr]int)}
-	r.limit, r.plain.limit = share(c.Limits.Connections, maxFiles())
+	r := &Room{
+		Config: c, names: machineNames(), messageTime: messageTime, warnings: newWarnings(),
+		unread: unread{free: UnreadBytes, reading: make(map[*Client]int)}, from: make(map[netip.Prefix]int),
+	}
+	r.limit, r.plain = share(c.Limits.Connections, maxFiles())
 	if r.limit < c.Limits.Connections/2 {
 		c.Log.Warn("the process may not open as many files as MAX_CONNECTIONS needs: raise ulimit -n", "websockets", r.limit, "asked", c.Limits.Connections)
 	}
-	r.unread.free = UnreadBytes
-	r.refusals = refusals{log: c.Log, metric: c.Metrics.Refused, last: make(map[*refusal]*report)}
 	r.upgrader = websocket.Upgrader{
 		Subprotocols:     []string{chat.Protocol},
 		CheckOrigin:      func(*http.Request) bool { return true }, // admit has checked it
@@ -100,24 +101,22 @@ func share(connections, files int) (websockets, plain int) {
 	return websockets, plain
 }
 
-// Enter makes a websocket of the request. On an error the request has been answered.
+// Enter makes a websocket of a request that has come through Server. On an error the request has been
+// answered.
 func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) {
-	name, refused := r.person(req)
-	if refused != nil {
-		return nil, r.refuse(w, req, refused)
-	}
+	name, _ := r.person(req)
 	asChat, asRaw, err := r.Arrive(req.URL.Query(), name)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return nil, err
 	}
-	leave, refused := r.admit(req)
+	network, refused := r.admit(req)
 	if refused != nil {
 		return nil, r.refuse(w, req, refused)
 	}
-	c := newClient(r, name, leave, req.RemoteAddr)
+	c := newClient(r, name, network, req.RemoteAddr)
 	if c.conn, err = r.Sockets.Upgrade(w, req, &r.upgrader, c.options); err != nil {
-		leave()
+		r.leave(network)
 		r.Log.Debug("no websocket", "remote", req.RemoteAddr, "err", err)
 		return nil, err
 	}
@@ -129,36 +128,36 @@ func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) 
 	return c, nil
 }
 
-// admit counts a client in, until leave is called, once.
-func (r *Room) admit(req *http.Request) (leave func(), refused *refusal) {
+// admit counts a client in, as one of its network, until leave is called.
+func (r *Room) admit(req *http.Request) (network netip.Prefix, refused *refusal) {
 	if !r.ownOrigin(req) {
-		return nil, refusedOrigin
+		return network, refusedOrigin
 	}
-	addr := network(r.address(req))
+	// Of IPv6 the first half is one address, since whoever has one has all that begin like it.
+	addr := r.address(req)
+	network, _ = addr.Prefix(min(addr.BitLen(), 64))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
-		return nil, refusedStopping
+		return network, refusedStopping
 	case r.inside >= r.limit:
-		return nil, refusedFull
-	case r.Limits.PerAddress > 0 && r.from[addr] >= r.Limits.PerAddress:
-		return nil, refusedAddress
+		return network, refusedFull
+	case r.Limits.PerAddress > 0 && r.from[network] >= r.Limits.PerAddress:
+		return network, refusedAddress
 	}
 	r.inside++
+	r.from[network]++
 	r.leaving.Add(1)
-	if r.Limits.PerAddress > 0 {
-		r.from[addr]++
-	}
-	return func() { r.leave(addr) }, nil
+	return network, nil
 }
 
-func (r *Room) leave(addr netip.Addr) {
+func (r *Room) leave(network netip.Prefix) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inside--
-	if r.from[addr]--; r.from[addr] <= 0 {
-		delete(r.from, addr)
+	if r.from[network]--; r.from[network] == 0 {
+		delete(r.from, network)
 	}
 	r.leaving.Done()
 }
@@ -176,14 +175,10 @@ func (r *Room) Ready() error {
 // Drain refuses new clients from now on, and closes the connections of those that are inside, spread
 // over as much of limit as their number needs.
 func (r *Room) Drain(limit time.Duration) {
-	r.close()
-	r.Sockets.Drain(limit, chat.Reconnect, sockets.CloseServiceRestart, "the server is restarting, please reconnect")
-}
-
-func (r *Room) close() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.closed = true
+	r.mu.Unlock()
+	r.Sockets.Drain(limit, chat.Reconnect, sockets.CloseServiceRestart, "the server is restarting, please reconnect")
 }
 
 // Wait returns when every client's Talk has ended. It is called after Drain.

@@ -3,13 +3,17 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,13 +47,12 @@ type Config struct {
 
 const (
 	defaultPort = 8000
-	// longestTopic is less than kafka.MaxTopic: the name of the pods' own topic is this one and ".pods".
-	longestTopic = 240
 	// logMessages is how many messages of the largest size the frame log must hold, in both encodings.
 	logMessages = 8
 	// largestMessage leaves room for the headers in the 1,048,588 bytes of a record batch that Kafka
 	// takes by default (message.max.bytes).
 	largestMessage = 1_000_000
+	many           = 1_000_000_000
 )
 
 // A Variable is an environment variable that Load reads. Its default is a value, or a sentence in
@@ -65,40 +68,49 @@ func Variables() []Variable { return new(Config).variables() }
 func (c *Config) variables() []Variable {
 	l := &c.Limits
 	return []Variable{
-		{"PORT", strconv.Itoa(defaultPort), "port of the page and the websocket; 0 takes a free one", whole(&c.Port, 0, 65535)},
-		{"TOPIC", kafka.DefaultTopic, "topic of the chat", text(&c.Topic, checkTopic)},
-		{"POD_NAME", "(`podname`, then the host's name, with the port if that is not 8000)", "name of this server, shown in the page", text(&c.Pod, checkPod)},
-		{"EMBEDDED_ADDR", "127.0.0.1:9092", "where the embedded broker listens, if `KAFKA_BROKER` is not set", text(&c.EmbeddedAddr, checkAddr)},
-		{"DATA_DIR", "(none: in memory)", "folder for the embedded broker's records", text(&c.DataDir, nil)},
-		{"LOG_BYTES", "16777216", "memory for messages ready to be sent, shared by all clients", whole(&c.LogBytes, 64<<10, 1<<40)},
-		{"PUBLISH_TIMEOUT", "10s", "how long a client without `chat.v1` waits for Kafka before it is cut off", duration(&c.PublishTimeout, time.Second, time.Hour)},
-		{"DRAIN_TIMEOUT", "30s", "how long a stopping server may take to send its clients away", duration(&c.DrainTimeout, time.Second, time.Hour)},
-		{"ADMIN_ADDR", "(127.0.0.1:9090, or a free port)", "where `/metrics` and `/debug/pprof/` are served", text(&c.AdminAddr, checkAddr)},
-		{"MESSAGE_BYTES", strconv.Itoa(chat.MaxText), "longest message of a client", whole(&l.MessageBytes, 1, largestMessage)},
-		{"MESSAGE_RATE", "20", "messages a second that a connection may send, after a burst of 5 times as many; faster ones wait", whole(&l.MessageRate, 1, 1_000_000)},
-		{"BYTE_RATE", "16384", "bytes of messages a second that a connection may send, after a burst of 16 times as many; faster ones wait", whole(&l.ByteRate, 1, 1<<30)},
-		{"MAX_CONNECTIONS", "20000", "websockets at once, as far as the process may open files; 0 is no other limit", whole(&l.Connections, 0, 1_000_000_000)},
-		{"MAX_CONNECTIONS_PER_ADDRESS", "0", "of them, from one address; 0 is no limit", whole(&l.PerAddress, 0, 1_000_000_000)},
-		{"ALLOWED_HOSTS", "(none)", "names of this server, with commas, besides IP addresses, `localhost` and the machine's own names; `*` allows all", list(&l.Hosts, room.ParseHosts)},
-		{"ALLOWED_ORIGINS", "(none)", "web sites besides the server's own whose pages may connect, with commas; `*` allows all", list(&l.Origins, room.ParseOrigins)},
-		{"TRUSTED_PROXIES", "(none)", "addresses and networks, with commas, whose `X-Forwarded-For` is believed", list(&l.TrustedProxies, room.ParseProxies)},
-		{"USER_HEADER", "(none)", "header in which `TRUSTED_PROXIES` say who has signed in, such as `X-Forwarded-User`; whoever comes without is refused", text(&l.UserHeader, checkHeader)},
-		{"LOG_LEVEL", "info", "`debug`, `info`, `warn` or `error`", level(&c.LogLevel)},
+		{"PORT", strconv.Itoa(defaultPort), "port of the page and the websocket; 0 takes a free one", to(&c.Port, whole(0, 65535))},
+		{"TOPIC", kafka.DefaultTopic, "topic of the chat", to(&c.Topic, topic)},
+		{"POD_NAME", "(`podname`, then the host's name, with the port if that is not 8000)", "name of this server, shown in the page", to(&c.Pod, podName)},
+		{"EMBEDDED_ADDR", "127.0.0.1:9092", "where the embedded broker listens, if `KAFKA_BROKER` is not set", to(&c.EmbeddedAddr, address)},
+		{"DATA_DIR", "(none: in memory)", "folder for the embedded broker's records", to(&c.DataDir, text)},
+		{"LOG_BYTES", "16777216", "memory for messages ready to be sent, shared by all clients", to(&c.LogBytes, whole(64<<10, 1<<40))},
+		{"PUBLISH_TIMEOUT", "10s", "how long a client without `chat.v1` waits for Kafka before it is cut off", to(&c.PublishTimeout, duration)},
+		{"DRAIN_TIMEOUT", "30s", "how long a stopping server may take to send its clients away", to(&c.DrainTimeout, duration)},
+		{"ADMIN_ADDR", "(127.0.0.1:9090, or a free port)", "where `/metrics` and `/debug/pprof/` are served", to(&c.AdminAddr, address)},
+		{"MESSAGE_BYTES", strconv.Itoa(chat.MaxText), "longest message of a client", to(&l.MessageBytes, whole(1, largestMessage))},
+		{"MESSAGE_RATE", "20", "messages a second that a connection may send, after a burst of 5 times as many; faster ones wait", to(&l.MessageRate, whole(1, 1_000_000))},
+		{"BYTE_RATE", "16384", "bytes of messages a second that a connection may send, after a burst of 16 times as many; faster ones wait", to(&l.ByteRate, whole(1, 1<<30))},
+		{"MAX_CONNECTIONS", "20000", "websockets at once, fewer if the process may not open as many files; with 0 that is the only limit", to(&l.Connections, whole(0, many))},
+		{"MAX_CONNECTIONS_PER_ADDRESS", "0", "of them, from one address; 0 is no limit", to(&l.PerAddress, whole(0, many))},
+		{"ALLOWED_HOSTS", "(none)", "names of this server, with commas, besides IP addresses, `localhost` and the machine's own names; `*` allows all", to(&l.Hosts, list(host))},
+		{"ALLOWED_ORIGINS", "(none)", "web sites besides the server's own whose pages may connect, with commas; `*` allows all", to(&l.Origins, list(site))},
+		{"TRUSTED_PROXIES", "(none)", "addresses and networks, with commas, whose `X-Forwarded-For` is believed", to(&l.TrustedProxies, list(network))},
+		{"USER_HEADER", "(none)", "header in which `TRUSTED_PROXIES` say who has signed in, such as `X-Forwarded-User`; whoever comes without is refused", to(&l.UserHeader, header)},
+		{"LOG_LEVEL", "info", "`debug`, `info`, `warn` or `error`", to(&c.LogLevel, level)},
 	}
 }
 
-// Load reads the environment.
+// Load reads the environment. Its errors mean cli.Usage.
 func Load(getenv func(string) string) (*Config, error) {
-	c := &Config{Embedded: getenv("KAFKA_BROKER") == "", Where: "laptop"}
+	c := new(Config)
+	if err := c.load(getenv); err != nil {
+		return nil, cli.Fail(cli.Usage, err)
+	}
+	return c, nil
+}
+
+func (c *Config) load(getenv func(string) string) (err error) {
+	if c.Cluster, err = kafka.FromEnv(getenv); err != nil {
+		return err
+	}
+	c.Embedded = getenv("KAFKA_BROKER") == ""
+	c.Cluster.BrokerInside = true // while KAFKA_BROKER is unset
+	c.Where = "laptop"
 	if getenv("KUBERNETES_SERVICE_HOST") != "" { // Kubernetes sets it in every container
 		c.Where = "cluster"
 	}
-	var err error
-	if c.Cluster, err = kafka.FromEnv(getenv); err != nil {
-		return nil, err
-	}
-	c.Cluster.BrokerInside = true // while KAFKA_BROKER is unset
-	for _, v := range c.variables() {
+	lab := Variable{Name: "podname", Default: "()", set: to(&c.Pod, podName)} // how the lab spells POD_NAME, which goes before it
+	for _, v := range append([]Variable{lab}, c.variables()...) {
 		value := strings.TrimSpace(getenv(v.Name))
 		if value == "" && !strings.HasPrefix(v.Default, "(") {
 			value = v.Default
@@ -107,47 +119,18 @@ func Load(getenv func(string) string) (*Config, error) {
 			continue
 		}
 		if err := v.set(value); err != nil {
-			return nil, fmt.Errorf("%s=%q: %w", v.Name, value, err)
+			return fmt.Errorf("%s=%q: %w", v.Name, value, err)
 		}
 	}
-	if c.Pod == "" {
-		if c.Pod, err = podName(getenv("podname"), c.Port); err != nil {
-			return nil, err
-		}
-	}
-	return c, c.check(getenv)
-}
-
-// podName is the pod's name if POD_NAME does not say it: podname is how the lab spells that.
-func podName(podname string, port int) (string, error) {
-	if podname != "" {
-		if err := checkPod(podname); err != nil {
-			return "", fmt.Errorf("podname=%q: %w", podname, err)
-		}
-		return podname, nil
-	}
-	host, err := os.Hostname()
-	if err == nil {
-		err = checkPod(host)
-	}
-	if err != nil {
-		return "", fmt.Errorf("POD_NAME is not set, and the host's name %q cannot stand in for it: %w", host, err)
-	}
-	if port != defaultPort && port != 0 {
-		host += ":" + strconv.Itoa(port) // several servers on one laptop
-	}
-	return host, nil
-}
-
-// check returns what is wrong with variables that are valid one by one.
-func (c *Config) check(getenv func(string) string) error {
-	switch {
+	switch { // what is wrong with variables that are valid one by one
 	case c.DataDir != "" && !c.Embedded:
 		return fmt.Errorf("DATA_DIR=%q is for the embedded broker, which KAFKA_BROKER=%q turns off: unset one of them", c.DataDir, getenv("KAFKA_BROKER"))
 	case c.LogBytes < logMessages*c.Limits.MessageBytes:
 		return fmt.Errorf("LOG_BYTES=%d is too little for MESSAGE_BYTES=%d: valid is %d times as much and more", c.LogBytes, c.Limits.MessageBytes, logMessages)
 	case c.Limits.UserHeader != "" && len(c.Limits.TrustedProxies) == 0:
 		return fmt.Errorf("USER_HEADER=%q is believed from TRUSTED_PROXIES only: set both", c.Limits.UserHeader)
+	case c.Pod == "":
+		return c.nameAfterHost()
 	}
 	return nil
 }
@@ -161,35 +144,39 @@ func (c *Config) KafkaHere() string {
 	return strings.ReplaceAll(strings.Join(c.Cluster.Brokers, ","), "127.0.0.1", "localhost")
 }
 
-// Answer prints what the flags -h and -version ask for, and says whether one of them was there.
-func Answer(args []string, stdout io.Writer) (answered bool, err error) {
-	flags := flag.NewFlagSet("chatserver", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // the caller says the error
-	version := flags.Bool("version", false, "")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stdout, "chatserver is a chat in the browser, over a Kafka topic. -version prints its edition.\nIt reads these environment variables:")
-		for _, v := range kafka.Variables() {
-			fmt.Fprintf(stdout, "  %-28s%s\n", v.Name, v.Meaning)
-		}
-		for _, v := range Variables() {
-			fmt.Fprintf(stdout, "  %-28s%s (%s)\n", v.Name, strings.ReplaceAll(v.Meaning, "`", ""), strings.Trim(v.Default, "()"))
-		}
-		return true, nil
-	case err != nil:
-		return false, cli.Fail(cli.Usage, fmt.Errorf("%w; -h lists the environment variables by which it is set up", err))
-	case flags.NArg() > 0:
-		return false, cli.Fail(cli.Usage, fmt.Errorf("argument %q is one too many: the environment sets it up, -h lists the variables", flags.Arg(0)))
-	case *version:
-		fmt.Fprintln(stdout, "chatserver", ops.Edition())
+// nameAfterHost names the pod after its machine, on which there may be several.
+func (c *Config) nameAfterHost() error {
+	host, err := os.Hostname()
+	if c.Pod = host; c.Port != defaultPort && c.Port != 0 {
+		c.Pod += ":" + strconv.Itoa(c.Port)
 	}
-	return *version, nil
+	if _, invalid := podName(c.Pod); err != nil || invalid != nil {
+		return fmt.Errorf("POD_NAME is not set, and the host's name %q cannot stand in for it: %w", host, cmp.Or(err, invalid))
+	}
+	return nil
+}
+
+// Answer reads the flags. It prints what -h and -version ask for, and returns flag.ErrHelp then.
+func Answer(args []string, stdout io.Writer) error {
+	var own []kafka.Variable
+	for _, v := range Variables() {
+		meaning := strings.ReplaceAll(v.Meaning, "`", "") + " (" + strings.Trim(v.Default, "()") + ")"
+		own = append(own, kafka.Variable{Name: v.Name, Meaning: meaning})
+	}
+	flags := flag.NewFlagSet("chatserver", flag.ContinueOnError)
+	version := flags.Bool("version", false, "print the edition of this server")
+	err := cli.Parse(flags, args, stdout, "chatserver is a chat in the browser, over a Kafka topic. The environment sets it up.\n", own...)
+	if err == nil && *version {
+		fmt.Fprintln(stdout, "chatserver", ops.Edition())
+		return flag.ErrHelp
+	}
+	return err
 }
 
 // Warn says in the log what an operator should know of these settings, and later which brokers
 // cannot be used.
 func (c *Config) Warn(log *slog.Logger) {
-	if c.Limits.AnyOrigin() {
+	if slices.Contains(c.Limits.Origins, "*") {
 		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
 	}
 	if err := c.Cluster.Insecure(); err != nil {
@@ -198,81 +185,111 @@ func (c *Config) Warn(log *slog.Logger) {
 	c.Cluster.Warn = func(err error) { log.Warn("cannot use a Kafka broker", "err", err) }
 }
 
-// ClientID names a part of this server to the brokers; what Kafka does not allow in it is replaced.
+// ClientID names a part of this server to the brokers; what sarama does not allow in it is replaced.
 func (c *Config) ClientID(part string) string {
-	id := []byte("chatserver-" + part + "-" + c.Pod)
-	for i, b := range id {
-		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", rune(b)) {
-			id[i] = '-'
-		}
-	}
-	return string(id[:min(len(id), 200)])
+	id := regexp.MustCompile(`[^A-Za-z0-9._-]`).ReplaceAllString("chatserver-"+part+"-"+c.Pod, "-")
+	return id[:min(len(id), 200)]
 }
 
-func whole(target *int, low, high int) func(string) error {
-	return func(v string) (err error) {
-		if *target, err = strconv.Atoi(v); err != nil || *target < low || *target > high {
-			return fmt.Errorf("valid is a whole number from %d to %d", low, high)
-		}
-		return nil
-	}
-}
-
-func duration(target *time.Duration, low, high time.Duration) func(string) error {
-	return func(v string) (err error) {
-		if *target, err = time.ParseDuration(v); err != nil || *target < low || *target > high {
-			return fmt.Errorf("valid is a time from %s to %s, such as 10s or 1m30s", low, high)
-		}
-		return nil
-	}
-}
-
-// text takes what check, which may be nil, lets pass.
-func text(target *string, check func(string) error) func(string) error {
-	return func(v string) error {
-		if *target = v; check == nil {
-			return nil
-		}
-		return check(v)
-	}
-}
-
-func list[T any](target *[]T, parse func(string) ([]T, error)) func(string) error {
-	return func(v string) (err error) {
-		*target, err = parse(v)
+// to returns what stores a value that parse allows in target.
+func to[T any](target *T, parse func(string) (T, error)) func(string) error {
+	return func(value string) (err error) {
+		*target, err = parse(value)
 		return err
 	}
 }
 
-func level(target *slog.Level) func(string) error {
-	return func(v string) error {
-		if target.UnmarshalText([]byte(v)) != nil {
-			return errors.New("valid are debug, info, warn and error")
+func whole(low, high int) func(string) (int, error) {
+	return func(v string) (int, error) {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < low || n > high {
+			return 0, fmt.Errorf("valid is a whole number from %d to %d", low, high)
 		}
-		return nil
+		return n, nil
 	}
 }
 
-func checkTopic(topic string) error { return kafka.CheckTopic(topic, longestTopic) }
-
-func checkAddr(addr string) error {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return errors.New("valid are host:port and :port")
+func duration(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < time.Second || d > time.Hour {
+		return 0, errors.New("valid is a time from 1s to 1h, such as 10s or 1m30s")
 	}
-	return nil
+	return d, nil
 }
 
-// checkPod allows what a record's header carries and a page can show.
-func checkPod(name string) error {
-	if len(name) > chat.MaxPod || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", chat.MaxPod)
+// list parses each of several, with commas.
+func list[T any](parse func(string) (T, error)) func(string) ([]T, error) {
+	return func(v string) (all []T, err error) {
+		for entry := range strings.SplitSeq(v, ",") {
+			entry = strings.TrimSpace(entry)
+			one, err := parse(entry)
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", entry, err)
+			}
+			all = append(all, one)
+		}
+		return all, nil
 	}
-	return nil
 }
 
-func checkHeader(name string) error {
-	if strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-		return errors.New("valid is the name of a header: letters, digits and hyphens")
+func text(v string) (string, error) { return v, nil }
+
+// topic is shorter than Kafka allows: the name of the pods' own topic is this one and ".pods".
+func topic(v string) (string, error) { return v, kafka.CheckTopic(v, 240) }
+
+func address(v string) (string, error) {
+	if _, _, err := net.SplitHostPort(v); err != nil {
+		return "", errors.New("valid are host:port and :port")
 	}
-	return nil
+	return v, nil
+}
+
+// podName allows what a record's header carries and a page can show.
+func podName(v string) (string, error) {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	if v == "" || len(v) > chat.MaxPod || !utf8.ValidString(v) || strings.ContainsFunc(v, unprintable) {
+		return "", fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", chat.MaxPod)
+	}
+	return v, nil
+}
+
+func host(v string) (string, error) {
+	if v = strings.ToLower(v); !regexp.MustCompile(`^(\*|[a-z0-9._-]+)$`).MatchString(v) {
+		return "", errors.New("valid are names such as chat.example.com, without a port, and *")
+	}
+	return v, nil
+}
+
+func site(v string) (string, error) {
+	s, ok := room.Site(strings.TrimSuffix(v, "/"))
+	if !ok && v != "*" {
+		return "", errors.New("valid are web sites such as https://host and http://host:port, and *")
+	}
+	return cmp.Or(s, v), nil
+}
+
+func network(v string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(v)
+	if addr, notAddr := netip.ParseAddr(v); notAddr == nil {
+		addr = addr.Unmap()
+		prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	if err != nil || prefix.Addr().Is4In6() {
+		return netip.Prefix{}, errors.New("valid are addresses and networks such as 10.0.0.1, 10.0.0.0/8 and fd00::/8")
+	}
+	return prefix.Masked(), nil
+}
+
+func header(v string) (string, error) {
+	if !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(v) {
+		return "", errors.New("valid is the name of a header: letters, digits and hyphens")
+	}
+	return v, nil
+}
+
+func level(v string) (level slog.Level, err error) {
+	if level.UnmarshalText([]byte(v)) != nil {
+		err = errors.New("valid are debug, info, warn and error")
+	}
+	return level, err
 }
