@@ -59,7 +59,6 @@ func roundTrip(t *testing.T, n int) (written, read int) {
 
 	want := sha256.New()
 	writer := clitest.New(t, brokers, topic, "kafkawrite", "-blank")
-	writer.Cmd.Stderr = &writer.Err
 	go func() {
 		randomLines(io.MultiWriter(writer.Stdin, want), n)
 		want.Write([]byte("\n")) // which kafkaread writes after the last line too
@@ -73,7 +72,7 @@ func roundTrip(t *testing.T, n int) (written, read int) {
 
 	got := sha256.New()
 	reader := clitest.New(t, brokers, topic, "kafkaread", "-offset", "oldest", "-exit")
-	reader.Cmd.Stdout, reader.Cmd.Stderr = got, &reader.Err
+	reader.Cmd.Stdout = got
 	read = peak(reader.Start())
 	reader.WantExit(0)
 	if !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
@@ -88,7 +87,7 @@ func peak(p *clitest.Process) (mb int) {
 	highWater := regexp.MustCompile(`VmHWM:\s*(\d+) kB`)
 	for {
 		select {
-		case <-p.Ended():
+		case <-p.Ended:
 			return mb
 		case <-time.After(20 * time.Millisecond):
 			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid)) // Linux only

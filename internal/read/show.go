@@ -73,57 +73,47 @@ func appendFormat(dst []byte, format string, r *sarama.ConsumerMessage, terminal
 	}
 }
 
-type jsonRecord struct {
-	Topic       string       `json:"topic"`
-	Partition   int32        `json:"partition"`
-	Offset      int64        `json:"offset"`
-	Time        string       `json:"time"`
-	Key         *string      `json:"key"` // null: there is none
-	KeyBase64   []byte       `json:"key_base64,omitempty"`
-	Value       *string      `json:"value"`
-	ValueBase64 []byte       `json:"value_base64,omitempty"`
-	Headers     []jsonHeader `json:"headers"`
-}
-
-type jsonHeader struct {
-	Name        string  `json:"name"`
-	Value       *string `json:"value"`
-	ValueBase64 []byte  `json:"value_base64,omitempty"`
-}
-
 // appendJSON appends a record as one JSON object on one line. Bytes that are not UTF-8 are base64,
 // under a name that says so; characters that a terminal may obey are escaped.
 func appendJSON(dst []byte, r *sarama.ConsumerMessage) []byte {
-	object := jsonRecord{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UTC().Format(timeLayout), Headers: []jsonHeader{}}
-	object.Key, object.KeyBase64 = text(r.Key)
-	object.Value, object.ValueBase64 = text(r.Value)
-	for _, h := range r.Headers {
-		header := jsonHeader{Name: string(h.Key)}
-		header.Value, header.ValueBase64 = text(h.Value)
-		object.Headers = append(object.Headers, header)
+	type text struct {
+		Value  *string `json:"value"` // null: there is none
+		Base64 []byte  `json:"value_base64,omitempty"`
 	}
+	type header struct {
+		Name string `json:"name"`
+		text
+	}
+	value := func(b []byte) (t text) {
+		if s := string(b); b != nil && utf8.ValidString(s) {
+			return text{Value: &s}
+		}
+		return text{Base64: b}
+	}
+	headers := []header{}
+	for _, h := range r.Headers {
+		headers = append(headers, header{string(h.Key), value(h.Value)})
+	}
+	key := value(r.Key)
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(object); err != nil {
+	if err := encoder.Encode(struct {
+		Topic     string  `json:"topic"`
+		Partition int32   `json:"partition"`
+		Offset    int64   `json:"offset"`
+		Time      string  `json:"time"`
+		Key       *string `json:"key"`
+		KeyBase64 []byte  `json:"key_base64,omitempty"`
+		text
+		Headers []header `json:"headers"`
+	}{r.Topic, r.Partition, r.Offset, r.Timestamp.UTC().Format(timeLayout), key.Value, key.Base64, value(r.Value), headers}); err != nil {
 		panic(err) // impossible: strings and numbers, written to memory
 	}
 	// The encoder has escaped what is below U+0020. U+007F is the only other character for which Go
 	// has an escape that JSON has not.
 	valid := bytes.ReplaceAll(bytes.TrimSuffix(line.Bytes(), []byte("\n")), []byte("\x7f"), []byte(`\u007f`))
 	return append(append(dst, harmless(valid)...), '\n')
-}
-
-// text returns b as a string, or else as bytes, which JSON shows as base64.
-func text(b []byte) (*string, []byte) {
-	if b == nil {
-		return nil, nil
-	}
-	if !utf8.Valid(b) {
-		return nil, b
-	}
-	s := string(b)
-	return &s, nil
 }
 
 // harmless escapes, as Go does, what is not UTF-8 and what a terminal may obey or takes for a change

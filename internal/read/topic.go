@@ -69,18 +69,16 @@ func (t *Topic) NewConsumer(ctx context.Context) (*kafka.Consumer, error) {
 			it := fmt.Sprintf("partition %d of topic %q", partition, t.name)
 			t.say("partition %d: %s", partition, strings.ReplaceAll(err.Error(), it, "it"))
 		},
-		Adjust: adjust,
+		// Less is fetched at a time than by default: short records take ten times as much memory.
+		Adjust: func(config *sarama.Config) { config.Consumer.Fetch.Default = 256 << 10 },
 	}
 	if t.Exit {
 		how.Patience = patience
 	}
-	var err error
-	t.consumer, err = t.cluster.NewConsumer(ctx, "kafkaread", t.name, how)
-	return t.consumer, cli.Unreached(err)
+	consumer, err := t.cluster.NewConsumer(ctx, "kafkaread", t.name, how)
+	t.consumer = consumer
+	return consumer, cli.Unreached(err)
 }
-
-// adjust has less fetched at a time: short records take ten times as much memory.
-func adjust(config *sarama.Config) { config.Consumer.Fetch.Default = 256 << 10 }
 
 // Partitions are the partitions to read: those that there are, and unless -exit says to stop at the
 // end, those that are added, until ctx ends.
@@ -90,10 +88,9 @@ func (t *Topic) Partitions(ctx context.Context) iter.Seq[int32] {
 			yield(t.partition)
 			return
 		}
-		known, there := int32(0), max(1, t.first)
-		for {
-			for ; known < there; known++ {
-				if !yield(known) {
+		for next, end := int32(0), max(1, t.first); ; {
+			for ; next < end; next++ {
+				if !yield(next) {
 					return
 				}
 			}
@@ -105,9 +102,7 @@ func (t *Topic) Partitions(ctx context.Context) iter.Seq[int32] {
 			case <-ctx.Done():
 				return
 			}
-			if n, err := t.cluster.Lookup(ctx, t.name); err == nil {
-				there = n // if it is away, the partitions that are read say so
-			}
+			end, _ = t.cluster.Lookup(ctx, t.name) // why it fails the partitions say that are read
 		}
 	}
 }
@@ -138,40 +133,32 @@ func (t *Topic) begin(ctx context.Context, partition int32, usual int64, b kafka
 
 // newest returns the offset of the first of the newest n records. Offsets have holes, of records
 // that were compacted away and of the markers that end transactions, so these records have to be
-// read.
+// read. If they cannot be, whoever asks waits and says so.
 func (t *Topic) newest(ctx context.Context, partition int32, n int64, b kafka.Bounds) (int64, error) {
-	if n >= b.Newest-b.Oldest {
-		return b.Oldest, nil
+	consumer, err := t.cluster.NewConsumer(ctx, "kafkaread", t.name, kafka.Following{ToEnd: true, Patience: time.Second})
+	if err != nil {
+		return 0, err
 	}
-	for back := n; ; back *= 2 {
+	defer consumer.Close()
+	for back := n; b.Oldest < b.Newest-n; back *= 2 {
 		from := max(b.Oldest, b.Newest-back)
-		offsets, err := t.offsets(ctx, partition, from)
+		records, err := consumer.ConsumePartition(t.name, partition, from)
 		if err != nil {
 			return 0, err
 		}
-		if extra := int64(len(offsets)) - n; extra >= 0 {
+		var offsets []int64
+		for record := range records.Messages() {
+			offsets = append(offsets, record.Offset)
+		}
+		if err := cmp.Or(consumer.Err(), ctx.Err()); err != nil {
+			return 0, err
+		}
+		if extra := len(offsets) - int(n); extra >= 0 {
 			return offsets[extra], nil
 		}
 		if from == b.Oldest {
-			return from, nil
+			break
 		}
 	}
-}
-
-// offsets returns those of the records from one offset on to the end.
-func (t *Topic) offsets(ctx context.Context, partition int32, from int64) (offsets []int64, err error) {
-	// Whoever asks for them waits if they cannot be read now, and says so.
-	consumer, err := t.cluster.NewConsumer(ctx, "kafkaread", t.name, kafka.Following{ToEnd: true, Patience: time.Second, Adjust: adjust})
-	if err != nil {
-		return nil, err
-	}
-	defer consumer.Close()
-	records, err := consumer.ConsumePartition(t.name, partition, from)
-	if err != nil {
-		return nil, err
-	}
-	for record := range records.Messages() {
-		offsets = append(offsets, record.Offset)
-	}
-	return offsets, cmp.Or(consumer.Err(), ctx.Err())
+	return b.Oldest, nil
 }

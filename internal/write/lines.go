@@ -15,12 +15,9 @@ import (
 )
 
 const (
-	// maxLine is the most bytes that a line may have, without its end.
-	maxLine = 1_000_000
-	// maxExtra is the most bytes that a record may have besides its line: together less than brokers
+	// maxLine is the most bytes that a line may have, without its end: a little less than what brokers
 	// accept (message.max.bytes, usually 1,048,588).
-	maxExtra = 40_000
-
+	maxLine = 1_000_000
 	// batchBytes is about how many bytes a batch may have as a Kafka record batch; a single line may
 	// have more.
 	batchBytes = 900_000

@@ -5,7 +5,6 @@ package write
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"strings"
 
@@ -52,12 +51,8 @@ func Parse(args []string, stdout io.Writer, manual string) (opt Options, err err
 	cli.PartitionVar(flags, &opt.Partition, "`number` of the partition to write to (default 0)")
 	flags.BoolVar(&opt.blank, "blank", false, "blank lines are records too; only the end of input ends")
 	err = cli.Parse(flags, args, stdout, manual, kafka.Variable{Name: "TOPIC", Meaning: "topic to write to; made if there is none (chat if not set)"})
-	switch {
-	case err != nil:
-	case opt.key != nil && opt.separator != "":
+	if err == nil && opt.key != nil && opt.separator != "" {
 		err = cli.Fail(cli.Usage, errors.New("-key and -key-sep: only one of them"))
-	case opt.extra > maxExtra:
-		err = cli.Fail(cli.Usage, fmt.Errorf("-key and -header have more than %d bytes together", maxExtra))
 	}
 	return opt, err
 }

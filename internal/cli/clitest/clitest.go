@@ -26,42 +26,29 @@ import (
 const Patience = 60 * time.Second
 
 // Main is for TestMain of a program's package: it puts the program on the PATH (it is the test binary
-// itself, so that a change of the program is one of the test), and others, which it builds. They are
-// built without the race detector.
-func Main(m *testing.M, program string, main func(), others ...string) {
-	runner := runner{M: m}
-	if filepath.Base(os.Args[0]) != program { // else this is the program
-		runner.others = others
-	}
-	testscript.Main(runner, map[string]func(){program: main})
-}
-
-type runner struct {
-	*testing.M
-	others []string
-}
-
-func (r runner) Run() int {
-	if len(r.others) == 0 {
-		return r.M.Run()
-	}
-	dir, err := os.MkdirTemp("", "tools-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	for _, other := range r.others {
+// itself, so that a change of the program is one of the test), and another one, which it builds,
+// without the race detector.
+func Main(m *testing.M, program string, main func(), other string) {
+	testscript.Main(runner(func() int {
+		dir, err := os.MkdirTemp("", "tools-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
 		if _, err := os.ReadFile(filepath.Join("..", other, "main.go")); err != nil { // go test looks whether it has changed
 			panic(err)
 		}
-		build := exec.Command("go", "build", "-o", dir, "kafkachat/"+other)
-		if out, err := build.CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-o", dir, "kafkachat/"+other).CombinedOutput(); err != nil {
 			panic(fmt.Sprintf("building %s: %v\n%s", other, err, out))
 		}
-	}
-	os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
-	return r.M.Run()
+		os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+		return m.Run()
+	}), map[string]func(){program: main})
 }
+
+type runner func() int
+
+func (r runner) Run() int { return r() }
 
 // Scripts runs the scripts in testdata/script. Each has a topic of its own, $TOPIC, which nobody has
 // made yet, and the command "waitfor FILE PATTERN", which waits until the file has a match.
@@ -74,23 +61,29 @@ func Scripts(t *testing.T) {
 			env.Vars = append(env.Vars, "KAFKA_BROKER="+brokers, "TOPIC="+kafkatest.TopicName(t, brokers))
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"waitfor": waitFor},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"waitfor": func(ts *testscript.TestScript, _ bool, args []string) {
+				read := func() string {
+					text, _ := os.ReadFile(ts.MkAbs(args[0]))
+					return string(text)
+				}
+				if !eventually(read, args[1]) {
+					ts.Fatalf("%s has no match for %s:\n%s", args[0], args[1], read())
+				}
+			},
+		},
 	})
 }
 
-func waitFor(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: waitfor FILE PATTERN")
-	}
-	pattern, err := regexp.Compile(args[1])
-	ts.Check(err)
-	var text []byte
+// eventually waits until text returns something that matches.
+func eventually(text func() string, pattern string) bool {
+	expr := regexp.MustCompile(pattern)
 	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if text, err = os.ReadFile(ts.MkAbs(args[0])); err == nil && pattern.Match(text) {
-			return
+		if expr.MatchString(text()) {
+			return true
 		}
 	}
-	ts.Fatalf("%s has no match for %s:\n%s", args[0], args[1], text)
+	return false
 }
 
 // A Process is a program that runs. It ends with the test.
@@ -98,24 +91,17 @@ type Process struct {
 	Out, Err Buffer
 	Stdin    io.WriteCloser
 	Cmd      *exec.Cmd
+	Ended    chan struct{} // closed when the program has ended and its output is complete
 
-	t     *testing.T
-	ended chan struct{}
+	t *testing.T
 }
 
-// Start runs a program against brokers and topic.
-func Start(t *testing.T, brokers, topic, program string, args ...string) *Process {
-	t.Helper()
-	p := New(t, brokers, topic, program, args...)
-	p.Cmd.Stdout, p.Cmd.Stderr = &p.Out, &p.Err
-	return p.Start()
-}
-
-// New is Start, for a test that sets something else first.
+// New returns a program that Start starts, against brokers and topic.
 func New(t *testing.T, brokers, topic, program string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, Cmd: exec.Command(program, args...), ended: make(chan struct{})}
+	p := &Process{t: t, Cmd: exec.Command(program, args...), Ended: make(chan struct{})}
 	p.Cmd.Env = append(os.Environ(), "KAFKA_BROKER="+brokers, "TOPIC="+topic)
+	p.Cmd.Stdout, p.Cmd.Stderr = &p.Out, &p.Err
 	var err error
 	if p.Stdin, err = p.Cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -131,13 +117,19 @@ func (p *Process) Start() *Process {
 	}
 	go func() {
 		p.Cmd.Wait()
-		close(p.ended)
+		close(p.Ended)
 	}()
 	p.t.Cleanup(func() {
 		p.Cmd.Process.Kill()
-		<-p.ended
+		<-p.Ended
 	})
 	return p
+}
+
+// Start is New and Start.
+func Start(t *testing.T, brokers, topic, program string, args ...string) *Process {
+	t.Helper()
+	return New(t, brokers, topic, program, args...).Start()
 }
 
 // Write feeds the program's standard input.
@@ -151,17 +143,10 @@ func (p *Process) Write(text string) {
 // WaitFor waits until b, which is p.Out or p.Err, has a match.
 func (p *Process) WaitFor(b *Buffer, pattern string) {
 	p.t.Helper()
-	expr := regexp.MustCompile(pattern)
-	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if expr.MatchString(b.String()) {
-			return
-		}
+	if !eventually(b.String, pattern) {
+		p.t.Fatalf("%s: no match for %s in %.2000q\nstderr: %s", p.Cmd, pattern, b.String(), p.Err.String())
 	}
-	p.t.Fatalf("%s: no match for %s in %q\nstderr: %s", p.Cmd, pattern, b.String(), p.Err.String())
 }
-
-// Ended is closed when the program has ended and its output is complete.
-func (p *Process) Ended() <-chan struct{} { return p.ended }
 
 // Interrupt is Ctrl-C.
 func (p *Process) Interrupt() {
@@ -175,7 +160,7 @@ func (p *Process) Interrupt() {
 func (p *Process) WantExit(status int) {
 	p.t.Helper()
 	select {
-	case <-p.ended:
+	case <-p.Ended:
 	case <-time.After(Patience):
 		p.t.Fatalf("%s does not end\nstderr: %s", p.Cmd, p.Err.String())
 	}

@@ -20,7 +20,7 @@ type Kafka struct {
 // StartKafka starts one, for the time of the test.
 func StartKafka(t *testing.T) *Kafka {
 	t.Helper()
-	k := &Kafka{t: t, Cluster: realkafka.Start(t, realkafka.Options{
+	return &Kafka{t: t, Cluster: realkafka.Start(t, realkafka.Options{
 		Brokers:   3,
 		Listeners: map[string]string{"LOGIN": "SASL_PLAINTEXT"},
 		Properties: map[string]string{
@@ -32,34 +32,25 @@ func StartKafka(t *testing.T) *Kafka {
 			"log.cleaner.dedupe.buffer.size":              "2000000",
 		},
 	})}
-	return k
 }
 
-// admin asks on connections of its own: a broker may have been killed since the last question.
-func (k *Kafka) admin(ask func(admin sarama.ClusterAdmin) error) {
+// Admin asks on connections of its own: a broker may have been killed since the last question.
+func (k *Kafka) Admin(ask func(admin sarama.ClusterAdmin) error) {
 	k.t.Helper()
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
 	admin, err := sarama.NewClusterAdmin(strings.Split(k.Addrs(), ","), config)
+	if err == nil {
+		defer admin.Close()
+		err = ask(admin)
+	}
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	defer admin.Close()
-	if err := ask(admin); err != nil {
-		k.t.Fatal(err)
-	}
 }
 
-// Topic makes a topic with a partition for each list of brokers.
-func (k *Kafka) Topic(settings map[string]string, partitions ...[]int32) string {
-	k.t.Helper()
-	name := kafkatest.TopicName(k.t, k.Addrs())
-	k.Make(name, settings, partitions...)
-	return name
-}
-
-// Make is Topic, with a name.
-func (k *Kafka) Make(name string, settings map[string]string, partitions ...[]int32) {
+// Make makes a topic with a partition for each list of brokers, and Topic one with a name of its own.
+func (k *Kafka) Make(name string, settings map[string]string, partitions ...[]int32) string {
 	k.t.Helper()
 	detail := &sarama.TopicDetail{NumPartitions: -1, ReplicationFactor: -1, ReplicaAssignment: make(map[int32][]int32), ConfigEntries: make(map[string]*string)}
 	for i, brokers := range partitions {
@@ -68,27 +59,19 @@ func (k *Kafka) Make(name string, settings map[string]string, partitions ...[]in
 	for key, value := range settings {
 		detail.ConfigEntries[key] = &value
 	}
-	k.admin(func(admin sarama.ClusterAdmin) error { return admin.CreateTopic(name, detail, false) })
+	k.Admin(func(admin sarama.ClusterAdmin) error { return admin.CreateTopic(name, detail, false) })
+	return name
 }
 
-// Delete deletes a topic.
-func (k *Kafka) Delete(topic string) {
+func (k *Kafka) Topic(settings map[string]string, partitions ...[]int32) string {
 	k.t.Helper()
-	k.admin(func(admin sarama.ClusterAdmin) error { return admin.DeleteTopic(topic) })
-}
-
-// Grow adds a partition on a broker.
-func (k *Kafka) Grow(topic string, partitions int32, broker int32) {
-	k.t.Helper()
-	k.admin(func(admin sarama.ClusterAdmin) error {
-		return admin.CreatePartitions(topic, partitions, [][]int32{{broker}}, false)
-	})
+	return k.Make(kafkatest.TopicName(k.t, k.Addrs()), settings, partitions...)
 }
 
 // Grant gives ann a right on a topic.
 func (k *Kafka) Grant(topic string, right sarama.AclOperation) {
 	k.t.Helper()
-	k.admin(func(admin sarama.ClusterAdmin) error {
+	k.Admin(func(admin sarama.ClusterAdmin) error {
 		return admin.CreateACL(sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: topic, ResourcePatternType: sarama.AclPatternLiteral},
 			sarama.Acl{Principal: "User:ann", Host: "*", Operation: right, PermissionType: sarama.AclPermissionAllow})
 	})
@@ -99,6 +82,5 @@ func (k *Kafka) AsAnn(topic, program string, args ...string) *Process {
 	k.t.Helper()
 	p := New(k.t, k.ListenerAddrs("LOGIN"), topic, program, args...)
 	p.Cmd.Env = append(p.Cmd.Env, "KAFKA_SASL_MECHANISM=PLAIN", "KAFKA_SASL_USERNAME=ann", "KAFKA_SASL_PASSWORD=secret")
-	p.Cmd.Stdout, p.Cmd.Stderr = &p.Out, &p.Err
 	return p.Start()
 }
