@@ -119,7 +119,7 @@ func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 	frames, _ := p.history.Frames()
 	p.conns = sockets.NewLoop(frames)
 	p.conns.SetNotice(statusNotice, chat.Status(publish.Reason(p.health.Why())))
-	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), cfg.Topic, p.history, func(err error) { p.health.Report("producer", err) }, log)
+	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), cfg.Topic, p.history, p.health.Report, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, func() presence.Pod {
 		return presence.Pod{Name: cfg.Pod, People: int(p.conns.Stats().Conns), Offset: p.history.Next(), End: p.ends.Last().Newest}
 	}, func(pods []presence.Pod) {
@@ -212,7 +212,6 @@ func (p *pod) consume(ctx context.Context) error {
 		return err
 	}
 	defer session.Close()
-	p.publisher.Reopened()
 	partition, err := session.ConsumePartition(p.cfg.Topic, 0, from)
 	if err != nil {
 		return err
@@ -232,12 +231,10 @@ func (p *pod) consume(ctx context.Context) error {
 			if added.Live { // what was there before this pod says nothing about its speed
 				ops.Since(p.metrics.FanOutSeconds, message.Timestamp)
 			}
-			p.publisher.Read(added.ID, added.Offset, added.Shown)
+			p.publisher.Read(added.ID, added.Shown)
 			p.conns.Wake()
 		case <-check.C:
-			if err := p.history.Reached(session.Reached(0)); err != nil {
-				return err
-			}
+			p.history.Reached(session.Reached(0))
 		}
 	}
 }
@@ -245,7 +242,6 @@ func (p *pod) consume(ctx context.Context) error {
 // startAnew tells everybody that the log is a new one.
 func (p *pod) startAnew() {
 	frames, _ := p.history.Frames()
-	p.publisher.Reset()
 	p.conns.Reset(frames, chat.Event(chat.Reset, nil), sockets.CloseTryAgainLater, "the chat starts anew: its topic is another one")
 }
 

@@ -46,8 +46,16 @@ func mutants() []mutant {
 		{"resend: a client does not send again what was not acknowledged", []wrap{{"chatserver/internal/chatclient", "(Client).sendAll",
 			`func (c *Client) sendAll(states ...state) { c.originalsendAll(waiting) }`}},
 			suite + "a_pod_is_killed.*before_messages", "unanswered"},
-		{"read-back: a message is acknowledged on the producer's word, with acks=1", []wrap{{"chatserver/internal/publish", "(Publisher).expect",
-			`func (p *Publisher) expect(w *waiter, epoch int, offset, read int64) bool { tell(w.seen, offset); return p.originalexpect(w, epoch, offset, read) }`},
+		{"read-back: a message is acknowledged on the producer's word, with acks=1", []wrap{{"chatserver/internal/publish", "(Publisher).Publish",
+			`func (p *Publisher) Publish(ctx context.Context, id string, again bool, send Send) (int64, error) {
+				return p.originalPublish(ctx, id, again, func(producer sarama.SyncProducer) (int32, int64, error) {
+					partition, offset, err := send(producer)
+					if err == nil {
+						p.Read(id, offset)
+					}
+					return partition, offset, err
+				})
+			}`},
 			{"internal/kafka", "(Cluster).Config",
 				`func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
 				config := c.originalConfig(ctx, clientID)
@@ -58,8 +66,12 @@ func mutants() []mutant {
 		{"position: only an offset, without the record's hash", []wrap{{"chatserver/internal/chat", "Sum",
 			`func Sum(r *sarama.ConsumerMessage, id string) uint32 { return 0 * originalSum(r, id) }`}},
 			suite + "wiped,_and_has_more", "not told"},
-		{"settling: what was not acknowledged is sent again though the topic has not been read to its end", []wrap{{"chatserver/internal/history", "(History).HasRead",
-			`func (h *History) HasRead(end int64) bool { h.originalHasRead(end); return true }`}},
+		{"settling: what was not acknowledged is sent again though the topic has not been read to its end", []wrap{{"chatserver/internal/publish", "(Publisher).search",
+			`func (p *Publisher) search(ctx context.Context, id string, w *waiter) (int64, bool, error) {
+				_ = p.originalsearch
+				time.Sleep(firstPause)
+				return 0, false, ctx.Err()
+			}`}},
 			suite + "one_answer_in_three", "too many copies"},
 		{"draining: a pod that stops closes all connections at once", []wrap{{"chatserver/internal/sockets", "(Loop).Drain",
 			`func (l *Loop) Drain(limit time.Duration, farewell func(time.Duration) []byte, code int, reason string) { l.originalDrain(2*drainGrace, farewell, code, reason) }`}},

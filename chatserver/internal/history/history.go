@@ -45,8 +45,7 @@ const (
 var ErrAnotherTopic = errors.New("the topic has another history than the one read before")
 
 var (
-	errSuspected = errors.New("the topic may be another one than was read")
-	errNotAsked  = errors.New("no answer from Kafka yet")
+	errNotAsked = errors.New("no answer from Kafka yet")
 )
 
 // A state is what the frame log is to the topic.
@@ -97,19 +96,19 @@ type History struct {
 	began      time.Time
 	said       time.Time // when progress was logged last
 
-	mu        sync.Mutex // guards the following; held for one record
-	log       *framelog.Log
-	window    *chat.Window
-	state     state
-	ready     bool                        // has been live at one time or another
-	why       error                       // nil while fetches are answered
-	suspected bool                        // whoever publishes has seen what cannot be in this topic
-	target    int64                       // where the topic ended when the log was begun
-	next      int64                       // the offset after the last record that was read
-	last      *framelog.Position          // of the record before next; nil if that is not known
-	reached   int64                       // everything before this has been received, markers included
-	old       map[int64]framelog.Position // by offset: records that are no longer in log, as far as they have been asked for
-	counters  Counters
+	mu       sync.Mutex // guards the following; held for one record
+	log      *framelog.Log
+	window   *chat.Window
+	state    state
+	ready    bool                        // has been live at one time or another
+	why      error                       // nil while fetches are answered
+	consumer int                         // how often the topic has been opened
+	target   int64                       // where the topic ended when the log was begun
+	next     int64                       // the offset after the last record that was read
+	last     *framelog.Position          // of the record before next; nil if that is not known
+	reached  int64                       // everything before this has been received, markers included
+	old      map[int64]framelog.Position // by offset: records that are no longer in log, as far as they have been asked for
+	counters Counters
 }
 
 // Counters count since the start.
@@ -143,6 +142,7 @@ func (h *History) Open(oldest, newest int64) (from int64, another bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.verify, h.reached = false, -1
+	h.consumer++
 	switch {
 	case h.state == unknown, newest < h.next, h.state == loading && (newest < h.target || oldest > h.next):
 		return h.load(oldest, newest), true

@@ -7,21 +7,15 @@ import (
 )
 
 // Reached is called several times a second with the offset before which everything has been received,
-// -1 while no fetch has been answered. An error says that the consumer has to be opened again.
-func (h *History) Reached(offset int64) error {
+// -1 while no fetch has been answered.
+func (h *History) Reached(offset int64) {
 	if offset >= 0 {
 		h.answered()
 	}
 	h.mu.Lock()
 	h.reached = max(h.reached, offset)
-	suspected := h.suspected
-	h.suspected = false
 	h.mu.Unlock()
 	h.progress()
-	if suspected {
-		return errSuspected
-	}
-	return nil
 }
 
 // progress notes that the log has what there was when it was begun, and logs how far loading is.
@@ -69,8 +63,6 @@ func (h *History) Interrupted(ctx context.Context, err error) bool {
 		h.state = unknown
 		h.counters.Resets++
 		h.mu.Unlock()
-		return true
-	case errors.Is(err, errSuspected):
 		return true
 	}
 	h.mu.Lock()

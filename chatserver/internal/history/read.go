@@ -46,11 +46,15 @@ func (h *History) Next() int64 {
 	return max(h.next, h.reached)
 }
 
-// HasRead says whether every record before end has been read.
-func (h *History) HasRead(end int64) bool {
+// Reading returns the offset before which everything has been read, and the number of the consumer
+// that reads.
+func (h *History) Reading() (next int64, consumer int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.state != unknown && max(h.next, h.reached) >= end
+	if h.state == unknown {
+		return 0, h.consumer
+	}
+	return max(h.next, h.reached), h.consumer
 }
 
 // Behind says whether so much of the topic may be missing here that a message which a client sends
@@ -66,13 +70,6 @@ func (h *History) Behind() bool {
 func (h *History) End(ctx context.Context) (int64, error) {
 	bounds, err := h.Ends.Ask(ctx)
 	return bounds.Newest, err
-}
-
-// Suspect says that the topic cannot be the one that has been read: the consumer is opened again.
-func (h *History) Suspect() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.suspected = true
 }
 
 // Counters returns the counts.

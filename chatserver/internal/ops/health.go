@@ -36,8 +36,8 @@ func NewHealth(log *slog.Logger, onChange func(why error), parts ...string) *Hea
 	return h
 }
 
-// Report notes how a part fares: err is nil while it is well, else why it is not. The reports of one
-// part must not overlap, since the last one counts.
+// Report notes how a part fares: err is nil while it is well, else why it is not. The last report of a
+// part counts.
 func (h *Health) Report(name string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -13,13 +13,13 @@ import (
 )
 
 const (
+	part      = "producer"       // of the pod, in reports
 	slowAfter = 3 * time.Second  // a send that takes so long is a sign that Kafka is away
 	hungAfter = 10 * time.Second // and one that takes so long is given up
 )
 
 var (
-	// ErrRefused is in what a Publisher reports when Kafka answers, and takes no messages.
-	ErrRefused = errors.New("no messages are taken by Kafka now")
+	errRefused = errors.New("no messages are taken by Kafka now")
 	errSlow    = fmt.Errorf("no answer to a message from Kafka for %v", slowAfter)
 	errStopped = errors.New("the server is stopping")
 )
@@ -30,7 +30,7 @@ func Reason(why error) string {
 	switch {
 	case why == nil:
 		return ""
-	case errors.Is(why, ErrRefused):
+	case errors.Is(why, errRefused):
 		return "Kafka does not take messages now"
 	}
 	return "Kafka is not reachable"
@@ -45,38 +45,63 @@ type generation struct {
 	sends    sync.WaitGroup
 }
 
-// send calls f with the current producer and returns the epoch of the log in which it began.
-func (p *Publisher) send(ctx context.Context, f func(sarama.SyncProducer) (int32, int64, error)) (epoch int, offset int64, err error) {
-	g, epoch, err := p.enter(ctx)
+// send calls f with the current producer. When ctx ends it returns, but the send goes on.
+func (p *Publisher) send(ctx context.Context, f Send) (offset int64, err error) {
+	g, err := p.enter(ctx)
 	if err != nil {
-		return epoch, 0, err
+		return 0, err
 	}
-	told := p.health.begin()
-	hung := time.AfterFunc(p.hungAfter, func() {
-		p.log.Warn("a send to Kafka has hung; its connections are closed")
-		p.retire(g)
-	})
-	_, offset, err = f(g.producer)
-	hung.Stop()
-	g.sends.Done()
-	if err != nil && kafka.KindOf(err) != kafka.Permanent {
-		p.retire(g)
-		told(err)
-	} else {
-		told(nil)
+	type answer struct {
+		offset int64
+		err    error
 	}
-	return epoch, offset, err
+	answers := make(chan answer, 1)
+	go func() {
+		hung := time.AfterFunc(p.hungAfter, func() {
+			p.log.Warn("a send to Kafka has hung; its connections are closed")
+			p.retire(g)
+		})
+		_, offset, err := f(g.producer)
+		hung.Stop()
+		p.leave(g, err)
+		answers <- answer{offset, err}
+	}()
+	slow := time.NewTimer(slowAfter)
+	defer slow.Stop()
+	for {
+		select {
+		case a := <-answers:
+			p.report(part, health(a.err))
+			return a.offset, a.err
+		case <-slow.C:
+			p.report(part, errSlow)
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// health is what the outcome of a send says of Kafka. What Kafka refuses for good is the message's fault.
+func health(err error) error {
+	var answer sarama.KError
+	switch {
+	case kafka.KindOf(err) == kafka.Permanent:
+		return nil
+	case errors.As(err, &answer):
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return err
 }
 
 // enter returns the current generation, with the send counted in it.
-func (p *Publisher) enter(ctx context.Context) (*generation, int, error) {
+func (p *Publisher) enter(ctx context.Context) (*generation, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, p.epoch, errStopped
+		return nil, errStopped
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, p.epoch, err
+		return nil, err
 	}
 	if p.current == nil {
 		life, cut := context.WithCancel(context.Background())
@@ -84,15 +109,29 @@ func (p *Publisher) enter(ctx context.Context) (*generation, int, error) {
 		producer, err := sarama.NewSyncProducer(p.cluster.Brokers, p.cluster.Config(life, p.clientID))
 		if err != nil {
 			cut()
-			return nil, p.epoch, err
+			return nil, err
 		}
 		p.current = &generation{producer: producer, cut: cut}
 	}
 	p.current.sends.Add(1)
-	return p.current, p.epoch, nil
+	return p.current, nil
 }
 
-// retire ends g: its sends fail, and when all have returned its producer is closed.
+// leave takes note of the outcome of a send.
+func (p *Publisher) leave(g *generation, err error) {
+	g.sends.Done()
+	switch {
+	case err == nil:
+		p.mu.Lock()
+		p.pause = 0
+		p.mu.Unlock()
+	case kafka.KindOf(err) != kafka.Permanent:
+		p.retire(g)
+	}
+}
+
+// retire ends g: its sends fail, and when all have returned its producer is closed. The next try
+// comes after a pause.
 func (p *Publisher) retire(g *generation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,6 +139,8 @@ func (p *Publisher) retire(g *generation) {
 		return
 	}
 	p.current = nil
+	p.pause = min(max(2*p.pause, firstPause), longPause)
+	p.retry = time.Now().Add(p.pause)
 	p.retired.Go(func() {
 		g.cut()
 		g.sends.Wait()
@@ -107,56 +148,27 @@ func (p *Publisher) retire(g *generation) {
 	})
 }
 
-// health tells whether Kafka takes messages.
-type health struct {
-	report func(error)
-
-	mu      sync.Mutex // guards the following; held while report runs, so that its last call says how things are
-	failing error      // what report was told last
-}
-
-// begin watches a send. What it returns is called with the outcome.
-func (h *health) begin() (end func(error)) {
-	over := false // guarded by h.mu
-	slow := time.AfterFunc(slowAfter, func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if !over {
-			h.tell(errSlow)
+// Run works until ctx ends; then sending fails, and Run returns when every producer is closed. While
+// nobody sends, it takes back that the last send failed: nobody else would find out that they work.
+func (p *Publisher) Run(ctx context.Context) {
+	idle := time.NewTicker(forgetAfter)
+	defer idle.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-idle.C:
+			p.mu.Lock()
+			nobody := len(p.waiters) == 0
+			p.mu.Unlock()
+			if nobody {
+				p.report(part, nil)
+			}
+		case <-ctx.Done():
 		}
-	})
-	return func(err error) {
-		slow.Stop()
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		over = true
-		var answer sarama.KError
-		if errors.As(err, &answer) {
-			err = fmt.Errorf("%w: %w", ErrRefused, err)
-		}
-		h.tell(err)
 	}
-}
-
-// tell reports a change. It needs h.mu.
-func (h *health) tell(err error) {
-	if err == nil && h.failing == nil {
-		return
-	}
-	h.failing = err
-	h.report(err)
-}
-
-// isFailing says whether the last send failed.
-func (h *health) isFailing() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.failing != nil
-}
-
-// forget takes back that sends fail, when nobody waits any more who would find out that they do not.
-func (h *health) forget() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.tell(nil)
+	p.mu.Lock()
+	p.closed = true
+	g := p.current
+	p.mu.Unlock()
+	p.retire(g)
+	p.retired.Wait()
 }

@@ -9,10 +9,10 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -20,30 +20,39 @@ import (
 	"kafkachat/internal/kafka"
 )
 
+const (
+	// Before the topic is searched for what may have been sent there is a pause. It grows while no
+	// message is taken, so that a topic that cannot be written to is not hammered.
+	firstPause = 50 * time.Millisecond
+	longPause  = time.Second
+	// readCheck is how often who waits looks how far the topic has been read. The record itself wakes
+	// the waiter at once.
+	readCheck = 20 * time.Millisecond
+	// forgetAfter is the time after which it counts for nothing that the last send has failed, if
+	// nobody sends any more.
+	forgetAfter = 10 * time.Second
+)
+
+// ErrRejected is in the error for a message that Kafka refused for good: it is not in the topic.
+var ErrRejected = errors.New("the message was refused by Kafka")
+
+// Send sends a message by a producer, and returns where the message is in the topic.
+type Send = func(sarama.SyncProducer) (partition int32, offset int64, err error)
+
 // A Log is the pod's copy of the topic. Its methods may be called by anybody.
 type Log interface {
 	// Find returns the offset of the record with this id that is shown, if it has been read and
 	// is still in the dedupe window.
 	Find(id string) (shown int64, ok bool)
-	// Next is the offset after the last record that has been read.
-	Next() int64
-	// HasRead says whether everything before end has been read.
-	HasRead(end int64) bool
+	// Reading returns the offset before which everything has been read, and the number of the consumer
+	// that reads. After a fault another consumer goes on, perhaps in another topic.
+	Reading() (next int64, consumer int)
 	// End asks the broker where the topic ends, after the call.
 	End(ctx context.Context) (int64, error)
 	// Behind says that the log may lack so much of the topic that a first copy of a message can be
 	// out of reach of the dedupe window when a second one is sent.
 	Behind() bool
-	// Suspect says that the topic cannot be the one that has been read: whoever reads it should
-	// look, and call Reset.
-	Suspect()
 }
-
-// Rejected is the error for a message that Kafka refused for good: it is not in the topic.
-type Rejected struct{ cause error }
-
-func (r *Rejected) Error() string { return "Kafka refused the message: " + r.cause.Error() }
-func (r *Rejected) Unwrap() error { return r.cause }
 
 // Publisher is shared by all connections of a pod. Its methods may be called by anybody.
 type Publisher struct {
@@ -51,34 +60,32 @@ type Publisher struct {
 	clientID  string
 	topic     string
 	history   Log
+	report    func(part string, err error)
 	log       *slog.Logger
-	hungAfter time.Duration // another one in tests
-
-	count     atomic.Int64 // of waiters, so that Read costs nothing while nobody waits
-	unsettled chan *waiter
+	hungAfter time.Duration  // another one in tests
 	retired   sync.WaitGroup // generations that are being closed
-	health    health
 
-	mu       sync.Mutex // guards the following; held for a few map operations
-	current  *generation
-	closed   bool
-	epoch    int // of the log: how many resets there were
-	waiters  map[string][]*waiter
-	expected map[int64]*waiter // by the offset that the producer gave
-	next     int64             // the offset that Read is to be called with next, unless there is a hole
+	mu      sync.Mutex // guards the following; held for a few map operations
+	current *generation
+	closed  bool
+	pause   time.Duration // the last one, 0 while messages are taken
+	retry   time.Time     // when it ends
+	waiters map[string]*waiter
 }
 
-// doubtFor is the time for the topic to be looked at again, once it is suspected.
-const doubtFor = 3 * time.Second
+// A waiter is who waits for the record with an id: one call of Publish, or several.
+type waiter struct {
+	calls int           // guarded by Publisher.mu
+	seen  chan struct{} // closed when the record has been read
+	shown int64         // then, the offset of the record that is shown
+}
 
-// New returns a publisher; it works while Run runs. Report is called, by one goroutine at a time, with
-// why Kafka does not take messages, and with nil when it does again.
-func New(cluster *kafka.Cluster, clientID, topic string, history Log, report func(error), log *slog.Logger) *Publisher {
+// New returns a publisher; it works while Run runs. Report is told, for the part "producer", why Kafka
+// does not take messages, or nil, after each send; by many goroutines at once.
+func New(cluster *kafka.Cluster, clientID, topic string, history Log, report func(part string, err error), log *slog.Logger) *Publisher {
 	return &Publisher{
-		cluster: cluster, clientID: clientID, topic: topic, history: history, log: log, hungAfter: hungAfter, health: health{report: report},
-		unsettled: make(chan *waiter, 1024),
-		waiters:   make(map[string][]*waiter),
-		expected:  make(map[int64]*waiter),
+		cluster: cluster, clientID: clientID, topic: topic, history: history, report: report, log: log,
+		hungAfter: hungAfter, waiters: make(map[string]*waiter),
 	}
 }
 
@@ -89,59 +96,131 @@ func New(cluster *kafka.Cluster, clientID, topic string, history Log, report fun
 // behind, it is looked for up to the topic's end first.
 //
 // Send is called with a producer, as often as needed, never twice at a time. Publish waits as
-// long as ctx allows; if ctx ends first the record may still appear. A *Rejected error says
-// that it will not.
-func (p *Publisher) Publish(ctx context.Context, id string, again bool, send func(sarama.SyncProducer) (partition int32, offset int64, err error)) (int64, error) {
+// long as ctx allows; if ctx ends first the record may still appear. ErrRejected says that it will
+// not.
+func (p *Publisher) Publish(ctx context.Context, id string, again bool, send Send) (int64, error) {
 	w := p.register(id)
-	defer p.unregister(w)
+	defer p.unregister(id, w)
 	// Registered first, looked up second: what is read in between is seen by one or the other.
 	if shown, ok := p.history.Find(id); ok {
 		return shown, nil
 	}
-	for known := !again && !p.history.Behind(); ; known = false {
-		if !known {
-			// It may be in the topic, from an earlier try or through another pod. Only the topic can tell.
-			if shown, found, err := p.search(ctx, w); found || err != nil {
+	for search := again || p.history.Behind(); ; search = true {
+		if search {
+			if shown, found, err := p.search(ctx, id, w); found || err != nil {
 				return shown, err
 			}
 		}
-		read := p.history.Next()
-		epoch, offset, err := p.send(ctx, send)
+		_, consumer := p.history.Reading()
+		offset, err := p.send(ctx, send)
 		switch {
 		case kafka.KindOf(err) == kafka.Permanent:
-			return 0, &Rejected{p.cluster.Explain(err, kafka.Write, p.topic)}
-		case ctx.Err() != nil && err != nil:
-			return 0, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
+			return 0, fmt.Errorf("%w: %w", ErrRejected, p.cluster.Explain(err, kafka.Write, p.topic))
 		case err != nil:
 			p.log.Debug("message not acknowledged", "err", err)
-		case p.expect(w, epoch, offset, read):
-			var doubt <-chan time.Time
-			if offset < read {
-				// A record that came after what has been read cannot stand before its end.
-				p.history.Suspect()
-				doubt = time.After(doubtFor)
-			}
-			select {
-			case shown := <-w.seen:
-				return shown, nil
-			case <-w.lost:
-				p.log.Debug("acknowledged message is not in the topic", "offset", offset)
-			case <-doubt: // the topic is the same: the producer was wrong
-			case <-ctx.Done():
-				return 0, fmt.Errorf("waiting for the message to come back: %w", ctx.Err())
-			}
+			continue
+		}
+		if err := p.await(ctx, w, offset+1, consumer); err != nil {
+			return 0, err
+		}
+		if shown, ok := p.find(id, w); ok {
+			return shown, nil
+		}
+		p.log.Debug("acknowledged message is not in the topic", "offset", offset)
+	}
+}
+
+// search waits until everything that is in the topic now has been read, and says whether the message
+// is in it.
+func (p *Publisher) search(ctx context.Context, id string, w *waiter) (shown int64, found bool, err error) {
+	p.mu.Lock()
+	pause := max(firstPause, time.Until(p.retry))
+	p.mu.Unlock()
+	for {
+		select {
+		case <-time.After(pause):
+		case <-w.seen:
+			return w.shown, true, nil
+		case <-ctx.Done():
+			return 0, false, fmt.Errorf("waiting for Kafka: %w", ctx.Err())
+		}
+		next, consumer := p.history.Reading()
+		end, err := p.history.End(ctx)
+		if err != nil {
+			return 0, false, err
+		}
+		if pause = firstPause; end < next {
+			continue // the topic is another one, and whoever reads it has not noticed yet
+		}
+		if err := p.await(ctx, w, end, consumer); err != nil {
+			return 0, false, err
+		}
+		if shown, found = p.find(id, w); found {
+			return shown, true, nil
+		}
+		if _, now := p.history.Reading(); now == consumer {
+			return 0, false, nil
 		}
 	}
 }
 
-// Run answers those whose send failed, until ctx ends; then sending fails, and Run returns when every
-// producer is closed.
-func (p *Publisher) Run(ctx context.Context) {
-	p.settle(ctx)
+// await returns when everything before end has been read, when the message has, or when another
+// consumer reads the topic: the brokers may have lost records whose offsets the producer has given.
+func (p *Publisher) await(ctx context.Context, w *waiter, end int64, consumer int) error {
+	check := time.NewTicker(readCheck)
+	defer check.Stop()
+	for {
+		if next, now := p.history.Reading(); next >= end || now != consumer {
+			return nil
+		}
+		select {
+		case <-w.seen:
+			return nil
+		case <-check.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the message to come back: %w", ctx.Err())
+		}
+	}
+}
+
+// find returns the offset of the record that is shown, if the message has been read.
+func (p *Publisher) find(id string, w *waiter) (shown int64, ok bool) {
+	select {
+	case <-w.seen: // perhaps so long ago that the window has forgotten it
+		return w.shown, true
+	default:
+		return p.history.Find(id)
+	}
+}
+
+// Read says that a record with this id ("" for none) has been read, and that the one that is shown for
+// it is at offset shown. It is called by one goroutine, after the log has the record.
+func (p *Publisher) Read(id string, shown int64) {
 	p.mu.Lock()
-	p.closed = true
-	g := p.current
-	p.mu.Unlock()
-	p.retire(g)
-	p.retired.Wait()
+	defer p.mu.Unlock()
+	if w := p.waiters[id]; w != nil {
+		delete(p.waiters, id)
+		w.shown = shown
+		close(w.seen)
+	}
+}
+
+func (p *Publisher) register(id string) *waiter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.waiters[id]
+	if w == nil {
+		w = &waiter{seen: make(chan struct{})}
+		p.waiters[id] = w
+	}
+	w.calls++
+	return w
+}
+
+func (p *Publisher) unregister(id string, w *waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.calls--; w.calls == 0 && p.waiters[id] == w {
+		delete(p.waiters, id)
+	}
 }

@@ -162,7 +162,7 @@ func (c *Client) takeEvent(event []byte, send Publish) error {
 
 // refused says whether err is Kafka's refusal of a message, for good, and counts it.
 func (c *Client) refused(err error) bool {
-	_, refused := errors.AsType[*publish.Rejected](err)
+	refused := errors.Is(err, publish.ErrRejected)
 	if refused {
 		c.room.Metrics.Rejects.WithLabelValues("kafka").Inc()
 	}
