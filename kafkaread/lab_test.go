@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,26 +16,23 @@ import (
 // program prints all that there is.
 func TestTheLabsEdit(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	edited := strings.Replace(string(source), "sarama.OffsetNewest", "sarama.OffsetOldest", 1)
 	dir := t.TempDir()
 	file, overlay, program := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "edited")
 	original, err := filepath.Abs("main.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{original: file}})
+	source, err := os.ReadFile(original)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte(edited), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(overlay, replace, 0o644); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		file:    strings.Replace(string(source), "sarama.OffsetNewest", "sarama.OffsetOldest", 1),
+		overlay: fmt.Sprintf(`{"Replace": {%q: %q}}`, original, file),
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", program, "main.go").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -89,32 +88,4 @@ func checkReport(t *testing.T, p *clitest.Process, stored, lines string) {
 	if n := strings.Count(stored, "\n"); n < written || n > read || !strings.HasPrefix(lines, stored) {
 		t.Errorf("%d lines are stored, a beginning of what was written: %v; it says %d of %d", n, strings.HasPrefix(lines, stored), written, read)
 	}
-}
-
-// Nobody reads what kafkawrite says any more, and it has something to say: all lines are written.
-func TestStderrGone(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	proxy := kafkatest.NewProxy(t, brokers)
-	p := clitest.New(t, proxy.Addr(), topic, "kafkawrite")
-	gone, stderr, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
-	p.Cmd.Stdout, p.Cmd.Stderr = stderr, stderr
-	p.Start()
-	stderr.Close()
-	p.Write(clitest.Numbers(0, 3))
-	for clitest.Stored(t, brokers, topic) != clitest.Numbers(0, 3) {
-		time.Sleep(10 * time.Millisecond)
-	}
-	proxy.Pause(kafkatest.Answers)
-	p.Write(clitest.Numbers(3, 40))
-	time.Sleep(3 * time.Second) // after two it says what it waits for
-	proxy.Resume()
-	p.Stdin.Close()
-	p.WantExit(0)
-	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 40))
 }

@@ -41,18 +41,12 @@ func TestMain(m *testing.M) {
 // The first signal ends the context. Broken pipes do not end the process, a second signal does.
 func TestProcess(t *testing.T) {
 	t.Parallel()
-	for _, how := range []string{"ends", "hangs"} {
-		cmd := exec.Command(os.Args[0])
+	for how, want := range map[string]int{"ends": 7, "hangs": -1} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), "CLI_TEST_PROGRAM="+how)
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		stderr, err := cmd.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
+		stdout, outErr := cmd.StdoutPipe()
+		stderr, errErr := cmd.StderrPipe()
+		if err := errors.Join(outErr, errErr, cmd.Start()); err != nil {
 			t.Fatal(err)
 		}
 		stdout.Read(make([]byte, 6))
@@ -60,24 +54,14 @@ func TestProcess(t *testing.T) {
 		stderr.Close()
 		cmd.Process.Signal(os.Interrupt)
 		if how == "hangs" { // the second signal must come after the first was taken
-			stop := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
-			defer stop.Stop()
-			ticker := time.NewTicker(50 * time.Millisecond)
-			defer ticker.Stop()
 			go func() {
-				for range ticker.C {
-					if cmd.Process.Signal(syscall.SIGTERM) != nil {
-						return
-					}
+				for cmd.Process.Signal(syscall.SIGTERM) == nil {
+					time.Sleep(50 * time.Millisecond)
 				}
 			}()
 		}
-		err = cmd.Wait()
-		if how == "ends" && cmd.ProcessState.ExitCode() != 7 {
-			t.Errorf("after a signal and broken pipes: %v, want exit status 7", err)
-		}
-		if how == "hangs" && cmd.ProcessState.ExitCode() != -1 {
-			t.Errorf("after two signals: %v", err)
+		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != want {
+			t.Errorf("%s after a signal and broken pipes: %v, want exit status %d", how, err, want)
 		}
 	}
 }
@@ -93,7 +77,8 @@ func TestExit(t *testing.T) {
 		{flag.ErrHelp, cli.OK, ""},
 		{errors.New("why"), cli.Failed, "program: why\n"},
 		{fmt.Errorf("a: %w", cli.Fail(cli.Usage, errors.New("b"))), cli.Usage, "program: a: b\n"},
-		{cli.Fail(cli.Unconnected, sarama.ErrOutOfBrokers), cli.Unconnected, "program: kafka: client has run out of available brokers to talk to\n"},
+		{cli.Unreached(sarama.ErrOutOfBrokers), cli.Unconnected, "program: kafka: client has run out of available brokers to talk to\n"},
+		{cli.Unreached(sarama.ErrInvalidTopic), cli.Failed, "program: " + sarama.ErrInvalidTopic.Error() + "\n"},
 		{fmt.Errorf("no: %w", sarama.ErrTopicAuthorizationFailed), cli.NotAllowed, "program: no: " + sarama.ErrTopicAuthorizationFailed.Error() + "\n"},
 	} {
 		var stderr bytes.Buffer
@@ -103,44 +88,56 @@ func TestExit(t *testing.T) {
 	}
 }
 
-// What is wrong with the flags is said once, without the manual; -h prints it.
-func TestParse(t *testing.T) {
-	t.Parallel()
-	parse := func(args ...string) (string, error) {
-		var stderr bytes.Buffer
-		flags := flag.NewFlagSet("program", flag.ContinueOnError)
-		flags.Int("n", 0, "how many")
-		err := cli.Parse(flags, args, &stderr, "The manual.\n", kafka.Variable{Name: "TOPIC", Meaning: "where from"})
-		return stderr.String(), err
-	}
-	if said, err := parse("-n", "3"); said != "" || err != nil {
-		t.Errorf("good flags: %q, %v", said, err)
-	}
-	said, err := parse("-x")
-	if want := "flag provided but not defined: -x; -h prints the manual"; said != "" || err.Error() != want || cli.Exit(func(string, ...any) {}, err) != cli.Usage {
-		t.Errorf("an unknown flag: %q, %v", said, err)
-	}
-	if said, err = parse("-h"); !errors.Is(err, flag.ErrHelp) || !strings.HasPrefix(said, "The manual.\n\nFlags\n  -n int\n") ||
-		!strings.Contains(said, "\n  TOPIC                       where from\n") || !strings.Contains(said, "KAFKA_SASL_PASSWORD") {
-		t.Errorf("-h: %q, %v", said, err)
-	}
-}
-
-// What is wrong is an exit status, before anything is sent to Kafka and after.
-func TestConnect(t *testing.T) {
+// What is wrong with flags and variables is said once, without the manual, before anything is sent to
+// Kafka; -h prints the manual.
+func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		topic, broker string
-		want          int
+		args, env string
+		status    int
+		says      string
 	}{
-		{"a b", "localhost:9092", cli.Usage},
-		{"chat", "a:b:c", cli.Usage},
-		{"chat", "127.0.0.1:1", cli.Unconnected},
+		{"-x", "", cli.Usage, "flag provided but not defined: -x; -h prints the manual"},
+		{"file", "", cli.Usage, `"file" is no flag; -h prints the manual`},
+		{"-partition x", "", cli.Usage, `invalid value "x" for flag -partition: valid is a number, the first one is 0; -h prints the manual`},
+		{"-partition 2", "", cli.Usage, `-partition 2: topic "t" has partitions 0 to 1`},
+		{`-text \x`, "", cli.Usage, `invalid value "\\x" for flag -text: a backslash begins one of \n, \r, \t, \0, \\; -h prints the manual`},
+		{`-text a\tb`, "TOPIC=a/b", cli.Usage, `TOPIC="a/b": valid are 1 to 249 letters, digits, dots, underscores and hyphens`},
+		{"", "KAFKA_BROKER=a:b:c", cli.Usage, `KAFKA_BROKER="a:b:c": "a:b:c" is no host:port; valid is host:port, several with commas, e.g. "kafka-0:9092,kafka-1:9092"`},
+		{"", "KAFKA_BROKER=127.0.0.1:1", cli.Unconnected, "no Kafka broker at 127.0.0.1:1 (connection refused): start one with `go run ./chatserver`, or set KAFKA_BROKER"},
+		{"-h", "", cli.OK, ""},
 	} {
-		getenv := func(name string) string { return map[string]string{"TOPIC": c.topic, "KAFKA_BROKER": c.broker}[name] }
-		_, _, err := cli.Connect(t.Context(), getenv, t.Logf)
-		if got := cli.Exit(t.Logf, err); got != c.want {
-			t.Errorf("TOPIC=%q KAFKA_BROKER=%s: exit status %d, want %d", c.topic, c.broker, got, c.want)
+		var stdout, stderr bytes.Buffer
+		say := cli.NewSay("tool", &stderr)
+		run := func() error {
+			flags := flag.NewFlagSet("tool", flag.ContinueOnError)
+			var partition int32
+			cli.PartitionVar(flags, &partition, "which")
+			flags.Func("text", "what", func(s string) error {
+				_, err := cli.Unescape(s)
+				return err
+			})
+			if err := cli.Parse(flags, strings.Fields(c.args), &stdout, "The manual.\n", kafka.Variable{Name: "TOPIC", Meaning: "where from"}); err != nil {
+				return err
+			}
+			if err := cli.CheckPartition(partition, "t", 2); err != nil {
+				return err
+			}
+			name, value, _ := strings.Cut(c.env, "=")
+			_, _, err := cli.Connect(t.Context(), func(n string) string { return map[string]string{name: value}[n] }, say)
+			return err
+		}
+		want := ""
+		if c.says != "" {
+			want = "tool: " + c.says + "\n"
+		}
+		if status := cli.Exit(say, run()); status != c.status || stderr.String() != want {
+			t.Errorf("%s %s: status %d, %q; want %d, %q", c.env, c.args, status, stderr.String(), c.status, want)
+		}
+		manual := strings.HasPrefix(stdout.String(), "The manual.\n\nFlags\n  -partition value\n") &&
+			strings.Contains(stdout.String(), "\n  TOPIC                       where from\n") && strings.Contains(stdout.String(), "KAFKA_SASL_PASSWORD")
+		if manual != (c.args == "-h") {
+			t.Errorf("%s: on stdout %q", c.args, stdout.String())
 		}
 	}
 }

@@ -13,24 +13,6 @@ import (
 	"kafkachat/internal/write"
 )
 
-func ExampleReader() {
-	r := write.NewReader(context.Background(), strings.NewReader("one\ntwo\n\nnot read"), write.Options{}, nil)
-	for {
-		batch, err := r.Next()
-		if err != nil {
-			fmt.Println("the end:", err)
-			return
-		}
-		for _, line := range batch { // one or both, as they come
-			fmt.Printf("%s\n", line.Value)
-		}
-	}
-	// Output:
-	// one
-	// two
-	// the end: blank line
-}
-
 // reader is one with kafkawrite's flags.
 func reader(t *testing.T, input io.Reader, args ...string) *write.Reader {
 	t.Helper()

@@ -1,7 +1,6 @@
 package write_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,10 +16,10 @@ import (
 )
 
 // newProducer returns a producer for partition 0 of topic.
-func newProducer(t testing.TB, ctx context.Context, brokers, topic string) sarama.SyncProducer {
+func newProducer(t testing.TB, brokers, topic string) sarama.SyncProducer {
 	t.Helper()
 	cluster := &kafka.Cluster{Brokers: strings.Split(brokers, ",")}
-	producer, err := write.NewSyncProducer(ctx, cluster, topic, 0, func(reason error) { t.Logf("waiting: %v", reason) })
+	producer, err := write.NewSyncProducer(t.Context(), cluster, topic, 0, func(reason error) { t.Logf("waiting: %v", reason) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +66,7 @@ func TestFaults(t *testing.T) {
 			brokers := kafkatest.Broker(t)
 			topic := kafkatest.Topic(t, brokers)
 			proxy := kafkatest.NewProxy(t, brokers)
-			producer := newProducer(t, t.Context(), proxy.Addr(), topic)
+			producer := newProducer(t, proxy.Addr(), topic)
 			proxy.SetFault(fault)
 			const n = 500
 			for sent, size := 0, 1; sent < n; sent, size = sent+size, 50-size { // 1 and 49 by turns
@@ -87,29 +86,6 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestGivesUp ends the context while nothing is acknowledged.
-func TestGivesUp(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	proxy := kafkatest.NewProxy(t, brokers)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	producer := newProducer(t, ctx, proxy.Addr(), topic)
-	if err := producer.SendMessages(messages(topic, 0, 10)); err != nil {
-		t.Fatal(err)
-	}
-	proxy.SetFault(onProduce(func(int) kafkatest.Action {
-		cancel()
-		return kafkatest.Action{CutBefore: true}
-	}))
-	err := producer.SendMessages(messages(topic, 10, 20))
-	if failed, ok := err.(sarama.ProducerErrors); !ok || len(failed) != 10 {
-		t.Fatalf("the error is %v (%T), want the ten messages", err, err)
-	}
-	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 10))
-}
-
 // TestTooLarge writes to a topic that takes fewer bytes at a time than a batch has.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
@@ -126,7 +102,7 @@ func TestTooLarge(t *testing.T) {
 	if err := admin.CreateTopic(topic, detail, false); err != nil {
 		t.Fatal(err)
 	}
-	producer := newProducer(t, t.Context(), brokers, topic)
+	producer := newProducer(t, brokers, topic)
 	if err := producer.SendMessages(messages(topic, 0, 1000)); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +120,7 @@ func TestTooLarge(t *testing.T) {
 func BenchmarkSendMessage(b *testing.B) {
 	brokers := kafkatest.Broker(b)
 	topic := kafkatest.Topic(b, brokers)
-	producer := newProducer(b, b.Context(), brokers, topic)
+	producer := newProducer(b, brokers, topic)
 	line := sarama.StringEncoder(strings.Repeat("x", 100))
 	for b.Loop() {
 		if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: line}); err != nil {
