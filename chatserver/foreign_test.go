@@ -71,7 +71,7 @@ func TestForeignRecordsNeverStopThePod(t *testing.T) {
 		{"an event", sarama.StringEncoder(`{"type":"reset"}`), nil, event{Text: `{"type":"reset"}`}},
 	}
 	env := onKafka(t)("a")
-	a, _, admin := startLogged(t, env)
+	a := startPod(t, env)
 	raw, chat := a.raw(""), a.chat("")
 	chat.arrive()
 	placeholders := 0.0
@@ -86,22 +86,20 @@ func TestForeignRecordsNeverStopThePod(t *testing.T) {
 			placeholders++
 		}
 	}
-	if n := metric(t, admin, "chat_placeholders_total"); n != placeholders {
+	if n := a.metric("chat_placeholders_total"); n != placeholders {
 		t.Errorf("%v placeholders are counted, of %v", n, placeholders)
 	}
 	newest := "and the chat goes on"
-	raw.send(newest)
-	raw.want(newest)
+	raw.echo(newest)
 
 	// A pod that reads all this when it starts is none the worse for it, even if its log is too small
 	// for one of the records.
 	for _, logBytes := range []string{"16777216", "65536"} {
 		env["LOG_BYTES"] = logBytes
-		b := startPod(t, env).waitReady()
+		b := startPod(t, env)
 		late := b.raw("?last=1")
 		late.want(newest)
-		late.send("with " + logBytes)
-		late.want("with " + logBytes)
+		late.echo("with " + logBytes)
 		produceRecords(t, env["KAFKA_BROKER"], env["TOPIC"], &sarama.ProducerMessage{Value: sarama.StringEncoder(long)})
 		// One that is larger than the log may cut clients off, who come back.
 		newest = "go on with " + logBytes

@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	cfg.Warn(log)
 	ln, err := net.Listen("tcp", fmt.Sprintf(":%d", cfg.Port))
 	if err != nil {
-		return fmt.Errorf("PORT=%d cannot be used, choose another: %w", cfg.Port, err)
+		return fmt.Errorf("port %d cannot be had, perhaps another chatserver has taken it: stop that one, or choose another: PORT=%d go run ./chatserver (%w)", cfg.Port, cfg.Port+1, err)
 	}
 	defer ln.Close()
 	if cfg.Embedded {

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -105,7 +104,7 @@ func certificateFor(t *testing.T, name string) (certificate, key string) {
 // People sign in at nginx, which ends TLS and serves the chat below /chat/.
 func TestNginx(t *testing.T) {
 	t.Parallel()
-	pod, log, _ := startLogged(t, map[string]string{"USER_HEADER": "X-Forwarded-User", "TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "chat.example.com"})
+	pod := startPod(t, map[string]string{"USER_HEADER": "X-Forwarded-User", "TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "chat.example.com"})
 	backend := "127.0.0.1:" + portOf(pod.url)
 	insecure := &tls.Config{InsecureSkipVerify: true}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: insecure, DisableKeepAlives: true}}
@@ -192,8 +191,8 @@ func TestNginx(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"proxy_set_header Host $http_host", "proxy_set_header Upgrade $http_upgrade"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log does not say %q:\n%s", want, fmt.Sprint(log))
+		if !strings.Contains(pod.log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, pod.log)
 		}
 	}
 }

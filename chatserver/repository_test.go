@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"kafkachat/chatserver/internal/settings"
-	"kafkachat/internal/kafka"
 )
 
 // The walls between the packages: what a package must not import, directly, and why.
@@ -44,7 +40,7 @@ func TestWalls(t *testing.T) {
 		{"", "internal/kafkatest internal/cli/clitest internal/realkafka chatserver/internal/browsertest chatserver/internal/chatclient chatserver/internal/podtest", "testing", "test support stays out of the programs"},
 		{"", "internal/realkafka chatserver/internal/podtest", module + "internal/child", "the same"},
 	}
-	command := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
+	command := exec.Command("go", "list", "-f", `{{.ImportPath}} {{len .GoFiles}} {{join .Imports " "}}`, "./...")
 	command.Dir = ".."
 	out, err := command.Output()
 	if err != nil {
@@ -53,11 +49,14 @@ func TestWalls(t *testing.T) {
 	for line := range strings.Lines(string(out)) {
 		fields := strings.Fields(line)
 		importer := strings.TrimPrefix(fields[0], module)
+		if slices.Contains([]string{"chatserver", "kafkaread", "kafkawrite"}, importer) && fields[1] != "1" {
+			t.Errorf("go run %s/main.go would not find the other files of its package", importer)
+		}
 		for _, wall := range walls {
-			if !below(importer, wall.importer) || slices.ContainsFunc(strings.Fields(wall.except), func(e string) bool { return importer == e }) {
+			if !below(importer, wall.importer) || slices.Contains(strings.Fields(wall.except), importer) {
 				continue
 			}
-			for _, imported := range fields[1:] {
+			for _, imported := range fields[2:] {
 				if below(imported, wall.imported) {
 					t.Errorf("%s imports %s: %s", importer, imported, wall.why)
 				}
@@ -71,39 +70,51 @@ func below(path, prefix string) bool {
 	return prefix == "" || path == prefix || strings.HasPrefix(path, strings.TrimSuffix(prefix, "/")+"/")
 }
 
-// `go run chatserver/main.go` works only if nothing else belongs to the package.
-func TestMainIsAlone(t *testing.T) {
+// The lab's calls stand in the lab's functions: SendMessage in handleWSConnections, ConsumePartition and Messages in
+// handleMessages or in the function below it, which nothing else calls.
+func TestTheLabIsVisible(t *testing.T) {
 	t.Parallel()
-	for _, folder := range []string{"chatserver", "kafkaread", "kafkawrite"} {
-		files, err := filepath.Glob(filepath.Join("..", folder, "*.go"))
-		if err != nil {
-			t.Fatal(err)
+	main, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	functions := strings.Split(string(main), "\nfunc ")
+	find := func(name string) int {
+		return slices.IndexFunc(functions, func(f string) bool { return strings.HasPrefix(f, "(p *pod) "+name+"(") })
+	}
+	if f := functions[find("handleWSConnections")]; !strings.Contains(f, ".SendMessage(") {
+		t.Errorf("handleWSConnections does not call SendMessage")
+	}
+	consume := find("handleMessages")
+	if !strings.Contains(functions[consume], ".ConsumePartition(") {
+		name := regexp.MustCompile(`\) (\w+)\(`).FindStringSubmatch(functions[consume+1])[1]
+		if !strings.Contains(functions[consume], "p."+name+"(") || strings.Count(string(main), "p."+name+"(") != 1 {
+			t.Errorf("the function below handleMessages, %s, is not called by it, or by others too", name)
 		}
-		for _, file := range files {
-			if name := filepath.Base(file); name != "main.go" && !strings.HasSuffix(name, "_test.go") {
-				t.Errorf("%s: go run %s/main.go would not find it", file, folder)
-			}
+		consume++
+	}
+	for _, name := range []string{".ConsumePartition(", ".Messages()"} {
+		if !strings.Contains(functions[consume], name) {
+			t.Errorf("neither handleMessages nor the function below it calls %s", name)
 		}
 	}
 }
 
-// The README's tables name every variable that the programs read.
-func TestReadmeNamesEveryVariable(t *testing.T) {
+// What the README's table says about where the lab's lines are is true.
+func TestWhereTheLabsLinesAre(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, v := range settings.Variables() {
-		names = append(names, v.Name)
+	places := regexp.MustCompile("`([a-z/]+/main\\.go)`: `([A-Za-z]+)(?:\\(\\))?`").FindAllStringSubmatch(string(readme), -1)
+	if len(places) < 8 {
+		t.Fatalf("README.md names %d places: %q", len(places), places)
 	}
-	for _, v := range kafka.Variables() {
-		names = append(names, v.Name)
-	}
-	for _, name := range names {
-		if !bytes.Contains(readme, []byte("`"+name+"`")) {
-			t.Errorf("README.md does not name %s", name)
+	for _, place := range places {
+		text, err := os.ReadFile("../" + place[1])
+		if err != nil || !strings.Contains(string(text), place[2]) {
+			t.Errorf("%s does not have %s (%v)", place[1], place[2], err)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func ended(t *testing.T, c net.Conn) time.Duration {
 // Who opens a connection and dawdles loses it, whatever he is in the middle of.
 func TestDawdlersAreClosed(t *testing.T) {
 	t.Parallel()
-	a := startPod(t, nil).waitReady()
+	a := startPod(t, nil)
 	var all sync.WaitGroup
 	for name, say := range map[string]string{
 		"says nothing":             "",
@@ -65,7 +65,7 @@ func TestDawdlersAreClosed(t *testing.T) {
 // keeps it.
 func TestTimeoutsOfAnAnswerAreNotThoseOfAWebsocket(t *testing.T) {
 	t.Parallel()
-	a := startPod(t, nil).waitReady()
+	a := startPod(t, nil)
 	quiet := a.raw("")
 	deaf := a.connect()
 	begun := time.Now()
@@ -77,8 +77,7 @@ func TestTimeoutsOfAnAnswerAreNotThoseOfAWebsocket(t *testing.T) {
 		}
 	}()
 	time.Sleep(35 * time.Second) // longer than the time-outs, which is what this is about
-	quiet.send("still here")
-	quiet.want("still here")
+	quiet.echo("still here")
 	if took := ended(t, deaf); took > time.Second || time.Since(begun) > 60*time.Second {
 		t.Errorf("who does not read was closed after %v", time.Since(begun))
 	}

@@ -115,7 +115,8 @@ func listen(addr string, log *slog.Logger) (net.Listener, error) {
 	if another != nil {
 		return nil, err
 	}
-	log.Warn("the embedded broker's port is taken, it uses another", "addr", ln.Addr().String(), "err", err)
+	log.Warn("the embedded broker's port is taken, it uses another, and its chat is one of its own; to join that of the first server, start with KAFKA_BROKER",
+		"addr", ln.Addr().String(), "join", "KAFKA_BROKER="+addr+" go run ./chatserver", "err", err)
 	return ln, nil
 }
 
