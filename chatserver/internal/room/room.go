@@ -172,13 +172,16 @@ func (r *Room) Ready() error {
 	return nil
 }
 
+// comeBack is within what time a client shall come back after a drain; the drain is spread itself.
+const comeBack = 500 * time.Millisecond
+
 // Drain refuses new clients from now on, and closes the connections of those that are inside, spread
 // over as much of limit as their number needs.
 func (r *Room) Drain(limit time.Duration) {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	r.Sockets.Drain(limit, chat.Reconnect, sockets.CloseServiceRestart, "the server is restarting, please reconnect")
+	r.Sockets.Drain(limit, chat.Reconnect(comeBack), sockets.CloseServiceRestart, "the server is restarting, please reconnect")
 }
 
 // Wait returns when every client's Talk has ended. It is called after Drain.

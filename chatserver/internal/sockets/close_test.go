@@ -18,7 +18,7 @@ const slack = 3 * time.Second
 func (s *server) drain() (wait func()) {
 	var drains sync.WaitGroup
 	drains.Go(func() {
-		s.loop.Drain(30*time.Second, func(comeBack time.Duration) []byte { return fmt.Appendf(nil, "come back within %v", comeBack) }, 1012, "restart")
+		s.loop.Drain(30*time.Second, []byte(farewell), 1012, "restart")
 	})
 	s.t.Cleanup(drains.Wait)
 	return drains.Wait
@@ -247,7 +247,7 @@ func TestDrainInAHurry(t *testing.T) {
 		s.dial("/", 0).want("hello", "live")
 	}
 	begun := time.Now()
-	s.loop.Drain(0, func(time.Duration) []byte { return nil }, 1012, "")
+	s.loop.Drain(0, nil, 1012, "")
 	if took := time.Since(begun); took > 2*time.Second+slack { // they do not answer
 		t.Errorf("took %v", took)
 	}

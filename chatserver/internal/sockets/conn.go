@@ -2,7 +2,6 @@ package sockets
 
 import (
 	"context"
-	"errors"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -19,40 +18,32 @@ type Conn struct {
 	// Static after Upgrade.
 	loop   *Loop
 	ws     *websocket.Conn
+	sock   sock
 	opts   Options
 	ctx    context.Context // ends when the connection does, or is about to
 	cancel context.CancelFunc
 
-	// The reader fills it before it posts a frame, and the loop empties it.
-	room chan struct{} // capacity 1
-
-	// Owned by the reader.
-	sock sock
-	buf  *[]byte // of the message that Read returned last
+	slot    chan []byte // capacity 1: a frame of the reader's, to be written next
+	closing atomic.Pointer[farewell]
+	heard   atomic.Bool // the peer has sent a byte since the last tick
+	waiting atomic.Bool // the reader is not reading
 
 	// Owned by the loop.
 	phase      phase
-	slot       []byte    // a frame of the reader's, to be written next
-	farewell   *farewell // nil: the end has not begun, or is over
+	farewell   *farewell // closing, as far as the loop has been told; nil once it is over
 	index      int       // in loop.conns
 	place      Place     // nil before Start, and once the connection is placed
 	next       int64     // offset of the next entry to send
 	mark       int64
-	markFrames []byte // nil: none, or sent
-	last       bool   // nothing follows markFrames
-	noticed    uint64 // the notices up to this version have been sent
-	rest       []byte // what a full socket did not take
-	took       int    // bytes that the socket took since it was asked last
-	askAt      int64  // when a full socket is asked again, in steps
-	pause      uint8  // before that, in steps; 0: the socket is not full
-	stuck      uint8  // ticks since a full socket took something
-	silent     uint8  // ticks since the peer sent a byte
-	unasked    uint8  // ticks since the peer sent a byte or was pinged
-
-	heard   atomic.Bool // the peer has sent a byte since the last tick
-	waiting atomic.Bool // the reader is not reading
-
-	closing *farewell // guarded by loop.mu; nil: the end has not begun
+	markFrames []byte        // nil: none, or sent
+	last       bool          // nothing follows markFrames
+	noticed    uint64        // the notices up to this version have been sent
+	rest       []byte        // what a full socket did not take
+	took       int           // bytes that the socket took since it was asked last
+	askAt      time.Duration // when a full socket is asked again, since loop.begun
+	pause      time.Duration // before that; 0: the socket is not full
+	stuck      uint8         // ticks since a full socket took something
+	silent     uint8         // ticks since the peer sent a byte
 }
 
 // A phase is what the loop does with a connection.
@@ -74,52 +65,26 @@ type farewell struct {
 	written  chan struct{} // closed when they have been written, or cannot be
 }
 
-// What Read returns for a message that ends its connection.
-var (
-	ErrBinary     = errors.New("a binary message")
-	ErrNotUTF8    = errors.New("a text message that is not UTF-8")
-	ErrTooLong    = websocket.ErrReadLimit // the message is longer than Options.Limit
-	ErrUnfinished = errors.New("a message that did not come to its end in time")
-	ErrNoRoom     = errors.New("a message for which there was no room")
-)
-
 // closeWait is how long a peer may take to answer a close frame, or to take it.
 const closeWait = time.Second
 
-// Upgrade makes a websocket of a request; on an error it has answered the request. The caller
-// starts the reader's goroutine, which must end with Finish. The request has to come over TCP, and
-// not through TLS: the loop writes to the socket itself.
+// Upgrade makes a websocket of a request; on an error the request has been answered. The caller
+// starts the reader's goroutine, which must end with Finish.
 func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websocket.Upgrader, opts func(protocol string) Options) (*Conn, error) {
-	if !overTCP(r) {
-		http.Error(w, errNotTCP.Error(), http.StatusNotImplemented)
-		return nil, errNotTCP
-	}
-	c := &Conn{loop: l, room: make(chan struct{}, 1)}
+	c := &Conn{loop: l, slot: make(chan []byte, 1)}
 	c.sock.conn = c
-	ws, err := upgrader.Upgrade(&hijacker{ResponseWriter: w, sock: &c.sock}, r, nil)
+	ws, err := upgrader.Upgrade(hijacker{w, &c.sock}, r, nil)
 	if err != nil {
 		return nil, err
 	}
 	c.ws, c.opts = ws, opts(ws.Subprotocol())
-	c.sock.SetWriteBuffer(sendBuffer) // an error is of a socket that is gone, which its reader will see
-	resendSoon(c.sock.raw)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.silent = uint8(rand.N(pingAfter)) // connections that come together shall not be pinged together
-	c.unasked = c.silent
 	if !c.opts.Notices {
 		c.noticed = math.MaxUint64
 	}
 	ws.SetReadLimit(c.opts.Limit)
-	ws.SetPingHandler(func(data string) error { return c.send(appendControl(nil, finPong, []byte(data))) })
-	ws.SetPongHandler(func(string) error { return nil }) // sock.Read has noted that the peer lives
-	ws.SetCloseHandler(func(code int, _ string) error {
-		if c.sock.scanner.halfCode {
-			code = CloseProtocolError
-		}
-		c.end(appendClose(nil, code, ""))
-		return nil
-	})
-	c.sock.upgraded = true
+	ws.SetPingHandler(func(data string) error { return c.send(appendFrame(nil, finPong, []byte(data))) })
 	return c, nil
 }
 
@@ -132,13 +97,8 @@ func (c *Conn) Context() context.Context { return c.ctx }
 // Start gives the connection to the loop; Read, Send and Close come after it.
 func (c *Conn) Start(place Place) {
 	c.place = place
-	c.loop.mu.Lock()
-	c.loop.post(c, join, nil)
-	c.loop.mu.Unlock()
-	select {
-	case <-c.loop.done:
+	if !c.loop.post(func() { c.loop.add(c) }) {
 		c.hangUp() // nobody will serve it
-	default:
 	}
 }
 
@@ -148,18 +108,16 @@ func (c *Conn) Start(place Place) {
 func (c *Conn) Send(payload []byte) error { return c.send(AppendText(nil, payload)) }
 
 func (c *Conn) send(frame []byte) error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
 	select {
-	case c.room <- struct{}{}:
+	case c.slot <- frame:
+		c.loop.post(func() { c.loop.serve(c) })
+		return nil
 	case <-c.ctx.Done():
 		return c.ctx.Err()
 	}
-	c.loop.mu.Lock()
-	defer c.loop.mu.Unlock()
-	if c.closing != nil {
-		return context.Canceled // what is told to have ended gets nothing more
-	}
-	c.loop.post(c, send, frame)
-	return nil
 }
 
 // Close ends the connection: what is in the slot is still sent, then a close frame, and the
@@ -168,45 +126,96 @@ func (c *Conn) Close(code int, reason string) { c.end(appendClose(nil, code, rea
 
 // end has frames written last, unless the end has begun before.
 func (c *Conn) end(frames []byte) {
-	c.loop.mu.Lock()
-	defer c.loop.mu.Unlock()
-	if c.closing != nil {
+	f := &farewell{frames, time.Now().Add(closeWait), make(chan struct{})}
+	if !c.closing.CompareAndSwap(nil, f) {
 		return
 	}
-	c.closing = &farewell{frames, time.Now().Add(closeWait), make(chan struct{})}
 	// A reader that waits, for Kafka or for the peer, goes on to Finish.
 	c.cancel()
-	c.sock.SetReadDeadline(time.Unix(1, 0))
-	c.loop.post(c, end, nil)
+	c.setReadDeadline(time.Now())
+	c.loop.post(func() {
+		c.farewell = f
+		c.loop.serve(c)
+	})
 }
 
 // Finish is the reader's last call: it closes the socket, after the closing handshake if one
 // has begun.
 func (c *Conn) Finish() {
-	c.release()
-	c.loop.mu.Lock()
-	closing := c.closing
-	c.loop.mu.Unlock()
-	if closing != nil {
-		timeout := time.NewTimer(time.Until(closing.deadline))
+	if f := c.closing.Load(); f != nil {
 		select {
-		case <-closing.written:
-		case <-timeout.C:
+		case <-f.written:
+		case <-time.After(time.Until(f.deadline)):
 		}
-		timeout.Stop()
 		// Closing a socket with unread bytes resets it, and the peer would not see the close frame.
 		c.sock.CloseWrite()
-		c.sock.SetReadDeadline(closing.deadline)
+		c.sock.SetReadDeadline(f.deadline)
 		io.Copy(io.Discard, c.sock.TCPConn)
 	}
 	c.hangUp()
-	c.loop.mu.Lock()
-	c.loop.post(c, leave, nil)
-	c.loop.mu.Unlock()
+	c.loop.post(func() { c.loop.remove(c) })
 }
 
 // hangUp closes the socket at once.
 func (c *Conn) hangUp() {
 	c.cancel()
 	c.sock.TCPConn.Close()
+}
+
+// add begins to serve a connection.
+func (l *Loop) add(c *Conn) {
+	c.phase, c.next = placing, nothing
+	if c.opts.Notices {
+		c.phase = greeting
+	}
+	c.index = len(l.conns)
+	l.conns = append(l.conns, c)
+	l.unplaced = append(l.unplaced, c)
+	if l.leave != nil {
+		l.leave(c)
+	}
+	l.serve(c)
+}
+
+// remove forgets a connection whose reader has finished.
+func (l *Loop) remove(c *Conn) {
+	last := len(l.conns) - 1
+	l.conns[c.index] = l.conns[last]
+	l.conns[c.index].index = c.index
+	l.conns[last] = nil
+	l.conns = l.conns[:last]
+	l.cut(c)
+}
+
+// takePosted returns the reader's frame and the last frames, if they have been posted. After the
+// last frames the connection is closing.
+func (c *Conn) takePosted() (frames []byte) {
+	if c.phase == greeting && c.farewell == nil {
+		return nil
+	}
+	select {
+	case frames = <-c.slot:
+	default:
+	}
+	if c.farewell != nil {
+		c.phase, c.next = closing, nothing
+		frames = append(frames, c.farewell.frames...)
+	}
+	return frames
+}
+
+// endWriting says that nothing more will be written.
+func (c *Conn) endWriting() {
+	c.phase, c.next, c.noticed, c.place = ended, nothing, math.MaxUint64, nil
+	if c.farewell != nil {
+		close(c.farewell.written)
+		c.farewell = nil
+	}
+}
+
+// cut ends a connection without a close frame: a frame may have been cut.
+func (l *Loop) cut(c *Conn) {
+	c.rest = nil
+	c.endWriting()
+	c.hangUp()
 }

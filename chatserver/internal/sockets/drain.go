@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -16,56 +18,33 @@ const (
 	drainAtLeast = 1200 * time.Millisecond
 	// drainGrace is for the last close frames to be taken and answered.
 	drainGrace = closeWait + 500*time.Millisecond
-	// comeBack is within what time a client shall come back. The spread is in the closing already.
-	comeBack = 500 * time.Millisecond
 )
 
-// Drain closes all connections, evenly spread, each after a farewell message if it gets notices.
-// It takes as long as their number needs, but no longer than limit, and returns when they are
-// closed.
-func (l *Loop) Drain(limit time.Duration, farewell func(comeBack time.Duration) []byte, code int, reason string) {
-	ctx, cancel := context.WithTimeout(context.Background(), max(0, limit-drainGrace))
+// Drain closes all connections, evenly spread, each after the payload if it gets notices; those that
+// come meanwhile are closed at once. It takes as long as their number needs, but leaves, of limit,
+// what the last need to be closed, for which Run waits when its context has ended.
+func (l *Loop) Drain(limit time.Duration, payload []byte, code int, reason string) {
+	limit = max(0, limit-drainGrace)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	var conns []*Conn
-	l.do(func() { conns = slices.Clone(l.conns) })
-	window := drainPerClient * time.Duration(len(conns))
-	if len(conns) >= drainFew {
-		window = max(window, drainAtLeast)
-	}
-	window = min(window, max(0, limit-2*drainGrace))
-	message := farewell(comeBack)
-	step := window / time.Duration(max(1, len(conns)))
-	at := time.Now()
 	leave := func(c *Conn) {
 		if c.opts.Notices {
-			c.end(appendClose(AppendText(nil, message), code, reason))
+			c.end(appendClose(AppendText(nil, payload), code, reason))
 		} else {
 			c.Close(code, reason)
 		}
 	}
+	var conns []*Conn
+	l.do(func() { l.leave, conns = leave, slices.Clone(l.conns) })
+	window := drainPerClient * time.Duration(len(conns))
+	if len(conns) >= drainFew {
+		window = max(window, drainAtLeast)
+	}
+	window = min(window, limit*9/10)
+	// After a stall of the machine this does not catch up in a burst, except at the end of limit.
+	pace := rate.NewLimiter(rate.Every(window/time.Duration(max(1, len(conns)))), 1)
 	for _, c := range conns {
-		pause(ctx, time.Until(at))
-		// After a stall of the machine it does not catch up in a burst.
-		if at = at.Add(step); time.Since(at) > 2*step {
-			at = time.Now()
-		}
+		pace.Wait(ctx)
 		leave(c)
-	}
-	// Nobody is told when the last connection is gone; a stopping pod may look. Some have come meanwhile.
-	for end := time.Now().Add(drainGrace); l.Stats().Conns > 0 && time.Now().Before(end); {
-		l.do(func() { conns = slices.Clone(l.conns) })
-		for _, c := range conns {
-			leave(c) // again for most, which does nothing
-		}
-		pause(context.Background(), 10*time.Millisecond)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }

@@ -16,4 +16,4 @@ func (l *Loop) Tick() time.Duration { return l.tick }
 func (l *Loop) SetTick(tick time.Duration) { l.tick = tick }
 
 // WriteWithDeadlines has l write as on a system without writes that do not wait. It is called before Run.
-func (l *Loop) WriteWithDeadlines() { l.out = deadlines{} }
+func (l *Loop) WriteWithDeadlines() { l.out = writeWithDeadline }

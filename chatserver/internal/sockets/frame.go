@@ -15,13 +15,9 @@ const (
 	finPong  = 0x80 | 0xa
 )
 
-// maxControl is the largest payload of a control frame in bytes (RFC 6455 section 5.5).
-const maxControl = 125
-
 // Close codes (RFC 6455 section 7.4 and the IANA registry).
 const (
 	CloseNormal          = 1000
-	CloseProtocolError   = 1002
 	CloseUnsupportedData = 1003
 	CloseInvalidPayload  = 1007
 	ClosePolicyViolation = 1008
@@ -32,29 +28,24 @@ const (
 
 // AppendText appends a text frame to b. A server's frames are not masked (RFC 6455 section
 // 5.1), so the same bytes serve every connection.
-func AppendText(b, payload []byte) []byte {
-	return append(appendHeader(b, finText, len(payload)), payload...)
-}
+func AppendText(b, payload []byte) []byte { return appendFrame(b, finText, payload) }
 
-func appendHeader(b []byte, finOpcode byte, length int) []byte {
+func appendFrame(b []byte, finOpcode byte, payload []byte) []byte {
 	b = append(b, finOpcode)
-	switch {
-	case length < 126:
-		return append(b, byte(length))
-	case length < 1<<16:
-		return binary.BigEndian.AppendUint16(append(b, 126), uint16(length))
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
 	}
-	return binary.BigEndian.AppendUint64(append(b, 127), uint64(length))
+	return append(b, payload...)
 }
 
-func appendControl(b []byte, finOpcode byte, payload []byte) []byte {
-	payload = payload[:min(len(payload), maxControl)]
-	return append(appendHeader(b, finOpcode, len(payload)), payload...)
-}
-
-// appendClose appends a close frame; a reason that is too long is cut between characters.
-// websocket.CloseNoStatusReceived is a frame without a code.
+// appendClose appends a close frame. A reason that is too long for a control frame's 125 bytes (RFC
+// 6455 section 5.5) is cut between characters.
 func appendClose(b []byte, code int, reason string) []byte {
-	reason = strings.ToValidUTF8(reason[:min(len(reason), maxControl-2)], "")
-	return appendControl(b, finClose, websocket.FormatCloseMessage(code, reason))
+	reason = strings.ToValidUTF8(reason[:min(len(reason), 125-2)], "")
+	return appendFrame(b, finClose, websocket.FormatCloseMessage(code, reason))
 }

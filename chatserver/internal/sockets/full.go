@@ -1,43 +1,24 @@
 package sockets
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
-	// A full socket is asked again after pauses from minPause to maxPause, in steps.
-	step     = 5 * time.Millisecond
-	minPause = 1  // step
-	maxPause = 50 // steps
+	// A full socket is asked again after a pause.
+	minPause = 5 * time.Millisecond
+	maxPause = 250 * time.Millisecond
 	// stuckAfter is how long a full socket may take nothing, in ticks of a second.
 	stuckAfter = 32
 )
 
-// full are the connections whose sockets did not take all of the last write. Each is asked again
-// after a pause.
-type full struct {
-	conns []*Conn
-	due   *time.Timer // when the next is to be asked
-	begun time.Time
-}
-
-func newFull() full { return full{due: time.NewTimer(0), begun: time.Now()} }
-
-// now returns the time in steps.
-func (f *full) now() int64 { return int64(time.Since(f.begun) / step) }
-
-// add has c asked after the shortest pause.
-func (f *full) add(c *Conn) {
-	c.pause = minPause
-	c.askAt = f.now() + minPause
-	f.conns = append(f.conns, c)
-	f.due.Reset(minPause * step)
-}
-
 // write writes frames to c, and keeps what its socket did not take.
 func (l *Loop) write(c *Conn, frames []byte) {
-	n, err := 0, error(nil)
-	if len(frames) > 0 {
-		n, err = l.out.write(&c.sock, frames)
+	if len(frames) == 0 {
+		return
 	}
+	n, err := l.out(&c.sock, frames)
 	if err != nil {
 		l.cut(c)
 		return
@@ -54,7 +35,10 @@ func (l *Loop) write(c *Conn, frames []byte) {
 		return
 	}
 	if c.pause == 0 {
-		l.full.add(c)
+		c.pause = minPause
+		c.askAt = time.Since(l.begun) + minPause
+		l.full = append(l.full, c)
+		l.ask.Reset(minPause)
 		if c.phase == live {
 			l.stats.Slow++
 			l.stats.BecameSlow++
@@ -62,38 +46,34 @@ func (l *Loop) write(c *Conn, frames []byte) {
 	}
 }
 
-// retry asks the full sockets whose pause is over.
-func (l *Loop) retry() {
-	now := l.full.now()
+// askFull writes to the full sockets whose pause is over.
+func (l *Loop) askFull() {
+	now := time.Since(l.begun)
 	next := now + maxPause
-	kept := l.full.conns[:0]
-	slow := int64(0)
-	for _, c := range l.full.conns {
+	l.stats.Slow = 0
+	l.full = slices.DeleteFunc(l.full, func(c *Conn) bool {
 		if c.askAt <= now && c.phase != ended {
-			l.ask(c)
-			c.askAt = now + int64(c.pause)
+			l.askOne(c)
+			c.askAt = now + c.pause
 		}
 		if len(c.rest) == 0 {
 			c.pause = 0
-			continue
+			return true
 		}
-		kept = append(kept, c)
 		next = min(next, c.askAt)
 		if c.phase == live {
-			slow++
+			l.stats.Slow++
 		}
-	}
-	clear(l.full.conns[len(kept):])
-	l.full.conns = kept
-	l.stats.Slow = slow
-	if len(kept) > 0 {
-		l.full.due.Reset(time.Duration(next-now) * step)
+		return false
+	})
+	if len(l.full) > 0 {
+		l.ask.Reset(next - now)
 	}
 }
 
-// ask writes the rest to a full socket, and then what else there is for it. The pause grows while
+// askOne writes the rest to a full socket, and then what else there is for it. The pause grows while
 // the socket takes little at a time: a peer on a slow line is asked as often as it is worth a write.
-func (l *Loop) ask(c *Conn) {
+func (l *Loop) askOne(c *Conn) {
 	c.took = 0
 	l.write(c, c.rest)
 	if len(c.rest) == 0 {
@@ -110,7 +90,7 @@ func (l *Loop) ask(c *Conn) {
 // dropBehind ends the connections with full sockets whose next message is before start, the log's
 // start: they would find out only when their sockets take something.
 func (l *Loop) dropBehind(start int64) {
-	for _, c := range l.full.conns {
+	for _, c := range l.full {
 		if c.next < start {
 			l.fallBehind(c)
 		}
@@ -121,11 +101,4 @@ func (l *Loop) dropBehind(start int64) {
 func (l *Loop) fallBehind(c *Conn) {
 	l.stats.FellBehind++
 	l.cut(c)
-}
-
-// cut ends a connection without a close frame: a frame may have been cut.
-func (l *Loop) cut(c *Conn) {
-	c.rest = nil
-	c.endWriting()
-	c.hangUp()
 }

@@ -7,8 +7,8 @@
 // and share a write.
 //
 // Rules of this package:
-//   - The loop owns the writing side of every connection. What others want written, the end of a
-//     connection included, is posted to the loop, which serves that connection at once.
+//   - The loop owns the writing side of every connection. What others want done to a connection is
+//     a function that they post, and the loop runs.
 //   - All writes are whole frames; the rest of a frame goes first.
 //   - A pass over the connections fixes the end of the log before it begins, so a flood of messages
 //     does not hold it up.
@@ -21,7 +21,6 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"kafkachat/chatserver/internal/framelog"
@@ -43,11 +42,8 @@ const (
 
 // Loop owns the connections. Its methods may be called by anybody.
 type Loop struct {
-	tick     time.Duration // between two sweeps
-	buffers  sync.Pool     // of *[]byte, the first buffers of messages
-	wake     chan struct{} // capacity 1, never closed: the log has grown, or there is mail
-	requests chan func()   // to be run by the loop
-	done     chan struct{} // closed when Run has returned
+	tick time.Duration // between two sweeps
+	wake chan struct{} // capacity 1, never closed: the log has grown, or something is posted
 
 	// Owned by Run.
 	log      *framelog.Log
@@ -56,61 +52,70 @@ type Loop struct {
 	unplaced []*Conn // those of conns that have no place yet
 	start    int64   // the bounds of the log at the last pass
 	end      int64
-	noticed  uint64 // the notices' version at the last pass
-	more     bool   // a connection has not got everything in its turn
-	full     full
+	notices  []notice
+	version  uint64      // of the newest notice
+	more     bool        // a pass is needed though the log has not grown
+	full     []*Conn     // their sockets did not take all of the last write
+	ask      *time.Timer // when the next of them is to be asked
+	begun    time.Time
 	rested   *time.Timer
-	ending   bool
+	leave    func(*Conn) // done with each connection that comes; nil: it may stay
 	stats    Stats
 
-	noticeVersion atomic.Uint64 // written under mu
-
-	mu        sync.Mutex // guards the following, and Conn.closing
-	mail      []mail
-	spare     []mail   // the other buffer of mail
-	notices   []notice // by Notice
+	mu        sync.Mutex // guards the following
+	posted    []func()
+	over      bool // Run has returned
 	published Stats
+}
+
+// Stats are counts since the start, and gauges.
+type Stats struct {
+	Conns      int64 // open connections
+	Slow       int64 // of them, those that had everything before, and whose sockets are full
+	Deliveries int64 // messages handed to sockets
+	Bytes      int64 // of them
+	BecameSlow int64 // times that a connection became one of Slow
+	FellBehind int64 // connections closed because the log no longer held what they had not got
+	Stuck      int64 // connections closed because a full socket took nothing for long
+	Dead       int64 // connections closed because the peer was silent
 }
 
 // NewLoop returns a loop over log; it works while Run runs.
 func NewLoop(log *framelog.Log) *Loop {
-	l := &Loop{
-		tick:     time.Second,
-		wake:     make(chan struct{}, 1),
-		requests: make(chan func()),
-		done:     make(chan struct{}),
-		log:      log,
-		out:      newWriter(),
-		full:     newFull(),
-		rested:   time.NewTimer(0),
+	return &Loop{
+		tick:    time.Second,
+		wake:    make(chan struct{}, 1),
+		log:     log,
+		out:     newWriter(),
+		notices: make([]notice, pinged+1),
+		ask:     time.NewTimer(0),
+		begun:   time.Now(),
+		rested:  time.NewTimer(0),
 	}
-	l.buffers.New = func() any { b := make([]byte, 0, smallBuffer); return &b }
-	return l
 }
 
-// Run serves the connections until ctx ends; then it closes the sockets that are left and
-// returns when all readers have finished.
+// Run serves the connections until ctx ends. Then it closes the sockets of all but those that are
+// being closed already, and returns when all readers have finished.
 func (l *Loop) Run(ctx context.Context) {
-	defer l.finish()
 	ticker := time.NewTicker(l.tick)
 	defer ticker.Stop()
 	stop := ctx.Done()
-	for !l.ending || len(l.conns) > 0 {
+	for ending := false; !ending || len(l.conns) > 0; {
 		select {
 		case <-l.wake:
-		case <-l.full.due.C:
-			l.retry()
-		case request := <-l.requests:
-			request()
+		case <-l.ask.C:
+			l.askFull()
 		case <-ticker.C:
 			l.sweep()
 		case <-stop:
-			l.ending, stop = true, nil
+			ending, stop, l.leave = true, nil, l.cut
 			for _, c := range l.conns {
-				l.cut(c)
+				if c.closing.Load() == nil {
+					l.cut(c)
+				}
 			}
 		}
-		l.readMail()
+		l.runPosted(false)
 		began := time.Now()
 		passed := l.pass()
 		l.publish()
@@ -118,6 +123,7 @@ func (l *Loop) Run(ctx context.Context) {
 			l.rest(ctx, time.Since(began))
 		}
 	}
+	l.runPosted(true)
 }
 
 // rest waits after a pass for as long as the pass took, up to maxRest. So the loop leaves room for
@@ -136,17 +142,6 @@ func (l *Loop) rest(ctx context.Context, took time.Duration) {
 	}
 }
 
-// finish closes the sockets of connections that came too late to be served. Those that come
-// later still see done closed, and do it themselves.
-func (l *Loop) finish() {
-	close(l.done)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, m := range l.mail {
-		m.conn.hangUp()
-	}
-}
-
 // Wake says that the log has grown, or that a Place may have another answer.
 func (l *Loop) Wake() {
 	select {
@@ -155,58 +150,106 @@ func (l *Loop) Wake() {
 	}
 }
 
+// post has the loop run f; false says that the loop has ended, and will not.
+func (l *Loop) post(f func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.posted = append(l.posted, f)
+		l.Wake()
+	}
+	return !l.over
+}
+
+// do has the loop run f, unless the loop has ended, and returns when f has run.
+func (l *Loop) do(f func()) {
+	ran := make(chan struct{})
+	if l.post(func() { f(); close(ran) }) {
+		<-ran
+	}
+}
+
+func (l *Loop) runPosted(over bool) {
+	l.mu.Lock()
+	posted := l.posted
+	l.posted, l.over = nil, over
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+}
+
+// Stats returns the loop's counts.
+func (l *Loop) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.published
+}
+
+func (l *Loop) publish() {
+	l.stats.Conns = int64(len(l.conns))
+	l.mu.Lock()
+	l.published = l.stats
+	l.mu.Unlock()
+}
+
 // Reset has all connections go on at the start of another log: those that get notices are
 // told by the given message, the others are closed with the given code and reason.
 func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string) {
 	frame := AppendText(nil, payload)
 	l.do(func() {
-		l.log = log
+		l.log, l.more = log, true
 		l.start, l.end = log.Bounds()
 		for _, c := range l.conns {
 			switch {
 			case c.phase < replaying || c.phase >= closing:
 			case !c.opts.Notices:
+				c.next = nothing
 				c.Close(code, reason)
 			default:
 				c.phase, c.next, c.mark = replaying, l.start, l.start
 				c.markFrames = append(slices.Clip(frame), c.markFrames...)
-				l.flush(c, l.end)
 			}
 		}
 	})
 }
 
-// do runs f on the loop's goroutine, unless the loop has ended, and returns when it has run.
-func (l *Loop) do(f func()) {
-	ran := make(chan struct{})
-	select {
-	case l.requests <- func() { f(); close(ran) }:
-		<-ran
-	case <-l.done:
-	}
-}
-
 // pass writes what is new in the log to all connections; false says that nothing was.
 func (l *Loop) pass() bool {
 	start, end := l.log.Bounds()
-	version := l.noticeVersion.Load()
 	l.unplaced = slices.DeleteFunc(l.unplaced, func(c *Conn) bool {
 		l.serve(c)
 		return c.phase >= replaying
 	})
-	if end == l.end && version == l.noticed && !l.more {
+	if end == l.end && !l.more {
 		return false
 	}
 	if start > l.start {
 		l.dropBehind(start)
 	}
-	l.start, l.end, l.noticed, l.more = start, end, version, false
+	l.start, l.end, l.more = start, end, false
 	for _, c := range l.conns {
-		if c.next < end || c.noticed < version || c.phase == replaying {
+		if c.next < end || c.noticed < l.version || c.phase == replaying {
 			l.flush(c, end)
 		}
 	}
 	return true
+}
+
+// serve writes what there is for c: what its reader and others have posted, and what it has not
+// got of the log.
+func (l *Loop) serve(c *Conn) {
+	_, end := l.log.Bounds()
+	if c.phase < replaying {
+		l.flush(c, end) // the greeting goes first
+	}
+	if c.phase < closing && len(c.rest) == 0 {
+		l.write(c, c.takePosted())
+		l.flush(c, end)
+	}
+	if c.phase == ended {
+		c.endWriting()
+	}
 }
 
 // flush writes what c has not got of the log before end, as far as its turn goes.
@@ -215,7 +258,7 @@ func (l *Loop) flush(c *Conn, end int64) {
 		if c.phase >= closing || len(c.rest) > 0 {
 			return
 		}
-		frames, n, err := c.output(l.log, end)
+		frames, n, err := l.output(c, end)
 		switch {
 		case err != nil:
 			l.fallBehind(c)

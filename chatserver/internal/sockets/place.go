@@ -37,11 +37,10 @@ type Placement struct {
 }
 
 // output returns what the connection is to get of the log before offset end, and of what goes
-// with it, as one slice, and the number of messages in it; nil if it has everything. It belongs to
-// the loop.
-func (c *Conn) output(log *framelog.Log, end int64) (frames []byte, n int, err error) {
+// with it, as one slice, and the number of messages in it; nil if it has everything.
+func (l *Loop) output(c *Conn, end int64) (frames []byte, n int, err error) {
 	if c.phase < replaying {
-		p, placed := c.place(log)
+		p, placed := c.place(l.log)
 		switch {
 		case placed:
 			c.phase, c.place = replaying, nil
@@ -53,8 +52,8 @@ func (c *Conn) output(log *framelog.Log, end int64) (frames []byte, n int, err e
 			return p.Hello, 0, nil
 		}
 	}
-	if version := c.loop.noticeVersion.Load(); c.noticed < version {
-		frames, c.noticed = c.loop.noticesSince(c.noticed), version
+	if c.noticed < l.version {
+		frames, c.noticed = l.noticesSince(c.noticed), l.version
 		if frames != nil {
 			return frames, 0, nil
 		}
@@ -66,7 +65,7 @@ func (c *Conn) output(log *framelog.Log, end int64) (frames []byte, n int, err e
 		end = min(end, c.mark)
 	}
 	for c.next < end {
-		frames, n, c.next, err = log.Read(c.opts.Track, c.next, end)
+		frames, n, c.next, err = l.log.Read(c.opts.Track, c.next, end)
 		if err != nil || len(frames) > 0 {
 			return frames, n, err
 		}

@@ -5,51 +5,36 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 )
 
 // A sock is the connection that gorilla gets: it reads from the socket, but what gorilla
-// writes by itself after the upgrade, close frames for protocol errors and for messages that
-// are too big, goes through the loop, so that it never lands inside another frame.
+// writes by itself after the upgrade, close frames for protocol errors, for messages that are too
+// big and as answers, goes through the loop, so that it never lands inside another frame. (The
+// deadline of a second that gorilla sets for such a write is the one that every end has.)
 type sock struct {
 	*net.TCPConn
-	raw      syscall.RawConn // of TCPConn, for write
-	conn     *Conn
-	upgraded bool
-	scanner  scanner
-	clock    clock
+	raw  syscall.RawConn // of TCPConn, for a writer
+	conn *Conn
 }
 
 func (s *sock) Read(b []byte) (int, error) {
-	if s.clock == started {
-		s.conn.runClock()
-	}
 	n, err := s.TCPConn.Read(b)
 	if n > 0 {
-		if !s.conn.heard.Load() {
-			s.conn.heard.Store(true)
-		}
-		s.scanner.scan(b[:n])
+		s.conn.heard.Store(true)
 	}
 	return n, err
 }
 
 // Write is called with one whole frame, and after the upgrade only for a close frame.
 func (s *sock) Write(b []byte) (int, error) {
-	if !s.upgraded {
+	if s.conn.ws == nil { // gorilla answers the handshake
 		return s.TCPConn.Write(b)
 	}
 	s.conn.end(append([]byte(nil), b...))
 	return len(b), nil
-}
-
-// SetWriteDeadline of gorilla's is for its own writes; it must not touch the loop's.
-func (s *sock) SetWriteDeadline(t time.Time) error {
-	if !s.upgraded {
-		return s.TCPConn.SetWriteDeadline(t)
-	}
-	return nil
 }
 
 // sendBuffer is the size in bytes of a socket's send buffer; Linux doubles it for what it keeps
@@ -57,34 +42,43 @@ func (s *sock) SetWriteDeadline(t time.Time) error {
 // pod's; left to itself it would keep 4 MB.
 const sendBuffer = 64 << 10
 
-var errNotTCP = errors.New("the websocket is served over plain TCP only")
-
-// overTCP says whether a request has come over TCP and without TLS.
-func overTCP(r *http.Request) bool {
-	addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	_, tcp := addr.(*net.TCPAddr)
-	return tcp && r.TLS == nil
-}
-
-// A hijacker hands gorilla a sock in place of the socket.
+// A hijacker hands gorilla a sock in place of the socket. The loop writes to the socket itself, so
+// the connection has to be plain TCP, without TLS.
 type hijacker struct {
 	http.ResponseWriter
 	sock *sock
 }
 
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	inner, ok := h.ResponseWriter.(http.Hijacker)
-	if !ok {
-		return nil, nil, errors.New("this HTTP connection cannot become a websocket")
-	}
-	conn, rw, err := inner.Hijack()
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	if h.sock.TCPConn, ok = conn.(*net.TCPConn); !ok {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
 		conn.Close()
-		return nil, nil, errNotTCP
+		return nil, nil, errors.New("the websocket is served over plain TCP only")
 	}
-	h.sock.raw, err = h.sock.SyscallConn()
+	tcp.SetWriteBuffer(sendBuffer) // an error is of a socket that is gone, which its reader will see
+	h.sock.TCPConn = tcp
+	h.sock.raw, err = tcp.SyscallConn()
+	resendSoon(h.sock.raw)
 	return h.sock, rw, err
+}
+
+// A writer hands bytes to a socket. It returns how many the socket took; fewer than len(b) without
+// an error means that the socket is full. It belongs to the loop's goroutine.
+type writer func(s *sock, b []byte) (int, error)
+
+// writeWait is how long writeWithDeadline waits for a full socket, and so what asking one costs the loop.
+const writeWait = time.Millisecond
+
+// writeWithDeadline is the writer where there is no write that does not wait.
+func writeWithDeadline(s *sock, b []byte) (int, error) {
+	s.TCPConn.SetWriteDeadline(time.Now().Add(writeWait)) // an error is of a closed socket, as the write's is
+	n, err := s.TCPConn.Write(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	return n, err
 }

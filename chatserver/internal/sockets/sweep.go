@@ -1,53 +1,87 @@
 package sockets
 
-// In ticks of a second: pingAfter is the silence after which a peer is asked for a sign of life,
-// and deadAfter the silence after which it is taken for dead. Between them it has the time to
-// answer. Load balancers cut idle connections after 60 s and more.
+// In ticks of a second: pingAfter is the silence after which a peer is asked for a sign of life, and
+// again after as much more, and deadAfter the silence after which the peer is taken for dead. Load
+// balancers cut idle connections after 60 s and more.
 const (
 	pingAfter = 25
 	deadAfter = 60
 )
 
-// pinged is the notice that is sent again with each ping. What the loop pings, a web page does not
-// see; by the notice it sees that the connection works.
-const pinged Notice = 0
-
 // sweep asks silent peers for a sign of life, and ends connections that give none. It is called
 // once a tick.
 func (l *Loop) sweep() {
-	ping := appendControl(nil, finPing, nil)
-	noticed := append(appendControl(nil, finPing, nil), l.notice(pinged)...)
+	ping := appendFrame(nil, finPing, nil)
+	noticed := append(appendFrame(nil, finPing, nil), l.notices[pinged].frame...)
 	for _, c := range l.conns {
 		switch {
 		case c.phase >= closing:
 			continue
 		case len(c.rest) > 0:
-			c.silent, c.unasked = 0, 0
+			c.silent = 0
 			if c.stuck++; c.stuck >= stuckAfter {
 				l.stats.Stuck++
 				l.cut(c)
 			}
 			continue
-		case c.heard.Load():
-			c.heard.Store(false)
-			c.silent, c.unasked = 0, 0
-			continue
-		case c.waiting.Load(): // the reader does not read, so the silence is not the peer's
+		case c.heard.Swap(false):
 			c.silent = 0
-		default:
-			c.silent++
+			continue
 		}
-		switch c.unasked++; {
+		c.silent++
+		switch {
 		case c.silent >= deadAfter:
 			l.stats.Dead++
 			l.cut(c)
-		case c.unasked < pingAfter:
+			continue
+		case c.silent%pingAfter != 0:
+			continue
 		case c.opts.Notices && c.phase > greeting:
-			c.unasked = 0
 			l.write(c, noticed)
 		default:
-			c.unasked = 0
 			l.write(c, ping)
 		}
+		if c.waiting.Load() { // the reader does not read, so the silence is not the peer's
+			c.silent = 0
+		}
 	}
+}
+
+// A Notice names a frame of which only the newest matters, the same for all connections.
+type Notice int
+
+// pinged is the notice that is sent again with each ping. What the loop pings, a web page does not
+// see; by the notice it sees that the connection works.
+const pinged Notice = 0
+
+type notice struct {
+	version uint64
+	frame   []byte
+}
+
+// SetNotice sends payload to all connections that get notices, now and when they come.
+func (l *Loop) SetNotice(which Notice, payload []byte) {
+	frame := AppendText(nil, payload)
+	l.post(func() {
+		for int(which) >= len(l.notices) {
+			l.notices = append(l.notices, notice{})
+		}
+		l.version++
+		l.notices[which] = notice{l.version, frame}
+		l.more = true
+	})
+}
+
+// noticesSince returns the frames of the notices that are newer than version.
+func (l *Loop) noticesSince(version uint64) (frames []byte) {
+	for _, n := range l.notices {
+		switch {
+		case n.version <= version:
+		case frames == nil:
+			frames = n.frame[:len(n.frame):len(n.frame)] // shared by all that miss only this one
+		default:
+			frames = append(frames, n.frame...)
+		}
+	}
+	return frames
 }

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package sockets
-
-import "syscall"
-
-// resendSoon is for Linux.
-func resendSoon(syscall.RawConn) {}

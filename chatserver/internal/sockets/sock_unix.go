@@ -1,0 +1,58 @@
+//go:build unix
+
+package sockets
+
+import (
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// newWriter returns a writer that never waits. One closure serves all sockets, so a write does not
+// allocate.
+func newWriter() writer {
+	var b []byte
+	var n int
+	var err error
+	try := func(fd uintptr) bool {
+		for {
+			n, err = syscall.Write(int(fd), b)
+			if err != syscall.EINTR {
+				return true // never wait for the socket to become writable
+			}
+		}
+	}
+	return func(s *sock, frames []byte) (int, error) {
+		b = frames
+		closed := s.raw.Write(try)
+		b = nil // do not keep the log's memory
+		switch {
+		case closed != nil:
+			return 0, closed
+		case err == syscall.EAGAIN:
+			return 0, nil
+		}
+		return max(n, 0), err
+	}
+}
+
+// resendAfter is the longest pause between two attempts of the kernel to send what the peer's
+// kernel has not taken. Each pause is twice the one before, up to two minutes if left to itself:
+// a peer whose receive buffer overflows while it does not read for a quarter of a minute, and
+// which then reads again, would wait for nearly as long once more.
+//
+// The kernel also gives up sooner, 61 s after a peer has last acknowledged anything instead of
+// after a quarter of an hour (tcp_retries2 = 15); shorter pauses would have it do so before
+// deadAfter.
+const resendAfter = 5 * time.Second
+
+// resendSoon sets resendAfter. Linux knows the option from 6.15 on; an older one refuses it, and
+// keeps its pauses.
+func resendSoon(socket syscall.RawConn) {
+	const optionRTOMaxMS = 44 // TCP_RTO_MAX_MS
+	if runtime.GOOS == "linux" {
+		socket.Control(func(fd uintptr) {
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, optionRTOMaxMS, int(resendAfter.Milliseconds()))
+		})
+	}
+}
