@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -39,15 +40,6 @@ type Client struct {
 // Publish brings a message to the topic, and returns its offset when it has been read back from there.
 // Again says that the client has sent it before.
 type Publish func(ctx context.Context, m chat.Message, again bool) (offset int64, err error)
-
-func newClient(r *Room, name string, network netip.Prefix, remote string) *Client {
-	l := r.Limits
-	return &Client{
-		room: r, name: name, network: network, remote: remote,
-		messages: rate.NewLimiter(rate.Limit(l.MessageRate), messageBurst*l.MessageRate),
-		bytes:    rate.NewLimiter(rate.Limit(l.ByteRate), byteBurst*l.ByteRate),
-	}
-}
 
 func (c *Client) isChat() bool { return c.conn.Subprotocol() == chat.Protocol }
 
@@ -84,19 +76,20 @@ func (c *Client) Talk(publish Publish) {
 		}
 		c.room.unread.release(bytes)
 		if err != nil {
-			c.countEnd(err)
+			c.count(err)
 			c.room.Log.Debug("client gone", "remote", c.remote, "err", err)
 			return
 		}
 	}
 }
 
-// countEnd counts the message that ended the connection, if err, why the reading has ended, is about one.
-func (c *Client) countEnd(err error) {
-	for reason, end := range map[string]error{
-		"binary": sockets.ErrBinary, "not_utf8": sockets.ErrNotUTF8, "too_long": sockets.ErrTooLong, "unfinished": sockets.ErrUnfinished,
+// count counts a message that was not taken, if err is about one.
+func (c *Client) count(err error) {
+	for reason, rejected := range map[string]error{
+		"binary": sockets.ErrBinary, "not_utf8": sockets.ErrNotUTF8, "too_long": sockets.ErrTooLong,
+		"unfinished": sockets.ErrUnfinished, "kafka": publish.ErrRejected,
 	} {
-		if errors.Is(err, end) {
+		if errors.Is(err, rejected) {
 			c.room.Metrics.Rejects.WithLabelValues(reason).Inc()
 		}
 	}
@@ -126,7 +119,7 @@ func (c *Client) takeText(text []byte, send Publish) error {
 	defer cancel()
 	_, err := send(ctx, chat.Message{ID: rand.Text(), Name: c.name, Pod: c.room.Pod, Text: string(text)}, false)
 	switch {
-	case c.refused(err):
+	case errors.Is(err, publish.ErrRejected):
 		c.conn.Close(sockets.ClosePolicyViolation, err.Error())
 	case err != nil:
 		c.conn.Close(sockets.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
@@ -152,19 +145,61 @@ func (c *Client) takeEvent(event []byte, send Publish) error {
 	m := chat.Message{ID: request.ID, Name: cmp.Or(c.name, request.Name), Pod: c.room.Pod, Text: request.Text}
 	offset, err := send(c.conn.Context(), m, request.Again)
 	switch {
-	case c.refused(err):
+	case err == nil:
+		return c.conn.Send(chat.Ack(request.ID, offset, time.Since(begun)))
+	case errors.Is(err, publish.ErrRejected):
+		c.count(err)
 		return c.conn.Send(chat.Reject(request.ID, err.Error()))
-	case err != nil:
-		return err
 	}
-	return c.conn.Send(chat.Ack(request.ID, offset, time.Since(begun)))
+	return err
 }
 
-// refused says whether err is Kafka's refusal of a message, for good, and counts it.
-func (c *Client) refused(err error) bool {
-	refused := errors.Is(err, publish.ErrRejected)
-	if refused {
-		c.room.Metrics.Rejects.WithLabelValues("kafka").Inc()
+// UnreadBytes bounds the memory of all messages that are being read, or wait for Kafka.
+const UnreadBytes = 32 << 20
+
+// unread counts the memory of messages that have not been published. A short message, which fits into
+// the buffer that every reader has, is not counted.
+type unread struct {
+	mu      sync.Mutex // guards the following
+	free    int
+	reading map[*Client]int // bytes that each unfinished message takes of it
+}
+
+// grow takes bytes for a message of c that is being read, and says whether c may keep it. When the memory
+// is used up, the largest unfinished message is given up, which may be that one, and its client is closed.
+func (u *unread) grow(c *Client, bytes int) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.reading[c] += bytes
+	for u.free -= bytes; u.free < 0; {
+		largest := c
+		for client, taken := range u.reading {
+			if taken > u.reading[largest] {
+				largest = client
+			}
+		}
+		u.free += u.reading[largest]
+		delete(u.reading, largest)
+		largest.room.Metrics.Rejects.WithLabelValues("no_room").Inc()
+		largest.conn.Close(sockets.CloseTryAgainLater, "too many long messages are being read at once")
+		if largest == c {
+			break
+		}
 	}
-	return refused
+	return c.conn.Context().Err() == nil
+}
+
+// finished says that the message of c is not being read any more, and returns what it takes until release.
+func (u *unread) finished(c *Client) (bytes int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	bytes = u.reading[c]
+	delete(u.reading, c)
+	return bytes
+}
+
+func (u *unread) release(bytes int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.free += bytes
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"kafkachat/chatserver/internal/chat"
+	"kafkachat/chatserver/internal/publish"
 )
 
 const id = "0123456789abcdef"
@@ -106,6 +107,30 @@ func TestMessagesArePublished(t *testing.T) {
 	}
 	if ack := read(t, events); ack.Type != "ack" || ack.ID != id || ack.Offset != 7 {
 		t.Errorf("%+v", ack)
+	}
+}
+
+// What Kafka refuses for good, or does not take in time.
+func TestMessagesAreNotPublished(t *testing.T) {
+	t.Parallel()
+	url := serve(t, start(t, Limits{}, io.Discard), func(ctx context.Context, m chat.Message, _ bool) (int64, error) {
+		if strings.Contains(m.Text, "too large") {
+			return 0, publish.ErrRejected
+		}
+		<-ctx.Done()
+		return 0, ctx.Err()
+	})
+	for text, code := range map[string]int{"too large": websocket.ClosePolicyViolation, "slow": websocket.CloseTryAgainLater} {
+		raw := dial(t, url, "")
+		send(t, raw, text)
+		if got := closeCode(raw); got != code {
+			t.Errorf("%s: closed with %d", text, got)
+		}
+	}
+	events := dial(t, url, chat.Protocol)
+	send(t, events, `{"type":"message","id":"`+id+`","text":"too large"}`)
+	if e := read(t, events); e.Type != "reject" || e.ID != id || e.Reason == "" {
+		t.Errorf("%+v", e)
 	}
 }
 
@@ -226,7 +251,11 @@ func TestUnreadMemory(t *testing.T) {
 // A client that makes no sense is told so, and closed if it goes on.
 func TestNonsense(t *testing.T) {
 	t.Parallel()
-	ws := dial(t, serve(t, start(t, Limits{}, io.Discard), published(nil)), chat.Protocol)
+	ws := dial(t, serve(t, start(t, Limits{}, io.Discard), published(make(chan chat.Message, 1))), chat.Protocol)
+	send(t, ws, `{"type":"shout"}`)
+	read(t, ws)
+	send(t, ws, `{"type":"message","id":"`+id+`","text":"this makes sense, and the count starts anew"}`)
+	read(t, ws)
 	for range maxStrikes {
 		send(t, ws, `{"type":"shout"}`)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/ops"
@@ -75,7 +76,7 @@ func New(c Config) *Room {
 	r.upgrader = websocket.Upgrader{
 		Subprotocols:     []string{chat.Protocol},
 		CheckOrigin:      func(*http.Request) bool { return true }, // admit has checked it
-		ReadBufferSize:   512,                                      // most connections are idle; a longer message is read into a shared buffer
+		ReadBufferSize:   256,                                      // most connections are idle; a longer message is read into a shared buffer
 		WriteBufferPool:  &sync.Pool{},                             // only for the handshake's answer
 		HandshakeTimeout: 10 * time.Second,
 		Error: func(w http.ResponseWriter, req *http.Request, status int, reason error) {
@@ -114,7 +115,11 @@ func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) 
 	if refused != nil {
 		return nil, r.refuse(w, req, refused)
 	}
-	c := newClient(r, name, network, req.RemoteAddr)
+	c := &Client{
+		room: r, name: name, network: network, remote: req.RemoteAddr,
+		messages: rate.NewLimiter(rate.Limit(r.Limits.MessageRate), messageBurst*r.Limits.MessageRate),
+		bytes:    rate.NewLimiter(rate.Limit(r.Limits.ByteRate), byteBurst*r.Limits.ByteRate),
+	}
 	if c.conn, err = r.Sockets.Upgrade(w, req, &r.upgrader, c.options); err != nil {
 		r.leave(network)
 		r.Log.Debug("no websocket", "remote", req.RemoteAddr, "err", err)
