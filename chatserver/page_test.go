@@ -8,6 +8,9 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
+// chromium is one process for all tests of this package.
+var chromium browsertest.Chromium
+
 const (
 	connected = `document.querySelector("#connection-text").textContent === "Connected"`
 	all       = `[...document.querySelectorAll("#rows .text")].map(text => text.textContent).join(", ")`
@@ -25,8 +28,7 @@ func say(tab *browsertest.Tab, text string) {
 func TestPageOnTwoPods(t *testing.T) {
 	env := onKafka(t)
 	a, b := startPod(t, env("pod-a")), startPod(t, env("pod-b"))
-	browser := browsertest.Start(t)
-	ann, bob := browser.Open(a.url), browser.Open(b.url)
+	ann, bob := chromium.Open(t, a.url), chromium.Open(t, b.url)
 	ann.Wait("connected to pod-a", connected+` && document.title === "Connected to Pod pod-a" &&
 		document.querySelector("h1").textContent === "Chatting on pod-a"`)
 	bob.Wait("connected to pod-b", connected+` && document.title.endsWith("Connected to Pod pod-b")`)
@@ -63,7 +65,7 @@ func TestPageReadsOlderMessages(t *testing.T) {
 	}
 	kafkatest.Produce(t, env["KAFKA_BROKER"], env["TOPIC"], lines...)
 	a := startPod(t, env)
-	tab := browsertest.Start(t).Open(a.url)
+	tab := chromium.Open(t, a.url)
 	const first = `document.querySelector("#rows .text")?.textContent`
 	const scroll = `document.querySelector("#log").scrollTop = 0, `
 	tab.Wait("the newest 100", connected+` && (`+scroll+first+` === "line 50" && document.querySelector("#older").checkVisibility({ visibilityProperty: true }))`)

@@ -23,7 +23,9 @@ import (
 
 func TestMain(m *testing.M) {
 	metrics.UseNilMetrics = true // as main does
-	os.Exit(m.Run())
+	code := m.Run()
+	chromium.Stop()
+	os.Exit(code)
 }
 
 // patience bounds every wait for something that must happen; it is long because the machine may be

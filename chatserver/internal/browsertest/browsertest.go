@@ -6,14 +6,17 @@ package browsertest
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -25,64 +28,89 @@ const (
 	startPatience = 90 * time.Second
 )
 
-// A Browser is a Chromium with a profile of its own. Its tabs share storage and cookies, as a person's do.
-type Browser struct {
-	t   testing.TB
-	ctx context.Context
-}
+// Helpers is JavaScript that the conditions of tests may use, in every page that Open has opened.
+const Helpers = `
+	window.$ = (selector) => document.querySelector(selector);
+	window.$$ = (selector) => [...document.querySelectorAll(selector)];
+	window.texts = (selector) => $$(selector).map((element) => element.textContent).join("|");`
 
-// Start starts a Chromium that ends with the test. Without one on this machine the test is skipped, except in CI.
-func Start(t testing.TB) *Browser {
-	t.Helper()
-	var shared Shared
-	t.Cleanup(shared.Stop)
-	return shared.For(t)
-}
-
-// Shared is one Chromium for all tests of a package. Each gets a profile of its own, which is as good as a new browser
-// and ten times faster. The zero value is ready; TestMain stops it.
-type Shared struct {
+// A Chromium is one process for all tests of a package. The zero value is ready; TestMain stops it.
+type Chromium struct {
 	once sync.Once
-	path string
-	err  error
 	ctx  context.Context
 	stop func()
+	err  error // of the start
+
+	mu   sync.Mutex      // guards the following
+	idle []*Tab          // of tests that have passed: to lead one elsewhere is ten times faster than to make one
+	seen map[string]bool // URLs for whose pages a tab may have stored something
 }
 
-// For returns a browser that no other test has seen, and that ends with the test. The first call starts the process.
-func (s *Shared) For(t testing.TB) *Browser {
+// Open opens the page at url and waits until it is loaded. Each tab is a person's own: it has a window, and no other test has
+// stored something there. The test fails if the page's script throws, or if the page's security policy forbids something that
+// the page itself tried. Without a Chromium on this machine the test is skipped, except in CI.
+func (c *Chromium) Open(t testing.TB, url string) *Tab {
 	t.Helper()
-	s.once.Do(s.start)
-	switch {
-	case s.path == "" && os.Getenv("CI") == "true":
-		t.Fatal("no Chromium found, and CI must not skip: install the package chromium")
-	case s.path == "":
+	c.once.Do(c.start)
+	if errors.Is(c.err, exec.ErrNotFound) && os.Getenv("CI") != "true" {
 		t.Skip("no Chromium found: install chromium or Google Chrome to run the tests of the page")
-	case s.err != nil:
-		t.Fatalf("start %s: %v", s.path, s.err)
 	}
-	ctx, cancel := chromedp.NewContext(s.ctx, chromedp.WithNewBrowserContext())
-	t.Cleanup(cancel)
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("open a profile: %v", err)
+	if c.err != nil {
+		t.Fatalf("start a Chromium (in CI no test may be skipped: install the package chromium): %v", c.err)
 	}
-	return &Browser{t: t, ctx: ctx}
+	c.mu.Lock()
+	tab := &Tab{t: t}
+	if n := len(c.idle); n > 0 && !c.seen[url] {
+		tab, c.idle = c.idle[n-1], c.idle[:n-1]
+		tab.t = t
+	}
+	c.seen[url] = true
+	c.mu.Unlock()
+	if tab.ctx == nil {
+		tab.ctx, tab.cancel = chromedp.NewContext(c.ctx, chromedp.WithNewBrowserContext())
+		if err := chromedp.Listen(tab.ctx, tab.hear); err != nil {
+			t.Fatalf("open a tab: %v", err)
+		}
+		tab.focus(true)
+		tab.do("add helpers", command(page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: Helpers}))
+	}
+	t.Cleanup(func() { c.take(tab, url) })
+	tab.do("open "+url, chromedp.Navigate(url))
+	return tab
 }
 
-// Stop ends the process, and waits for it.
-func (s *Shared) Stop() {
-	if s.stop != nil {
-		s.stop()
+// Stop ends the process, if Open has started one, and waits for it.
+func (c *Chromium) Stop() {
+	if c.stop != nil {
+		c.stop()
 	}
 }
 
-func (s *Shared) start() {
-	if s.path = find(); s.path == "" {
-		return
+// take takes a tab back when its test has ended.
+func (c *Chromium) take(tab *Tab, url string) {
+	if tab.t.Failed() || tab.spent {
+		tab.cancel()
+	} else {
+		tab.do("leave", chromedp.Navigate("about:blank"), command(emulation.ClearDeviceMetricsOverride, cdp.Empty{}),
+			command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{}))
+		defer func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.idle = append(c.idle, tab)
+		}()
 	}
+	tab.mu.Lock()
+	defer tab.mu.Unlock()
+	for _, complaint := range tab.bad {
+		tab.t.Errorf("the page at %s complained: %s", url, complaint)
+	}
+	tab.bad = nil
+}
+
+func (c *Chromium) start() {
+	c.seen = map[string]bool{}
 	// The switches keep Chromium silent: a browser that looks for updates is noise in a test, and fails offline.
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(s.path),
 		chromedp.NoSandbox, // in a container there is nothing that the sandbox could be made of; it only visits the test's own server
 		chromedp.Flag("headless", "new"),
 		chromedp.Flag("disable-gpu", true),
@@ -95,57 +123,12 @@ func (s *Shared) start() {
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, closeBrowser := chromedp.NewContext(allocator)
-	s.ctx = ctx
-	s.stop = func() {
+	c.ctx = ctx
+	c.stop = func() {
 		closeBrowser()
 		stop() // waits for the process, and removes its profile
 	}
-	s.err = chromedp.Do(ctx)
-}
-
-// find returns the path of a Chromium, or "".
-func find() string {
-	names := []string{
-		"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
-		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-		filepath.Join(os.Getenv("ProgramFiles"), `Google\Chrome\Application\chrome.exe`),
-	}
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
-}
-
-// Open opens a new tab and waits until the page is loaded. The tab fails the test if its script throws, or if the
-// page's security policy forbids something that the page itself tried.
-func (b *Browser) Open(url string) *Tab {
-	b.t.Helper()
-	ctx, cancel := chromedp.NewContext(b.ctx)
-	tab := &Tab{t: b.t, ctx: ctx, cancel: cancel}
-	b.t.Cleanup(func() {
-		cancel()
-		for _, complaint := range tab.complaints() {
-			b.t.Errorf("the page at %s complained: %s", url, complaint)
-		}
-	})
-	listening := chromedp.Listen(ctx, func(event any) {
-		switch event := event.(type) {
-		case *runtime.EventExceptionThrown:
-			tab.complain((&chromedp.ExceptionError{ExceptionDetails: event.ExceptionDetails}).Error())
-		case *log.EventEntryAdded:
-			if event.Entry.Source == log.EntrySourceSecurity {
-				tab.complain(event.Entry.Text)
-			}
-		}
-	})
-	if listening != nil {
-		b.t.Fatalf("open a tab: %v", listening)
-	}
-	tab.focus(true)
-	tab.do("open "+url, chromedp.Navigate(url))
-	return tab
+	c.err = chromedp.Do(ctx)
 }
 
 // A Tab is one page. Its methods fail the test when they cannot do what they say.
@@ -153,21 +136,23 @@ type Tab struct {
 	t      testing.TB
 	ctx    context.Context
 	cancel context.CancelFunc
+	spent  bool // its window or its life has been changed: it is not for another test
 
 	mu  sync.Mutex
-	bad []string // guarded by mu
+	bad []string // what the page complained about; guarded by mu
 }
 
-func (tab *Tab) complain(text string) {
+func (tab *Tab) hear(event any) {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
-	tab.bad = append(tab.bad, text)
-}
-
-func (tab *Tab) complaints() []string {
-	tab.mu.Lock()
-	defer tab.mu.Unlock()
-	return tab.bad
+	switch event := event.(type) {
+	case *runtime.EventExceptionThrown:
+		tab.bad = append(tab.bad, (&chromedp.ExceptionError{ExceptionDetails: event.ExceptionDetails}).Error())
+	case *log.EventEntryAdded:
+		if event.Entry.Source == log.EntrySourceSecurity {
+			tab.bad = append(tab.bad, event.Entry.Text)
+		}
+	}
 }
 
 // do does the steps, within patience.
@@ -180,5 +165,10 @@ func (tab *Tab) do(what string, steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// Close closes the tab.
-func (tab *Tab) Close() { tab.cancel() }
+// command is a command of the DevTools protocol whose answer does not matter.
+func command[Parameters, Answer any](name cdp.Command[Parameters, Answer], parameters Parameters) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, target, name, parameters)
+		return chromedp.Void{}, err
+	}
+}

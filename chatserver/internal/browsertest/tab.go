@@ -31,7 +31,7 @@ func Value[T any](tab *Tab, expression string) T {
 // Do runs JavaScript in the tab for its effect.
 func (tab *Tab) Do(script string) {
 	tab.t.Helper()
-	tab.do("run "+script, chromedp.Evaluate[chromedp.Void](script, chromedp.EvalAwaitPromise))
+	Value[chromedp.Void](tab, script)
 }
 
 // Wait waits until a JavaScript expression is true.
@@ -50,20 +50,10 @@ func (tab *Tab) Wait(what, condition string) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			tab.t.Fatalf("waited %v for: %s\ncondition: %s\nlast error: %v\nthe page shows:\n%s", patience, what, condition, err, tab.shown())
+			tab.t.Fatalf("waited %v for: %s\ncondition: %s\nlast error: %v\nthe page shows:\n%s", patience, what, condition, err,
+				Value[string](tab, `document.title + "\n" + document.body.innerText.replace(/\n+/g, "\n").slice(-1500)`))
 		}
 	}
-}
-
-// shown is what a person would see, for a message about a failure.
-func (tab *Tab) shown() string {
-	ctx, cancel := context.WithTimeout(tab.ctx, 5*time.Second)
-	defer cancel()
-	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.title + "\n" + document.body.innerText.replace(/\n+/g, "\n").slice(-1500)`))
-	if err != nil {
-		return err.Error()
-	}
-	return text
 }
 
 // Click clicks the middle of the first element that the selector finds.
@@ -78,7 +68,7 @@ func (tab *Tab) Write(text string) {
 	tab.do("write", command(input.InsertText, input.InsertTextParams{Text: text}))
 }
 
-// The keys that tests press.
+// The keys that tests press, besides letters.
 const (
 	Enter     = kb.Enter
 	Tabulator = kb.Tab
@@ -93,47 +83,17 @@ const (
 func (tab *Tab) Press(key string, modifiers ...chromedp.Modifier) {
 	tab.t.Helper()
 	for _, event := range kb.Encode([]rune(key)[0]) {
-		switch event.Type {
-		case kb.KeyChar:
+		// One event for the key and what it types: a page that handles the key then prevents the typing, as with a real
+		// keyboard. A separate "char" event would type in any case.
+		if event.Type == kb.KeyChar {
 			continue
-		case kb.KeyDown:
-			// One event for the key and what it types: a page that handles the key then prevents the typing, as with a
-			// real keyboard. A separate "char" event would type in any case.
-			if key == Enter {
-				event.Text = key
-			}
+		}
+		if event.Type == kb.KeyDown && (key == Enter || key >= "a" && key <= "z") {
+			event.Text = key
 		}
 		chromedp.KeyModifiers(modifiers...)(event)
 		tab.do("press a key", command(input.DispatchKeyEvent, *event))
 	}
-}
-
-// Type presses and releases a key that types a letter.
-func (tab *Tab) Type(letter string) {
-	tab.t.Helper()
-	tab.do("type "+letter, chromedp.KeyEvent(letter))
-}
-
-// Go leads the tab to another page, and waits until it is loaded.
-func (tab *Tab) Go(url string) {
-	tab.t.Helper()
-	tab.do("go to "+url, chromedp.Navigate(url))
-}
-
-// Media has a media feature, such as forced-colors, tell the page this value, and waits until the page knows.
-func (tab *Tab) Media(feature, value string) {
-	tab.t.Helper()
-	tab.do("emulate a medium", command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: feature, Value: value}},
-	}))
-	tab.drawn()
-}
-
-// drawn waits for two animation frames. The page hears of another size or medium in the frame after the change, before it is
-// drawn: a test that asked at once would see the new layout with what the page's listeners had made for the old one.
-func (tab *Tab) drawn() {
-	tab.t.Helper()
-	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
 }
 
 // Reload reloads the page, and waits until it is loaded.
@@ -142,32 +102,47 @@ func (tab *Tab) Reload() {
 	tab.do("reload", chromedp.Reload())
 }
 
-// Freeze freezes the tab as a browser does with one that was long in the background: nothing in it runs.
-func (tab *Tab) Freeze() {
+// Freeze freezes the tab as a browser does with one that was long in the background: nothing in it runs. Or it ends that.
+func (tab *Tab) Freeze(on bool) {
 	tab.t.Helper()
-	tab.focus(false) // what has the focus is not frozen
-	tab.do("freeze", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateFrozen}))
+	tab.spent = true
+	state := page.SetWebLifecycleStateStateActive
+	if on {
+		tab.focus(false) // what has the focus is not frozen
+		state = page.SetWebLifecycleStateStateFrozen
+	}
+	tab.do("freeze or thaw", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: state}))
+	tab.focus(!on)
 }
 
-// Thaw ends Freeze.
-func (tab *Tab) Thaw() {
+// Hide minimizes the tab's window: the page is hidden then, and gets no animation frames. Or it ends that.
+func (tab *Tab) Hide(on bool) {
 	tab.t.Helper()
-	tab.do("thaw", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateActive}))
-	tab.focus(true)
+	tab.spent = true
+	bounds := &browser.Bounds{WindowState: browser.WindowStateNormal}
+	if on {
+		tab.focus(false)
+		bounds.WindowState = browser.WindowStateMinimized
+	}
+	tab.do("change the window", func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
+		window, err := cdp.Call(ctx, target, browser.GetWindowForTarget, browser.GetWindowForTargetParams{})
+		if err == nil {
+			_, err = cdp.Call(ctx, target, browser.SetWindowBounds, browser.SetWindowBoundsParams{WindowID: window.WindowID, Bounds: bounds})
+		}
+		return none, err
+	})
+	tab.focus(!on)
 }
 
-// Hide minimizes the tab's window: the page is hidden then, and gets no animation frames.
-func (tab *Tab) Hide() {
+// Media has a media feature, such as forced-colors, tell the page this value, and waits until the page knows.
+func (tab *Tab) Media(feature, value string) {
 	tab.t.Helper()
-	tab.focus(false)
-	tab.window(browser.WindowStateMinimized)
-}
-
-// Show ends Hide.
-func (tab *Tab) Show() {
-	tab.t.Helper()
-	tab.window(browser.WindowStateNormal)
-	tab.focus(true)
+	tab.do("emulate a medium", command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: feature, Value: value}},
+	}))
+	// The page hears of another size or medium in the frame after the change, before it is drawn: a test that asked at once
+	// would see the new layout with what the page's listeners had made for the old one.
+	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
 }
 
 // Emulate gives the tab a screen of this size in CSS pixels, light or dark, and waits until the page knows.
@@ -175,13 +150,6 @@ func (tab *Tab) Emulate(width, height int64, dark bool) {
 	tab.t.Helper()
 	tab.do("emulate a screen", chromedp.EmulateViewport(width, height))
 	tab.Media("prefers-color-scheme", map[bool]string{false: "light", true: "dark"}[dark])
-}
-
-// Picture is Emulate and Screenshot.
-func (tab *Tab) Picture(name string, width, height int64, dark bool) {
-	tab.t.Helper()
-	tab.Emulate(width, height, dark)
-	tab.Screenshot(name)
 }
 
 // Screenshot writes a picture of the tab to the directory that SCREENSHOTS names. Without it, there are no pictures.
@@ -194,59 +162,33 @@ func (tab *Tab) Screenshot(name string) {
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644)
+	}
 	if err != nil {
 		tab.t.Fatalf("take a screenshot: %v", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
-		tab.t.Fatal(err)
 	}
 }
 
 // MainThread returns how long the tab's main thread has computed so far: its own time, in which other programs on the
 // machine have no part.
-func (tab *Tab) MainThread() time.Duration {
+func (tab *Tab) MainThread() (busy time.Duration) {
 	tab.t.Helper()
-	var seconds float64
-	tab.do("ask for the main thread's time", func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, target, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
-		if err != nil {
-			return chromedp.Void{}, err
-		}
+	enable := command(performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
+	tab.do("ask for the main thread's time", enable, func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
 		result, err := cdp.Call(ctx, target, performance.GetMetrics, cdp.Empty{})
 		for _, metric := range result.Metrics {
 			if metric.Name == "TaskDuration" {
-				seconds = metric.Value
+				busy = time.Duration(metric.Value * float64(time.Second))
 			}
 		}
-		return chromedp.Void{}, err
+		return none, err
 	})
-	return time.Duration(seconds * float64(time.Second))
-}
-
-// command is a command of the DevTools protocol whose answer does not matter.
-func command[Parameters, Answer any](name cdp.Command[Parameters, Answer], parameters Parameters) chromedp.Action[chromedp.Void] {
-	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, target, name, parameters)
-		return chromedp.Void{}, err
-	}
+	return busy
 }
 
 // focus has the tab believe that it has the focus, as if each tab were on a screen of its own.
 func (tab *Tab) focus(on bool) {
 	tab.t.Helper()
 	tab.do("emulate the focus", command(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: on}))
-}
-
-func (tab *Tab) window(state browser.WindowState) {
-	tab.t.Helper()
-	tab.do("change the window", func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		window, err := cdp.Call(ctx, target, browser.GetWindowForTarget, browser.GetWindowForTargetParams{})
-		if err != nil {
-			return chromedp.Void{}, err
-		}
-		_, err = cdp.Call(ctx, target, browser.SetWindowBounds, browser.SetWindowBoundsParams{
-			WindowID: window.WindowID, Bounds: &browser.Bounds{WindowState: state},
-		})
-		return chromedp.Void{}, err
-	})
 }

@@ -7,240 +7,178 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// notYet checks that the page has sent nothing so far. Call it after a condition that the page would have met later.
-func (s *socket) notYet() {
-	s.t.Helper()
-	if len(s.said) > 0 {
-		s.t.Errorf("the page sent %+v too early", <-s.said)
-	}
-}
-
-func TestResend(t *testing.T) {
-	t.Parallel()
-	pod := newPod(t, "pod-a")
-	tab := open(t, pod.url)
-	socket := pod.accept()
-	socket.open()
-	tab.Wait("live", isLive)
-	say(tab, "one", "two", "three") // before any ack
-	mine := socket.expect("one", "two", "three")
-	socket.send(mine[0].echo(1)) // one's own message event is an ack
-	tab.Wait("the first is in the conversation", `document.querySelectorAll("#rows .mine").length === 1`)
-	socket.cut()
-
-	socket = pod.accept()
-	if got := socket.asked.Get("after"); got != position(1) || len(socket.asked) != 1 {
-		t.Errorf("the second socket asked for %v, want only after=%s", socket.asked, position(1))
-	}
-	tab.Wait("closed until the welcome", isClosed)
-	say(tab, "four")
-	socket.welcome(nil)
-	socket.send(mine[1].echo(2), record(3, "somebody-else-0003", "Ann", "hi"))
-	tab.Wait("the replay", shown("one", "two", "hi", "three", "four")+" && "+state("three", "Waits for the connection"))
-	socket.notYet()
-	socket.send(live())
-	again := socket.expect("three", "four")
-	if mine[2].Again || again[0] != mine[2].again() || again[1].Again {
-		t.Errorf("sent %+v, resent %+v, want the same as before, and again; then %+v", mine[2], again[0], again[1])
-	}
-	socket.send(again[0].ack(4), again[0].echo(4), again[1].echo(5), again[1].ack(5))
-	tab.Wait("everything once, in the topic's order", shown("one", "two", "hi", "three", "four")+` && document.querySelector("#pending").children.length === 0`)
-}
-
-func TestAckedButNotYetShownIsNotSentAgain(t *testing.T) {
-	t.Parallel()
-	pod := newPod(t, "pod-a")
-	tab := open(t, pod.url)
-	socket := pod.accept()
-	socket.open(record(1, "history-0000000001", "Ann", "hello"))
-	say(tab, "stored", "unknown")
-	mine := socket.expect("stored", "unknown")
-	socket.send(mine[0].ack(3))
-	tab.Wait("the ack", state("stored", "Stored in Kafka"))
-	socket.cut()
-	socket = pod.accept() // this pod lags behind: it has not read offset 3 when it says live
-	socket.open(record(2, "somebody-else-0002", "Ann", "before it"))
-	if again := socket.expect("unknown"); again[0] != mine[1].again() {
-		t.Errorf("resent as %+v, want %+v", again[0], mine[1].again())
-	}
-	tab.Wait("what came before it", shown("hello", "before it", "stored", "unknown")+` && document.querySelectorAll("#pending > li").length === 2`)
-	socket.send(mine[0].echo(3), mine[1].echo(4))
-	tab.Wait("both, in order", shown("hello", "before it", "stored", "unknown")+` && document.querySelector("#pending").children.length === 0`)
-}
-
-// TestStoredInAGap: what is known to be stored needs no question; where its place is lost, it stands at the gap.
-func TestStoredInAGap(t *testing.T) {
-	t.Parallel()
-	pod := newPod(t, "pod-a")
-	tab := open(t, pod.url)
-	socket := pod.accept()
-	socket.open(record(1, "history-0000000001", "Ann", "hello"))
-	say(tab, "stored")
-	socket.send(socket.expect("stored")[0].ack(5))
-	tab.Wait("the ack", state("stored", "Stored in Kafka"))
-	socket.cut()
-	socket = pod.accept()
-	socket.welcome(event{"resumed": false, "reason": "gap"})
-	socket.send(record(9, "somebody-else-0009", "Ann", "after the gap"), live())
-	tab.Wait("no question", noted("missing")+" && "+shown("hello", "stored", "after the gap")+` && document.querySelector("#pending").children.length === 0`)
-}
-
-func TestNothingTwice(t *testing.T) {
-	t.Parallel()
-	pod := newPod(t, "pod-a")
-	tab := open(t, pod.url)
-	socket := pod.accept()
-	socket.open(record(1, "somebody-else-0001", "Ann", "first"), record(2, "", "", "no id"))
-	socket.send(record(5, "somebody-else-0001", "Ann", "first"), record(2, "", "", "no id"), record(6, "somebody-else-0006", "Ann", "last"))
-	tab.Wait("each once", shown("first", "no id", "last"))
-}
-
-func TestRefused(t *testing.T) {
-	t.Parallel()
-	pod := newPod(t, "pod-a")
-	tab := open(t, pod.url)
-	socket := pod.accept()
-	socket.open()
-	say(tab, "refuse me")
-	mine := socket.expect("refuse me")[0]
-	socket.send(event{"type": "reject", "id": mine.ID, "reason": "Kafka says no"}, event{"type": "reject", "reason": "not JSON"})
-	tab.Wait("the reason", state("refuse me", "Refused: Kafka says no")+" && "+noted("Refused: not JSON"))
-	tab.Click(`#pending button[value="again"]`)
-	again := socket.expect("refuse me")[0]
-	if again.ID == mine.ID {
-		t.Error("a refused message is done with; the new attempt must have an id of its own")
-	}
-	socket.send(event{"type": "reject", "id": again.ID, "reason": "still no"})
-	tab.Wait("the second reason", state("refuse me", "Refused: still no"))
-	tab.Click(`#pending button[value="remove"]`)
-	tab.Wait("gone", shown())
-}
-
-// TestUnsure: where the history that would tell is lost, the person decides; but what was never sent needs no question. The
-// script of client.js has all the ways in which it is lost.
-func TestUnsure(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name        string
-		lose        func(socket *socket) // after the reconnect, or under the connected client
-		line, asked string               // the line in the conversation, and what the next socket asks for
-	}{
-		{"welcome fresh", func(s *socket) { s.welcome(event{"resumed": false, "reason": "fresh", "detail": "not a position"}) }, "lost its place", "last"},
-		{"gap", func(s *socket) { s.welcome(nil); s.send(event{"type": "gap", "missing": 3}) }, "3 messages are missing", "after"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			pod := newPod(t, "pod-a")
-			tab := open(t, pod.url)
-			socket := pod.accept()
-			socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
-			tab.Wait("live", isLive+" && "+shown("hello"))
-			say(tab, "maybe", "forget it")
-			mine := socket.expect("maybe", "forget it")
-			socket.cut()
-			tab.Wait("closed", isClosed)
-			say(tab, "never sent")
-			socket = pod.accept()
-			c.lose(socket)
-			socket.send(live())
-
-			fresh := socket.expect("never sent")[0]
-			tab.Wait("the questions", noted(c.line)+" && "+state("maybe", "Maybe sent. Send again?")+" && "+state("forget it", "Maybe sent. Send again?"))
-			tab.Click(`#pending > li:nth-child(1) button[value="again"]`)
-			if again := socket.expect("maybe")[0]; again != mine[0].again() {
-				t.Errorf("sent again as %+v, want the same id as before: %+v", again, mine[0].again())
-			}
-			tab.Wait("the first question is answered", state("maybe", "Sending…")) // and the second one stands still
-			tab.Click(`#pending > li:nth-child(2) button[value="remove"]`)
-			tab.Wait("one is gone", shown("hello", "maybe", "never sent"))
-
-			socket.cut() // nothing has arrived since, so the position is what it was, or none
-			socket = pod.accept()
-			if !socket.asked.Has(c.asked) {
-				t.Errorf("then the page asked for %v, want %s", socket.asked, c.asked)
-			}
-			socket.open(mine[0].echo(7), fresh.echo(8))
-			tab.Wait("both arrived", shown("hello", "maybe", "never sent")+` && document.querySelector("#pending").children.length === 0`)
-		})
-	}
-}
-
-func TestMovingToAnotherPod(t *testing.T) {
-	t.Parallel()
-	pod := newPod(t, "pod-a")
-	tab := open(t, pod.url)
-	socket := pod.accept()
-	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
-	tab.Wait("live", isLive+" && "+shown("hello"))
-	socket.cut()
-	socket = pod.accept()
-	socket.welcome(event{"pod": "pod-b"})
-	socket.send(record(2, "somebody-else-0002", "Ann", "missed"), live())
-	tab.Wait("the other pod", shown("hello", "missed")+" && "+noted("You are on pod-b now")+` && document.title === "Connected to Pod pod-b"`)
-}
-
-// TestReconnect uses a page whose dice are known.
+// TestReconnect uses a page whose dice are known. How long pauses are, the script of client.js says.
 func TestReconnect(t *testing.T) {
-	pod := newPod(t, "pod-a")
-	tab := open(t, pod.url)
-	socket := pod.accept()
-	tab.Do(`Math.random = () => 0.999`)
-
-	// A connection that never lived: full jitter between 0 and 250 ms, 500 ms, 1 s. A browser's timer may be a little early.
-	for _, atLeast := range []time.Duration{240 * time.Millisecond, 490 * time.Millisecond, 990 * time.Millisecond} {
-		cut := time.Now()
-		socket.cut()
-		tab.Wait("closed", isClosed+` && document.title === "Connection closed" && document.querySelector("#connection").innerText.startsWith("Connection closed")`)
-		socket = pod.accept()
-		if waited := time.Since(cut); waited < atLeast {
-			t.Errorf("came back after %v, want at least %v", waited, atLeast)
-		}
-	}
-
-	// The next wait is a long one; a person need not sit it out. The page asks by HTTP first, and gets 400, as from every pod.
-	tab.Do(`Math.random = () => 10`)
-	socket.cut()
-	tab.Wait("a countdown", `/Reconnecting in \d+ s/.test(document.querySelector("#countdown").textContent)`)
+	v := visitLive(t, nil)
+	v.Do(`Math.random = () => 100`) // the next wait is of 25 s; a person need not sit it out
+	v.cut()
+	v.Wait("a countdown", isClosed+` && document.title === "Connection closed" && /^Reconnecting in \d+ s$/.test($("#countdown").textContent)`)
 	cut := time.Now()
-	tab.Click("#reconnect")
-	socket = pod.accept()
-	if waited := time.Since(cut); waited > 15*time.Second {
-		t.Errorf("reconnect now took %v, the countdown would have been 20 s", waited)
+	v.Click("#reconnect")
+	v.back(nil)
+	if waited := time.Since(cut); waited > 20*time.Second {
+		t.Errorf("reconnect now took %v", waited)
 	}
-	socket.open()
-	tab.Wait("live, and the focus is where one writes", isLive+` && document.activeElement.id === "text"`)
+	v.Wait("the focus is where one writes", `document.activeElement.id === "text"`)
 
 	// A pod that stops says when to come back: the page picks a moment in that time, also if somebody looks at the tab.
-	tab.Do(`Math.random = () => 0.5`)
+	v.Do(`Math.random = () => 0.5`)
 	asked := time.Now()
-	socket.send(event{"type": "reconnect", "within_ms": 2000})
-	socket.send(record(1000, "after-reconnect-01", "Ann", "the pod stops"))
-	tab.Wait("the page has read that", lastShown+` === "the pod stops"`)
-	say(tab, "written while the pod stops")
-	tab.Wait("it waits", state("written while the pod stops", "Waits for the connection"))
-	socket.notYet()
-	if err := socket.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1012, ""), time.Now().Add(patience)); err != nil {
+	v.send(event{"type": "reconnect", "within_ms": 2000}, record(1000, "after-reconnect-01", "Ann", "the pod stops"))
+	v.Wait("the page has read that", shown("the pod stops"))
+	v.write("written while the pod stops")
+	v.Wait("it waits", state("written while the pod stops", "Waits for the connection"))
+	v.notYet()
+	if err := v.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1012, ""), time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	tab.Wait("closed", isClosed)
-	tab.Do(`document.dispatchEvent(new Event("visibilitychange"))`)
-	socket = pod.accept()
+	v.Wait("closed", isClosed)
+	v.Do(`document.dispatchEvent(new Event("visibilitychange"))`)
+	v.back(nil)
 	if waited := time.Since(asked); waited < 990*time.Millisecond {
 		t.Errorf("came back after %v, want half of the 2 s that the pod gave", waited)
 	}
-	socket.open()
-	socket.send(socket.expect("written while the pod stops")[0].echo(1001))
+	v.send(v.expect("written while the pod stops")[0].echo(1001))
 
-	// A pod that only asks, and does not close, is left all the same.
-	socket.send(event{"type": "reconnect", "within_ms": 10})
-	socket.waitClosed()
-	socket = pod.accept()
-	socket.open()
-	say(tab, "ready")
-	socket.expect("ready") // the screen alone does not tell that it is live again: it was live before
+	// In any other pause a look at the tab is a reason to connect. On another network the old socket may be dead without knowing.
+	v.Do(`Math.random = () => 100`)
+	v.cut()
+	v.Wait("closed", isClosed)
+	v.Do(`document.dispatchEvent(new Event("visibilitychange"))`)
+	v.back(nil)
+	v.Do(`window.dispatchEvent(new Event("online"))`)
+	v.waitClosed()
+	v.back(nil)
+}
 
-	// Another network: the old socket may be dead without knowing.
-	tab.Do(`window.dispatchEvent(new Event("online"))`)
-	socket.waitClosed()
-	pod.accept().open()
-	tab.Wait("live", isLive)
+// TestTrouble: when no websocket comes about, the page asks by HTTP, and says what it got and what can be done.
+func TestTrouble(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, event{"where": "laptop"}, kafka("down", ""))
+	v.Do(`Math.random = () => 0.02`) // pauses are short
+	opacity := `getComputedStyle($("#map")).opacity`
+	v.pod.door.Store(400)
+	v.cut()
+	said := func(what, want string) {
+		t.Helper()
+		v.Wait(what, isClosed+` && $("#trouble").textContent.trim() === `+js(want))
+	}
+	said("a proxy", "HTTP answers (400), but no websocket comes about. A proxy on the way must pass on the headers Host, Upgrade and Connection.")
+	v.Wait("what is old looks old", opacity+` < 1 && getComputedStyle($("#banners")).opacity < 1`)
+	v.pod.door.Store(403)
+	said("the host", "The pod takes no connection from here (403). because the test says so")
+	v.pod.door.Store(503)
+	said("not ready", "No pod is ready (503). because the test says so")
+	v.Do(`const real = fetch; window.fetch = () => Promise.reject(new TypeError())`)
+	said("nothing, on a laptop", "Nothing answers at "+v.pod.host()+". If its pod has stopped, start it again in its terminal: this page goes on where it was.")
+	v.Do(`window.fetch = real`)
+	v.pod.door.Store(0)
+	v.back(nil)
+	v.Wait("all is well", `$("#trouble").textContent === "" && `+opacity+` === "1"`)
+}
+
+// TestBanners says what concerns everybody, and what a pod without Kafka waits for.
+func TestBanners(t *testing.T) {
+	t.Parallel()
+	v := visitPod(t)
+	v.welcome(event{"where": "laptop", "kafka": "down"})
+	v.send(kafka("down", "Kafka is not reachable"))
+	connection, banner := `$("#connection-text").textContent === `, `$("#banners .kafka").textContent === `
+	v.Wait("what the pod waits for", connection+`"Waiting for Kafka…" && `+banner+`"Kafka is not reachable. What you write waits here until Kafka takes it."`)
+	v.send(kafka("up", ""))
+	v.Wait("Kafka is there", connection+`"Catching up…"`)
+
+	v.cut()
+	v.back(event{"standalone": true, "partitions": 3, "kafka": "down", "version": "of-tomorrow"}, event{"type": "of tomorrow", "pods": 7})
+	v.Wait("the banners", `[".kafka", ".partitions", ".version"].every((name) => $("#banners " + name))`)
+	v.Wait("standalone", are("#pods", "standalone: only people on this pod see you"))
+	v.Wait("what is true of Kafka, whatever the reason", banner+`"Kafka does not take messages now. What you write waits here until Kafka takes it."`)
+	v.say("waits")
+	v.Wait("what it waits for", state("waits", "Waits for Kafka"))
+	v.send(kafka("up", ""))
+	v.Wait("Kafka is back", `!$("#banners .kafka") && `+state("waits", "Sending…"))
+	v.send(record(1, "history-0000000001", "Ann", "hello"))
+	v.Wait("the offer, and a page that works", shown("hello", "waits")+` && $("#banners .version button").textContent === "Reload for the new version"`)
+	v.Click("#banners .version button")
+	v.acceptAfter(1)
+	v.live(nil)
+	v.Wait("the history, and no banners", shown("hello", "waits")+` && $("#banners").children.length === 0`)
+}
+
+// TestMoves: that nothing was missed is said when it is known, and moves do not pile up.
+func TestMoves(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "hello"))
+	for _, name := range []string{"pod-b", "pod-c"} {
+		v.cut()
+		v.accept()
+		v.welcome(event{"pod": name})
+		v.Wait("not known yet", `$("#connection").dataset.state === "replaying" && !`+noted(name))
+		v.send(live())
+		v.Wait("one line", isLive+" && "+are("#rows .note", "You are on "+name+" now. Nothing was missed.")+` && document.title === "Connected to Pod `+name+`"`)
+	}
+	v.cut()
+	v.back(event{"pod": "pod-d"}, event{"type": "gap", "missing": 3})
+	v.Wait("something was missed", noted("3 messages are missing")+" && !"+noted("pod-d"))
+	v.Reload()
+	v.back(event{"pod": "pod-e"})
+	v.Wait("also after a reload", noted("You are on pod-e now"))
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "hello"))
+	v.Click("#name")
+	v.Write("Zoë 🎈")
+	mine := v.say("mine", "not acked")
+	if mine[0].Name != "Zoë 🎈" {
+		t.Errorf("the name is %q", mine[0].Name)
+	}
+	v.send(mine[0].echo(2), mine[0].ack(2))
+	v.Wait("one is stored", `$$("#rows .mine").length === 1`)
+	v.Do(`$("#text").focus()`)
+	v.Write("half a senten")
+	v.Reload()
+	v.acceptAfter(2)
+	v.Wait("everything is back before the pod says a word", shown("hello", "mine", "not acked")+` && $("#name").value === "Zoë 🎈" && $("#text").value === "half a senten"`)
+	v.live(nil)
+	v.expectAgain(mine[1])
+	v.Wait("nothing twice", shown("hello", "mine", "not acked")+` && $$("#rows .day").length === 1`)
+	v.Reload()
+	v.back(nil, mine[1].echo(3))
+	v.Wait("arrived in between", shown("hello", "mine", "not acked")+` && $$("#rows .mine").length === 2`)
+	v.notYet()
+}
+
+func TestFrozenTab(t *testing.T) {
+	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "hello"))
+	mine := v.say("not acked")[0]
+	v.Freeze(true)
+	v.waitClosed() // a frozen page does not pretend to be there
+	v.Freeze(false)
+	v.acceptAfter(1)
+	v.live(nil, record(2, "somebody-else-0002", "Ann", "while you were away"))
+	v.expectAgain(mine)
+	v.Wait("nothing lost, nothing twice", shown("hello", "while you were away", "not acked"))
+}
+
+// TestStateOfAnotherVersion: what does not fit is forgotten, and the page works, also where nothing can be kept.
+func TestStateOfAnotherVersion(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "hello"))
+	const full = `Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError") }`
+	for _, kept := range []string{`{"position":"1","lastOffset":1,"items":[{"kind":"message"}]}`, `{"position":"1","lastOffset":1,"items":7}`, `{"items":[null]}`, `[1]`, `"x"`, `7`, `null`, `{`} {
+		v.Do(`window.keep ??= Storage.prototype.setItem;
+			for (const [area, keys] of [[sessionStorage, ["conversation", "outbox", "sent", "done", "panel"]], [localStorage, ["name", "guest"]]])
+				for (const key of keys) window.keep.call(area, "kafkachat." + key, ` + js(kept) + `);` + full)
+		v.Reload()
+		v.accept()
+		if !v.asked.Has("last") {
+			t.Errorf("with %s the page asked for %v", kept, v.asked)
+		}
+		v.Do(`window.keep = Storage.prototype.setItem;` + full)
+		v.live(nil, record(1, "somebody-else-0001", "Ann", "hello"))
+		v.send(v.say("mine")[0].echo(2))
+		v.Wait("the page works with "+kept, shown("hello", "mine"))
+	}
 }

@@ -3,7 +3,6 @@ package page_test
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -23,7 +22,7 @@ import (
 const patience = 30 * time.Second
 
 // chromium is one process for all tests of this package.
-var chromium browsertest.Shared
+var chromium browsertest.Chromium
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -31,10 +30,109 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// open opens a page in a browser that no other test has seen.
-func open(t *testing.T, url string) *browsertest.Tab {
+// A visit is a page in a browser, at a pod that says what the test tells it to.
+type visit struct {
+	*browsertest.Tab
+	*socket // that the page has opened last
+	t       *testing.T
+	pod     *fakePod
+}
+
+// visitPod opens a page, which waits for the pod's first word.
+func visitPod(t *testing.T) *visit {
 	t.Helper()
-	return chromium.For(t).Open(url)
+	pod := newPod(t)
+	v := &visit{t: t, pod: pod, Tab: chromium.Open(t, pod.url)}
+	v.accept()
+	return v
+}
+
+// visitLive opens a page that is live after this history. The changes are of the welcome.
+func visitLive(t *testing.T, changes event, history ...event) *visit {
+	t.Helper()
+	v := visitPod(t)
+	v.live(changes, history...)
+	return v
+}
+
+// accept waits for the next socket that the page opens.
+func (v *visit) accept() {
+	v.t.Helper()
+	v.socket = v.pod.accept()
+}
+
+// acceptAfter is accept for a page that goes on after the message at this offset.
+func (v *visit) acceptAfter(offset int) {
+	v.t.Helper()
+	v.accept()
+	if got := v.asked.Get("after"); got != position(offset) || len(v.asked) != 1 {
+		v.t.Errorf("the page asked for %v, want only after=%s", v.asked, position(offset))
+	}
+}
+
+// live is the whole beginning of a connection.
+func (v *visit) live(changes event, history ...event) {
+	v.t.Helper()
+	v.welcome(changes)
+	v.send(history...)
+	v.send(live())
+	v.Wait("live", isLive)
+}
+
+// back is the page's next connection, up to live.
+func (v *visit) back(changes event, history ...event) {
+	v.t.Helper()
+	v.accept()
+	v.live(changes, history...)
+}
+
+// say writes texts into the composer, sends each with Enter, and returns what the pod gets.
+func (v *visit) say(texts ...string) []message {
+	v.t.Helper()
+	v.write(texts...)
+	return v.expect(texts...)
+}
+
+// write is say without a pod that takes it.
+func (v *visit) write(texts ...string) {
+	v.t.Helper()
+	for _, text := range texts {
+		v.Do(`$("#text").focus()`)
+		v.Write(text)
+		v.Press(browsertest.Enter)
+	}
+}
+
+// Conditions that many tests wait for.
+const (
+	isLive   = `$("#connection").dataset.state === "live"`
+	isClosed = `$("#connection").dataset.state === "closed"`
+)
+
+// are is a condition: the elements of a selector have these texts, in this order.
+func are(selector string, want ...string) string {
+	return `texts(` + js(selector) + `) === ` + js(strings.Join(want, "|"))
+}
+
+// shown is a condition: these are the texts of the conversation, own waiting messages included, in this order.
+func shown(texts ...string) string { return are("#log .text", texts...) }
+
+// noted is a condition: the conversation has a line that contains this.
+func noted(part string) string { return `texts("#rows .note").includes(` + js(part) + `)` }
+
+// state is a condition: the waiting message with this text is in this state.
+func state(text, want string) string {
+	return `$$("#pending > li").some((row) => row.querySelector(".text").textContent === ` + js(text) +
+		` && row.querySelector(".state").textContent === ` + js(want) + `)`
+}
+
+// js writes a value as JavaScript.
+func js(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // a test passes only what JSON has
+	}
+	return string(text)
 }
 
 // A fakePod serves the page and speaks chat.v1 exactly as the test tells it to, so that a test can be every pod there
@@ -48,38 +146,17 @@ type fakePod struct {
 	door    atomic.Int64 // not 0: websockets are refused, and HTTP is answered with this status
 }
 
-func newPod(t *testing.T, name string) *fakePod {
+func newPod(t *testing.T) *fakePod {
 	t.Helper()
-	served := page.New(name)
+	served := page.New("pod-a")
 	pod := &fakePod{t: t, version: served.Version(), sockets: make(chan *socket, 16)}
 	mux := http.NewServeMux()
 	mux.Handle("/chat/", http.StripPrefix("/chat", served))
 	mux.HandleFunc("/chat/ws", pod.serveSocket)
 	pod.server = httptest.NewServer(mux)
-	t.Cleanup(func() { pod.server.Close() })
+	t.Cleanup(pod.server.Close)
 	pod.url = pod.server.URL + "/chat/"
 	return pod
-}
-
-// die ends the pod, and the socket that a page has.
-func (pod *fakePod) die(socket *socket) {
-	pod.server.CloseClientConnections()
-	pod.server.Close()
-	socket.cut()
-}
-
-// rise starts the pod again, at the same address.
-func (pod *fakePod) rise() {
-	pod.t.Helper()
-	listener, err := net.Listen("tcp", pod.host())
-	if err != nil {
-		pod.t.Fatal(err)
-	}
-	again := httptest.NewUnstartedServer(pod.server.Config.Handler)
-	again.Listener.Close()
-	again.Listener = listener
-	again.Start()
-	pod.server = again
 }
 
 // host is what the page calls the pod's address.
@@ -130,12 +207,6 @@ type message struct {
 	Again                bool
 }
 
-// again is the message as the page has to send it a second time.
-func (m message) again() message {
-	m.Again = true
-	return m
-}
-
 // An event is what the pod sends.
 type event map[string]any
 
@@ -171,14 +242,6 @@ func (s *socket) welcome(changes event) {
 	s.send(e)
 }
 
-// open is the whole beginning of an ordinary connection.
-func (s *socket) open(history ...event) {
-	s.t.Helper()
-	s.welcome(nil)
-	s.send(history...)
-	s.send(live())
-}
-
 func live() event { return event{"type": "live"} }
 
 // position is opaque for the page: the test makes sure that it does not depend on what is in it, and quotes it well.
@@ -200,29 +263,18 @@ func (m message) ack(offset int) event {
 	return event{"type": "ack", "id": m.ID, "offset": offset, "ms": 1.25}
 }
 
-// next waits for the next message from the page.
-func (s *socket) next() message {
-	s.t.Helper()
-	select {
-	case m, open := <-s.said:
-		if !open {
-			s.t.Fatal("the page closed the socket instead of sending a message")
-		}
-		return m
-	case <-time.After(patience):
-		s.t.Fatal("the page sent no message")
-	}
-	return message{}
-}
-
 // expect waits for messages with these texts, in this order, and returns them.
 func (s *socket) expect(texts ...string) []message {
 	s.t.Helper()
 	var got []message
 	for _, want := range texts {
-		m := s.next()
+		var m message
+		select {
+		case m = <-s.said:
+		case <-time.After(patience):
+		}
 		if m.Type != "message" || m.Text != want || len(m.ID) < 16 || len(m.ID) > 64 {
-			s.t.Fatalf("the page sent %+v, want the text %q", m, want)
+			s.t.Fatalf("the page sent %+v (nothing, if that is empty), want the text %q", m, want)
 		}
 		got = append(got, m)
 	}
@@ -232,11 +284,27 @@ func (s *socket) expect(texts ...string) []message {
 // cut ends the connection without a close frame, as a killed pod does.
 func (s *socket) cut() { s.conn.UnderlyingConn().Close() }
 
+// expectAgain waits for a message that the page has sent before.
+func (s *socket) expectAgain(before message) {
+	s.t.Helper()
+	got := s.expect(before.Text)[0]
+	if again := got.Again; !again || before.Again || got.ID != before.ID || got.Name != before.Name {
+		s.t.Errorf("resent as %+v, want the same as %+v, and again", got, before)
+	}
+}
+
+// notYet checks that the page has sent nothing so far. Call it after a condition that the page would have met later.
+func (s *socket) notYet() {
+	s.t.Helper()
+	if len(s.said) > 0 {
+		s.t.Errorf("the page sent %+v too early", <-s.said)
+	}
+}
+
 // waitClosed waits until the page has closed its end.
 func (s *socket) waitClosed() {
 	s.t.Helper()
-	deadline := time.After(patience)
-	for {
+	for deadline := time.After(patience); ; {
 		select {
 		case _, open := <-s.said:
 			if !open {
@@ -246,4 +314,25 @@ func (s *socket) waitClosed() {
 			s.t.Fatal("the page kept the socket open")
 		}
 	}
+}
+
+// crowd is n messages of several people, numbered from first on.
+func crowd(first, n int) []event {
+	var events []event
+	for i := first; i < first+n; i++ {
+		events = append(events, record(i, fmt.Sprintf("crowd-%010d", i), fmt.Sprintf("Person %d", i/3%7), fmt.Sprintf("message %d", i)))
+	}
+	return events
+}
+
+// pods is a pods event with people, offset and end of each.
+func pods(all ...event) event { return event{"type": "pods", "pods": all} }
+
+func at(pod string, people, offset, end int) event {
+	return event{"pod": pod, "people": people, "offset": offset, "end": end}
+}
+
+// kafka is a status event.
+func kafka(state, reason string) event {
+	return event{"type": "status", "kafka": state, "reason": reason}
 }

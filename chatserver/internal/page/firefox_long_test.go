@@ -5,11 +5,16 @@ package page_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"testing"
 	"time"
+
+	"kafkachat/chatserver/internal/browsertest"
 )
 
 // A firefox is a page in Firefox, driven by WebDriver BiDi through testdata/firefox.mjs.
@@ -37,10 +42,7 @@ func openFirefox(t *testing.T, url string) *firefox {
 	node.Stderr = os.Stderr
 	orders, err1 := node.StdinPipe()
 	answers, err2 := node.StdoutPipe()
-	if err1 != nil || err2 != nil {
-		t.Fatal(err1, err2)
-	}
-	if err := node.Start(); err != nil {
+	if err := errors.Join(err1, err2, node.Start()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -49,6 +51,7 @@ func openFirefox(t *testing.T, url string) *firefox {
 	})
 	f := &firefox{t: t, orders: orders, answers: bufio.NewScanner(answers)}
 	f.order("open", url)
+	f.order("value", "(() => {"+browsertest.Helpers+"})()")
 	return f
 }
 
@@ -78,61 +81,66 @@ func (f *firefox) wait(what, condition string, patience time.Duration) {
 
 func (f *firefox) say(text string) {
 	f.t.Helper()
-	f.order("value", `document.querySelector("#text").focus()`)
+	f.order("value", `$("#text").focus()`)
 	f.order("type", text)
 	f.order("press", "Enter")
 }
 
-func TestFirefoxSends(t *testing.T) {
-	pod := newPod(t, "pod-a")
+// visitFirefox opens a page, which is live after one message.
+func visitFirefox(t *testing.T) (*firefox, *visit) {
+	t.Helper()
+	pod := newPod(t)
 	page := openFirefox(t, pod.url)
-	socket := pod.accept()
-	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
+	v := &visit{t: t, pod: pod}
+	v.accept()
+	v.welcome(event{"where": "laptop"})
+	v.send(record(1, "somebody-else-0001", "Ann", "hello"), live())
 	page.wait("the history", isLive+" && "+shown("hello"), patience)
+	return page, v
+}
+
+func TestFirefoxSends(t *testing.T) {
+	page, v := visitFirefox(t)
 	page.say("hi Ann")
-	mine := socket.expect("hi Ann")[0]
+	mine := v.expect("hi Ann")[0]
 	page.wait("my message at once", state("hi Ann", "Sending…"), patience)
-	socket.send(mine.echo(2), mine.ack(2))
-	page.wait("stored", shown("hello", "hi Ann")+` && document.querySelectorAll("#rows .mine").length === 1`, patience)
+	v.send(mine.echo(2), mine.ack(2))
+	page.wait("stored", shown("hello", "hi Ann")+` && $$("#rows .mine").length === 1`, patience)
 }
 
 func TestFirefoxResumesAfterAKill(t *testing.T) {
-	pod := newPod(t, "pod-a")
-	page := openFirefox(t, pod.url)
-	socket := pod.accept()
-	socket.open(record(1, "somebody-else-0001", "Ann", "hello"))
-	page.wait("live", isLive+" && "+shown("hello"), patience)
+	page, v := visitFirefox(t)
 	page.say("not acked")
-	mine := socket.expect("not acked")[0]
-	socket.cut()
-	socket = pod.accept()
-	if got := socket.asked.Get("after"); got != position(1) {
-		t.Errorf("the page asked for %v", socket.asked)
-	}
-	socket.open(record(2, "somebody-else-0002", "Ann", "missed"))
-	if again := socket.expect("not acked")[0]; again != mine.again() {
-		t.Errorf("resent as %+v, want %+v", again, mine.again())
-	}
-	socket.send(mine.echo(3))
+	mine := v.expect("not acked")[0]
+	v.cut()
+	v.acceptAfter(1)
+	v.welcome(nil)
+	v.send(record(2, "somebody-else-0002", "Ann", "missed"), live())
+	v.expectAgain(mine)
+	v.send(mine.echo(3))
 	page.wait("everything once", isLive+" && "+shown("hello", "missed", "not acked"), patience)
 }
 
 // TestFirefoxComesBackAfterAMinute: Firefox delays websockets to an address where many have failed, up to a minute. The page
 // asks by HTTP instead, so it is back within its own longest pause.
 func TestFirefoxComesBackAfterAMinute(t *testing.T) {
-	pod := newPod(t, "pod-a")
-	page := openFirefox(t, pod.url)
-	socket := pod.accept()
-	socket.welcome(event{"where": "laptop"})
-	socket.send(live(), record(1, "somebody-else-0001", "Ann", "hello"))
-	page.wait("live", isLive+" && "+shown("hello"), patience)
-	pod.die(socket)
-	page.wait("what the page says", `document.querySelector("#trouble").textContent.startsWith("Nothing answers at")`, patience)
+	page, v := visitFirefox(t)
+	v.pod.server.CloseClientConnections()
+	v.pod.server.Close()
+	v.cut()
+	page.wait("what the page says", `$("#trouble").textContent.startsWith("Nothing answers at")`, patience)
 	time.Sleep(time.Minute) // it is the time away that is tested
 	back := time.Now()
-	pod.rise()
-	socket = pod.accept()
-	socket.open()
+	listener, err := net.Listen("tcp", v.pod.host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := &http.Server{Handler: v.pod.server.Config.Handler}
+	defer again.Close()
+	go again.Serve(listener)
+	v.accept()
+	v.welcome(nil)
+	v.send(live())
 	page.wait("live again", isLive, patience)
 	if took := time.Since(back); took > 13*time.Second {
 		t.Errorf("back after %v, the longest pause is 10 s", took)

@@ -15,89 +15,66 @@ import (
 	"kafkachat/chatserver/internal/page"
 )
 
-// ask asks a page of the pod "pod-a".
-func ask(t *testing.T, method, path string, header ...string) *http.Response {
+// ask asks a page of the pod "pod-a", and returns the answer with its body.
+func ask(t *testing.T, method, host, path string, header ...string) (*http.Response, string) {
 	t.Helper()
-	p := page.New("pod-a")
 	r := httptest.NewRequest(method, path, nil)
+	r.Host = host
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	p.ServeHTTP(w, r)
-	return w.Result()
+	page.New(`pod-a<script>"&b`).ServeHTTP(w, r)
+	return w.Result(), w.Body.String()
 }
 
-func body(t *testing.T, r *http.Response) string {
-	t.Helper()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
+// TestAnswers: what there is, is kept and asked for again, and comes compressed to who can read gzip.
 func TestAnswers(t *testing.T) {
-	for _, c := range []struct {
-		method, path string
-		status       int
-		contentType  string
-	}{
-		{"GET", "/", 200, "text/html; charset=utf-8"},
-		{"HEAD", "/", 200, "text/html; charset=utf-8"},
-		{"GET", "/chat.css", 200, "text/css; charset=utf-8"},
-		{"GET", "/page.js", 200, "text/javascript; charset=utf-8"},
-		{"GET", "/client.js", 200, "text/javascript; charset=utf-8"},
-		{"GET", "/index.html", 404, "text/plain; charset=utf-8"},
-		{"GET", "/page.go", 404, "text/plain; charset=utf-8"},
-		{"GET", "//page.js", 404, "text/plain; charset=utf-8"},
+	for path, contentType := range map[string]string{
+		"/": "text/html; charset=utf-8", "/chat.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8", "/client.js": "text/javascript; charset=utf-8",
 	} {
-		r := ask(t, c.method, c.path)
-		if r.StatusCode != c.status || r.Header.Get("Content-Type") != c.contentType {
-			t.Errorf("%s %s: %d %q, want %d %q", c.method, c.path, r.StatusCode, r.Header.Get("Content-Type"), c.status, c.contentType)
+		plain, text := ask(t, "GET", "", path)
+		h, etag := plain.Header, plain.Header.Get("ETag")
+		if plain.StatusCode != 200 || h.Get("Content-Type") != contentType || h.Get("X-Content-Type-Options") != "nosniff" ||
+			!strings.HasPrefix(etag, `"`) || h.Get("Cache-Control") != "no-cache" || h.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("%s: %d, headers %v", path, plain.StatusCode, h)
 		}
-		if r.Header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%s %s: a browser may guess the type", c.method, c.path)
-		}
-		if text := body(t, r); c.method == "HEAD" && text != "" {
-			t.Errorf("HEAD has a body: %q", text)
-		}
-	}
-}
-
-func TestCaching(t *testing.T) {
-	for _, path := range []string{"/", "/chat.css", "/page.js"} {
-		first := ask(t, "GET", path)
-		etag := first.Header.Get("ETag")
-		if !strings.HasPrefix(etag, `"`) || first.Header.Get("Cache-Control") != "no-cache" {
-			t.Errorf("%s: ETag %s, Cache-Control %s: want a strong ETag and no-cache", path, etag, first.Header.Get("Cache-Control"))
-		}
-		if again := ask(t, "GET", path, "If-None-Match", etag); again.StatusCode != 304 || body(t, again) != "" {
+		if again, body := ask(t, "GET", "", path, "If-None-Match", etag); again.StatusCode != 304 || body != "" {
 			t.Errorf("%s: %d for a page that is known, want 304", path, again.StatusCode)
 		}
-		if other := ask(t, "GET", path, "If-None-Match", `"other"`); other.StatusCode != 200 {
+		if other, _ := ask(t, "GET", "", path, "If-None-Match", `"other"`); other.StatusCode != 200 {
 			t.Errorf("%s: %d for another page, want 200", path, other.StatusCode)
 		}
+		if head, body := ask(t, "HEAD", "", path); head.StatusCode != 200 || body != "" {
+			t.Errorf("HEAD %s: %d, body %q", path, head.StatusCode, body)
+		}
+		packed, bytes := ask(t, "GET", "", path, "Accept-Encoding", "br, gzip")
+		reader, err := gzip.NewReader(strings.NewReader(bytes))
+		if err != nil || packed.Header.Get("Content-Encoding") != "gzip" || packed.Header.Get("ETag") == etag {
+			t.Fatalf("%s, compressed: %v, headers %v", path, err, packed.Header)
+		}
+		if unpacked, err := io.ReadAll(reader); err != nil || string(unpacked) != text {
+			t.Errorf("%s, compressed: %v, or another text", path, err)
+		}
 	}
-}
-
-func TestPodName(t *testing.T) {
-	p := page.New(`a<script>"&b`)
-	w := httptest.NewRecorder()
-	p.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	for _, path := range []string{"/index.html", "/page.go", "//page.js"} {
+		if r, _ := ask(t, "GET", "", path); r.StatusCode != 404 {
+			t.Errorf("%s: %d, want 404", path, r.StatusCode)
+		}
+	}
+	_, index := ask(t, "GET", "", "/")
 	for _, want := range []string{
-		`>Connected to Pod a&lt;script&gt;&#34;&amp;b</title>`,
-		`>Chatting on a&lt;script&gt;&#34;&amp;b</h1>`,
-		`<meta name="version" content="` + p.Version() + `">`,
+		`>Connected to Pod pod-a&lt;script&gt;&#34;&amp;b</title>`,
+		`>Chatting on pod-a&lt;script&gt;&#34;&amp;b</h1>`,
+		`<meta name="version" content="` + page.New("another").Version() + `">`,
 	} {
-		if !strings.Contains(w.Body.String(), want) {
-			t.Errorf("the page lacks %s:\n%s", want, w.Body)
+		if !strings.Contains(index, want) {
+			t.Errorf("the page lacks %s:\n%s", want, index)
 		}
 	}
 }
 
 func TestSecurityPolicy(t *testing.T) {
-	p := page.New("pod-a")
 	for host, connect := range map[string]string{
 		"localhost:8000":   "'self' ws://localhost:8000 wss://localhost:8000",
 		"chat.example":     "'self' ws://chat.example wss://chat.example",
@@ -106,34 +83,15 @@ func TestSecurityPolicy(t *testing.T) {
 		"a https://b.test": "'self'",
 		"":                 "'self'",
 	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Host = host
-		w := httptest.NewRecorder()
-		p.ServeHTTP(w, r)
-		want := "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src " + connect +
-			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-		if got := w.Header().Get("Content-Security-Policy"); got != want {
-			t.Errorf("host %q:\n got %s\nwant %s", host, got, want)
-		}
-		for name, want := range map[string]string{"Referrer-Policy": "no-referrer", "Cross-Origin-Opener-Policy": "same-origin"} {
-			if got := w.Header().Get(name); got != want {
-				t.Errorf("%s is %q, want %q", name, got, want)
+		r, _ := ask(t, "GET", host, "/")
+		for name, want := range map[string]string{
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src " + connect +
+				"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+			"Referrer-Policy": "no-referrer", "Cross-Origin-Opener-Policy": "same-origin",
+		} {
+			if got := r.Header.Get(name); got != want {
+				t.Errorf("host %q: %s is\n%s, want\n%s", host, name, got, want)
 			}
-		}
-	}
-}
-
-// TestCompressed: who can read gzip gets it, and the same text as others.
-func TestCompressed(t *testing.T) {
-	for _, path := range []string{"/", "/chat.css", "/page.js"} {
-		plain, packed := ask(t, "GET", path), ask(t, "GET", path, "Accept-Encoding", "br, gzip")
-		reader, err := gzip.NewReader(packed.Body)
-		if err != nil || packed.Header.Get("Content-Encoding") != "gzip" || packed.Header.Get("Vary") != "Accept-Encoding" {
-			t.Fatalf("%s: %v, headers %v", path, err, packed.Header)
-		}
-		text, err := io.ReadAll(reader)
-		if err != nil || string(text) != body(t, plain) || plain.Header.Get("ETag") == packed.Header.Get("ETag") {
-			t.Errorf("%s: %v, or two texts, or one ETag for both", path, err)
 		}
 	}
 }
@@ -164,13 +122,14 @@ func TestFiles(t *testing.T) {
 		".js":   regexp.MustCompile(`(?i)innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\bimport\(|cssText|from "[^.]`),
 	}
 	total, modules := 0, 0
-	preloads := body(t, ask(t, "GET", "/"))
+	_, preloads := ask(t, "GET", "", "/")
 	for name, source := range sources(t) {
 		if found := forbidden[path.Ext(name)].FindString(source); found != "" {
 			t.Errorf("%s has %q: no markup from text, nothing inline, nothing from elsewhere, no absolute path", name, found)
 		}
 		url := "/" + strings.TrimPrefix(name, "index.html")
-		total += len(body(t, ask(t, "GET", url, "Accept-Encoding", "gzip")))
+		_, packed := ask(t, "GET", "", url, "Accept-Encoding", "gzip")
+		total += len(packed)
 		if path.Ext(name) != ".js" {
 			continue
 		}
@@ -181,7 +140,7 @@ func TestFiles(t *testing.T) {
 		if !strings.Contains(preloads, `<link rel="modulepreload" href="`+name+`">`) {
 			t.Errorf("%s is not preloaded", name)
 		}
-		if got := body(t, ask(t, "GET", url)); strings.Contains(got, "@param") || !strings.Contains(got, "export ") && name != "page.js" {
+		if _, got := ask(t, "GET", "", url); strings.Contains(got, "@param") || !strings.Contains(got, "export ") && name != "page.js" {
 			t.Errorf("%s is served with its comments, or without its code:\n%s", name, got)
 		}
 	}

@@ -1,0 +1,367 @@
+package page_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"kafkachat/chatserver/internal/browsertest"
+)
+
+const (
+	firstShown = `$("#rows .text")?.textContent`
+	lastShown  = `$$("#rows .text").at(-1)?.textContent`
+	atEnd      = `($("#log").scrollHeight - $("#log").scrollTop - $("#log").clientHeight <= 1)`
+	// scrolledUp is a condition: somebody reads further up. What has just been laid out is not moved, so it takes a try or two.
+	scrolledUp = `($("#latest").hidden && ($("#log").scrollTop -= 700), !$("#latest").hidden)`
+	// topRow is what a reader sees at the upper edge: which message, and how many pixels below the edge.
+	topRow = `(() => {
+		const top = $("#log").getBoundingClientRect().top;
+		const row = $$("#rows .message").find((row) => row.getBoundingClientRect().top >= top);
+		return row.querySelector(".text").textContent + " at " + Math.round(row.getBoundingClientRect().top - top);
+	})()`
+	nothingWaits = `$("#pending").children.length === 0`
+	offersOlder  = `$("#older").checkVisibility({ visibilityProperty: true })`
+)
+
+// checkNodes counts everything in the document, text included.
+func checkNodes(t *testing.T, v *visit, when string) {
+	t.Helper()
+	if n := browsertest.Value[int](v.Tab, `(() => { let n = 0; for (const w = document.createTreeWalker(document); w.nextNode(); ) n++; return n; })()`); n >= 1500 {
+		t.Errorf("%s the document has %d nodes, want less than 1,500", when, n)
+	}
+}
+
+func TestFirstVisit(t *testing.T) {
+	t.Parallel()
+	v := visitPod(t)
+	v.Wait("title and heading before the first event", `document.title === "Connected to Pod pod-a" && $("h1").textContent === "Chatting on pod-a"`)
+	if got := v.asked.Encode(); got != "last=100" {
+		t.Errorf("the first socket asked for %q, want last=100", got)
+	}
+	v.welcome(event{"pod": `pod-"<b>"`})
+	v.Wait("the pod that the socket reached", `document.title === 'Connected to Pod pod-"<b>"' && $("h1").textContent === 'Chatting on pod-"<b>"'`)
+	v.Wait("a replay is not read out", `$("#log[role=log]").ariaBusy === "true"`)
+	v.send(record(7, "history-0000000001", "Ann", "hello"), live())
+	v.Wait("the history", isLive+" && "+shown("hello"))
+	v.Wait("news are read out, and the connection", `$("#log").ariaBusy === "false" && $("#connection-text[role=status]").textContent === "Connected"`)
+
+	mine := v.say("hi Ann")[0]
+	v.Wait("my message at once", shown("hello", "hi Ann")+" && "+state("hi Ann", "Sending…"))
+	v.send(mine.ack(8))
+	v.Wait("its state", state("hi Ann", "Stored in Kafka"))
+	v.send(mine.echo(8))
+	v.Wait("my message in the conversation", shown("hello", "hi Ann")+` && $("#rows .mine .state").textContent === "Stored in Kafka" && `+nothingWaits)
+}
+
+// TestNothingLostNothingTwice: what the page shows of what client.js does; the script of client.js has all the cases.
+func TestNothingLostNothingTwice(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, nil)
+	mine := v.say("one", "two", "three") // before any ack
+	v.send(mine[0].echo(1))              // one's own message event is an ack
+	v.Wait("the first is in the conversation", `$$("#rows .mine").length === 1`)
+	v.cut()
+	v.acceptAfter(1)
+	v.Wait("closed until the welcome", isClosed)
+	v.write("four")
+	v.welcome(nil)
+	v.send(mine[1].echo(2), record(3, "somebody-else-0003", "Ann", "hi"), record(4, "", "", "no id"))
+	v.Wait("the replay", shown("one", "two", "hi", "no id", "three", "four")+" && "+state("three", "Waits for the connection"))
+	v.notYet()
+	v.send(live())
+	v.expectAgain(mine[2])
+	four := v.expect("four")[0]
+	v.send(mine[2].ack(5), mine[2].echo(5), mine[2].echo(6), record(4, "", "", "no id"), four.echo(7), four.ack(7))
+	v.Wait("everything once, in the topic's order", shown("one", "two", "hi", "no id", "three", "four")+" && "+nothingWaits)
+
+	// What is known to be stored needs no question, and where its place is lost, it stands at the gap. About what was sent and
+	// may be lost the person decides, and what was never sent needs no question.
+	mine = v.say("stored", "maybe", "forget it")
+	v.send(mine[0].ack(9))
+	v.Wait("the ack", state("stored", "Stored in Kafka"))
+	v.cut()
+	v.Wait("closed", isClosed)
+	v.write("never sent")
+	v.accept()
+	v.welcome(event{"resumed": false, "reason": "gap"})
+	v.send(record(19, "somebody-else-0019", "Ann", "after the gap"), live())
+	never := v.expect("never sent")[0]
+	question := " && " + state("maybe", "Maybe sent. Send again?") + " && " + state("forget it", "Maybe sent. Send again?")
+	v.Wait("the questions", noted("Messages are missing here")+question)
+	v.Click(`#pending > li:nth-child(1) button[value="again"]`)
+	v.expectAgain(mine[1])
+	v.Wait("the first question is answered", state("maybe", "Sending…")) // and the second one stands still
+	v.Click(`#pending > li:nth-child(2) button[value="remove"]`)
+	v.send(mine[1].echo(21), never.echo(22))
+	v.Wait("one is gone", shown("one", "two", "hi", "no id", "three", "four", "stored", "after the gap", "maybe", "never sent")+" && "+nothingWaits)
+	v.cut()
+	v.back(event{"resumed": false, "reason": "fresh", "detail": "not a position"})
+	v.Wait("its place is lost", noted("lost its place"))
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, nil)
+	mine := v.say("refuse me")[0]
+	v.send(event{"type": "reject", "id": mine.ID, "reason": "Kafka says no"})
+	v.Wait("the reason, also for screen readers", state("refuse me", "Refused: Kafka says no")+` && $("#announcer[role=status]").textContent === "Refused: Kafka says no"`)
+	v.send(event{"type": "reject", "reason": "not JSON"})
+	v.Wait("a reason that is about no message", noted("Refused: not JSON"))
+	v.Click(`#pending button[value="again"]`)
+	again := v.expect("refuse me")[0]
+	if again.ID == mine.ID {
+		t.Error("a refused message is done with; the new attempt must have an id of its own")
+	}
+	v.send(event{"type": "reject", "id": again.ID, "reason": "still no"})
+	v.Wait("the second reason", state("refuse me", "Refused: still no"))
+	v.Click(`#pending button[value="remove"]`)
+	v.Wait("gone", shown())
+}
+
+// TestText: what others write is text, cannot pretend to be something else, and does not fill the screens of others; only a
+// name makes one person's messages a paragraph.
+func TestText(t *testing.T) {
+	t.Parallel()
+	const program = "kafkawrite or another program"
+	attack := `<img src=x onerror="document.title='owned'"><script>document.title="owned"</script>`
+	marks := strings.Repeat("\u0301", 300)
+	var sent []event
+	var names, said []string
+	add := func(id, name, shownName, text, shownText string) {
+		if id != "" {
+			id = fmt.Sprintf("%s-%016d", id, len(sent))
+		}
+		sent = append(sent, record(len(sent), id, name, text))
+		names, said = append(names, shownName), append(said, shownText)
+	}
+	same := func(id, name, shownName, text string) { add(id, name, shownName, text, text) }
+	same("hostile", attack, attack, attack)
+	same("hostile", "😀", "😀", `javascript:alert(1) https://example.org/a?b=(c)&d, data:text/html,x`)
+	same("odd", "\u202eevil", "evil", "\x00\u202e")
+	sent[2]["placeholder"] = true
+	add("code", "Ann", "Ann", "```\nif a  <b {\n\t}\n``` or `go <b>run</b>`", "if a  <b {\n\t} or go <b>run</b>")
+	same("", "", program, "a line\n  of kafkawrite")
+	same("", "", program, "another")
+	same("raw", "", "Guest", "one")
+	same("raw", "", "Guest", "two")
+	same("named", "Ann", "Ann", "three")
+	same("named", "Ann", "Ann", "four")
+	same("hostile", "\u202eAn\u200bn\u2066\u00ad\n", "Ann", "turned \u202ehttps://evil.example/\u202emoc.knab and on")
+	add("hostile", "\u200b\u2060", "Guest", "https://bank.example@evil.example/x", "https://bank.example@evil.example/x [evil.example]")
+	add("hostile", "Bob", "Bob", "https://b\u0430nk.example/ https://Example.org:443/ http://example.org/a",
+		"https://b\u0430nk.example/ [xn--bnk-6cd.example] https://Example.org:443/ http://example.org/a")
+	same("hostile", "Z"+marks, "Z"+marks[:8], "y"+marks)
+	same("long", "Ann", "Ann", strings.Repeat("\n", 8000)+"end")
+	same("long", "Bob", "Bob", strings.Repeat("word ", 1500))
+	v := visitLive(t, nil, sent...)
+	v.Wait("text that stays text", shown(said...))
+	v.Wait("who spoke", are("#rows .who", names...))
+	v.Wait("who follows whom", `$$("#rows .message").map((row) => Number(row.classList.contains("follows"))).join("") === "0000000001100000"`)
+	v.Wait("links, and where they lead", are("#rows a", "https://example.org/a?b=(c)&d", "https://evil.example/", "https://bank.example@evil.example/x [evil.example]",
+		"https://b\u0430nk.example/ [xn--bnk-6cd.example]", "https://Example.org:443/", "http://example.org/a")+
+		` && $$("#rows a").every((a) => a.rel === "noopener noreferrer" && getComputedStyle(a).unicodeBidi === "isolate")`)
+	v.Wait("code", `$$("#rows code").map((code) => code.className).join() === "block,"`)
+	v.Wait("no element of theirs", `!$("#log img, #log script") && document.title === "Connected to Pod pod-a"`)
+	v.Wait("marks stay in their own row", `$$("#rows .who, #rows .text").every((part) => getComputedStyle(part).overflow !== "visible")`)
+	v.Wait("less than a screen each", `$$("#rows .message").every((row) => row.offsetHeight < 600)`)
+	v.Wait("what is cut can be shown", `$$("#rows .all").length === 2`)
+	v.Do(`$$("#rows .all")[1].click()`)
+	v.Wait("all of it", `$$("#rows .all").length === 1 && (text => text.scrollHeight <= text.clientHeight + 1)($$("#rows .text").at(-1))`)
+}
+
+func TestTenThousandMessages(t *testing.T) {
+	v := visitLive(t, nil, crowd(0, 10_000)...)
+	v.Wait("the newest, at the end", lastShown+` === "message 9999" && `+atEnd)
+	checkNodes(t, v, "with 10,000 messages")
+
+	// 200 messages a second for 3 s. A long animation frame is one that takes more than 50 ms: script, layout and paint.
+	v.Do(`window.long = []; window.frameCount = 0;
+		new PerformanceObserver((list) => window.long.push(...list.getEntries().map((frame) => Math.round(frame.duration)))).observe({ type: "long-animation-frame" });
+		(function count() { window.frameCount++; requestAnimationFrame(count); })()`)
+	before := v.MainThread()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for _, e := range crowd(10_000, 600) {
+		<-tick.C
+		v.send(e)
+	}
+	v.Wait("all of them", lastShown+` === "message 10599" && `+atEnd)
+	frames, long := browsertest.Value[int](v.Tab, `window.frameCount`), browsertest.Value[[]int](v.Tab, `window.long`)
+	perFrame := (v.MainThread() - before) / time.Duration(frames)
+	t.Logf("%d frames, %v of computing each; by the clock, these were longer than 50 ms: %v", frames, perFrame, long)
+	// By the clock a frame also waits for the other programs of a busy machine, so a few long ones are let pass. The
+	// computing is the page's own, with a wide margin to the 50 ms.
+	if len(long)*4 > frames || perFrame > 20*time.Millisecond {
+		t.Errorf("the page is not fluid at 200 messages a second")
+	}
+	checkNodes(t, v, "after the flood")
+
+	// Everything is there for somebody who scrolls back, page by page, and the way forward again.
+	v.Do(`window.seen = new Set()`)
+	scroll := func(what, step, until string) {
+		t.Helper()
+		v.Wait(what, `($$("#rows .text").forEach((text) => window.seen.add(text.textContent)), $("#log").scrollTop `+step+`, `+until+`)`)
+		checkNodes(t, v, what)
+	}
+	scroll("some way back", `-= 500`, `window.seen.has("message 10000")`)
+	scroll("the end again", `+= 500`, `$("#latest").hidden && `+lastShown+` === "message 10599"`)
+	if seen := browsertest.Value[int](v.Tab, `[...Array(600).keys()].filter((n) => window.seen.has("message " + (10000 + n))).length`); seen != 600 {
+		t.Errorf("scrolling back and forth showed %d of the newest 600 messages", seen)
+	}
+}
+
+// TestManyNodesInOneMessage: the bound holds for what is dearest to show, too.
+func TestManyNodesInOneMessage(t *testing.T) {
+	t.Parallel()
+	links := ""
+	for i := range 400 {
+		links += fmt.Sprintf("http://a.test/%d ", i)
+	}
+	var events, all []event
+	for i := range 100 {
+		events = append(events, record(i, fmt.Sprintf("links-%010d", i), "Ann", links))
+	}
+	for i := range 500 {
+		all = append(all, event{"pod": fmt.Sprintf("pod-%d", i), "people": i})
+	}
+	v := visitLive(t, nil, append(events, pods(all...))...)
+	v.Wait("the messages and the pods", `$("#rows a") && $("#pods").innerText.includes("and 484 more")`)
+	for i := range 45 {
+		v.write(fmt.Sprintf("waiting %d", i))
+	}
+	v.Wait("enough", `$("#hint").textContent === "Too many messages are waiting." && $("#text").value.startsWith("waiting 40")`)
+	checkNodes(t, v, "with the dearest messages, many pods and a full outbox")
+}
+
+func TestReading(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, nil, crowd(0, 300)...)
+	v.Wait("the end", lastShown+` === "message 299" && `+atEnd)
+	v.Wait("somebody who reads", scrolledUp+` && $("#latest").textContent === "Latest messages"`)
+	before := browsertest.Value[string](v.Tab, topRow)
+	v.send(crowd(300, 3)...)
+	v.Wait("the news are told", `$("#latest").textContent === "3 new messages" && document.title === "(3) Connected to Pod pod-a"`)
+	v.send(crowd(303, 500)...)
+	v.Wait("many more", `document.title === "(503) Connected to Pod pod-a"`)
+	v.Do(`$("#text").style.height = "8rem"; new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
+	if after := browsertest.Value[string](v.Tab, topRow); after != before {
+		t.Errorf("the reader was moved from %q to %q", before, after)
+	}
+	v.Click("#latest")
+	v.Wait("the first of the news is in view, under the line that says so", `(row => row?.querySelector(".text").textContent === "message 300" &&
+		row.getBoundingClientRect().top > 0 && row.getBoundingClientRect().bottom < innerHeight)($("#rows .marker")?.parentElement) && !$("#latest").hidden`)
+	v.Click("#latest")
+	end := lastShown + ` === "message 802" && ` + atEnd + ` && $("#latest").hidden && document.title === "Connected to Pod pod-a"`
+	v.Wait("the end, and nothing unread", end)
+	v.Wait("the very beginning", `($("#log").scrollTop = 0, `+firstShown+` === "message 0" && !!$("#rows .day"))`)
+	v.Click("#latest")
+	v.Wait("the end", end)
+
+	// Who looks at the end stays there, whatever grows or shrinks around it.
+	v.Emulate(400, 500, false)
+	for i := range 8 {
+		v.send(crowd(803+i, 1)...)
+		v.Do(`new Promise((drawn) => requestAnimationFrame(drawn))`)
+		v.send(kafka([]string{"down", "up"}[i%2], ""))
+		v.Wait("still at the end", fmt.Sprintf(lastShown+` === "message %d" && Boolean($("#banners .kafka")) === %v && `+atEnd, 803+i, i%2 == 0))
+	}
+}
+
+func TestHiddenTab(t *testing.T) {
+	v := visitLive(t, nil, crowd(0, 3)...)
+	v.Hide(true)
+	v.Wait("hidden", `document.hidden`)
+	v.Do(`$("#text").value = "mine"; $("#composer").requestSubmit()`)
+	v.send(v.expect("mine")[0].echo(3)) // is not news
+	v.send(crowd(4, 2)...)
+	v.Wait("unread messages in the title, without animation frames", `document.title === "(2) Connected to Pod pod-a" && `+lastShown+` === "message 5"`)
+	v.Hide(false)
+	v.Wait("read", `!document.hidden && document.title === "Connected to Pod pod-a" && $(".marker").parentElement.querySelector(".text").textContent === "message 4"`)
+}
+
+// TestFind finds what is not in the document.
+func TestFind(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, nil, crowd(0, 2000)...)
+	v.Wait("all", lastShown+` === "message 1999"`)
+	v.Do(`$("#find-open").click()`)
+	found := func(text string) {
+		t.Helper()
+		v.Wait("found "+text, are("#rows .found .text", text)+` && (box => box.top >= 0 && box.bottom <= innerHeight)($("#rows .found").getBoundingClientRect())`)
+	}
+	v.Write("MESSAGE 12")
+	found("message 1299")
+	v.Press(browsertest.Enter)
+	found("message 1298")
+	v.Click("#find-next")
+	found("message 1299")
+	v.Do(`$("#find-text").select()`)
+	v.Write("message 7 nowhere")
+	v.Wait("not found", `$("#find-result").textContent === "Not found"`)
+	v.Press(browsertest.Escape)
+	v.Wait("closed", `$("#find").hidden && !$(".found")`)
+	checkNodes(t, v, "after finding")
+}
+
+// TestOlder reads on to what the pod has, and says where its memory ends. What cannot be there is not offered.
+func TestOlder(t *testing.T) {
+	t.Parallel()
+	const memory, begins = "The memory of this pod begins here.", "The topic begins here."
+	where := func(n int) string {
+		return fmt.Sprintf(`Math.round($$("#rows .message").find((row) => row.querySelector(".text").textContent === "message %d")?.getBoundingClientRect().top)`, n)
+	}
+	starts := func(n int) string {
+		return fmt.Sprintf(`($("#log").scrollTop = 0, `+firstShown+` === "message %d")`, n)
+	}
+	v := visitLive(t, event{"where": "laptop"}, crowd(500, 100)...)
+	for _, c := range []struct {
+		first, n int
+		says     string
+	}{{300, 200, ""}, {250, 50, memory}} {
+		oldest := c.first + c.n
+		v.Wait("the upper end", starts(oldest)+` && `+offersOlder)
+		before := browsertest.Value[int](v.Tab, where(oldest))
+		v.Do(`$("#older").click()`)
+		older := v.pod.accept()
+		if got := older.asked; got.Get("before") != position(oldest) || got.Get("last") != "200" {
+			t.Errorf("the page asked for %v", got)
+		}
+		older.welcome(nil)
+		if c.says != "" {
+			older.send(event{"type": "gap"})
+		}
+		older.send(append(crowd(c.first, c.n), live())...)
+		older.waitClosed()
+		v.Wait("older ones above", fmt.Sprintf(`$("#older").textContent !== "Reading…" && `+firstShown+` !== "message %d"`, oldest))
+		if after := browsertest.Value[int](v.Tab, where(oldest)); after < before-2 || after > before+2 {
+			t.Errorf("the reader was moved by %d pixels", after-before)
+		}
+		v.Wait("up to the oldest", starts(c.first)+` && $("#log-start-text").textContent.startsWith(`+js(c.says)+`)`)
+	}
+	v.Wait("no more", `!`+offersOlder+` && $$("#rows .day").length === 1`)
+
+	for first, says := range map[int]string{0: begins, 500: memory} {
+		v := visitLive(t, event{"where": "laptop"}, crowd(first, 3)...)
+		v.Wait(says, `$("#log-start-text").textContent.startsWith(`+js(says)+`) && !`+offersOlder)
+	}
+}
+
+// TestMidnight: a page that is open over midnight has one "Today".
+func TestMidnight(t *testing.T) {
+	t.Parallel()
+	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "before"))
+	days := func(want string) string {
+		return `$$("#rows .day").map((day) => Number(day.textContent === "Today")).join("") === ` + js(want)
+	}
+	v.Wait("today", days("1"))
+	v.Do(`const Real = Date; window.Date = class extends Real {
+		constructor(...parts) { super(...(parts.length ? parts : [Real.now() + 86_400_000])); }
+		static now() { return Real.now() + 86_400_000; }
+	}`)
+	e := record(2, "somebody-else-0002", "Ann", "after")
+	delete(e, "time") // then it is of this moment
+	v.send(e)
+	v.Wait("yesterday, and today", shown("before", "after")+" && "+days("01"))
+}
