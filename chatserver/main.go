@@ -234,7 +234,7 @@ func (p *pod) consume(ctx context.Context) error {
 			p.publisher.Read(added.ID, added.Shown)
 			p.conns.Wake()
 		case <-check.C:
-			p.history.Reached(session.Reached(0))
+			p.history.Reached(session.Reached())
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Shopify/sarama"
 	"github.com/gorilla/websocket"
@@ -123,20 +124,24 @@ func TestLogsHaveNoMessages(t *testing.T) {
 	}
 }
 
-// The students' most common fault: no line for kafka in the hosts file. The pod stays up and says what
-// is to be done.
-func TestBrokerWhoseNameNobodyKnows(t *testing.T) {
+// The students' most common faults: a wrong KAFKA_BROKER, and no line for kafka in the hosts file. The
+// pod stays up, and says once what is to be done.
+func TestBrokerThatIsNotReached(t *testing.T) {
 	t.Parallel()
 	broker := sarama.NewMockBroker(t, 1)
 	t.Cleanup(broker.Close)
 	broker.SetHandlerByMap(map[string]sarama.MockResponse{
 		"MetadataRequest": sarama.NewMockMetadataResponse(t).SetBroker("kafka.invalid:9092", 1).SetLeader("chat", 0, 1).SetController(1),
 	})
-	a, err := tryPod(t, map[string]string{"KAFKA_BROKER": broker.Addr()})
-	if err != nil {
-		t.Fatal(err)
+	for brokers, want := range map[string]string{"127.0.0.1:1": "unset KAFKA_BROKER to have a broker inside", broker.Addr(): "127.0.0.1 kafka.invalid"} {
+		a, err := tryPod(t, map[string]string{"KAFKA_BROKER": brokers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "what is to be done", func() bool { return strings.Contains(a.log.String(), want) })
+		time.Sleep(time.Second) // for other parts of the pod, which have nothing to add
+		if text := a.log.String(); strings.Count(text, "WARN") != 1 {
+			t.Errorf("not one warning:\n%s", text)
+		}
 	}
-	waitFor(t, "the line for the hosts file", func() bool {
-		return strings.Contains(a.log.String(), "advertises itself as kafka.invalid:9092") && strings.Contains(a.log.String(), "127.0.0.1 kafka.invalid")
-	})
 }

@@ -52,10 +52,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err != nil {
 		return err
 	}
-	consumer, err := topic.NewConsumer(ctx)
-	if err != nil {
-		return err
-	}
+	consumer := topic.NewConsumer(ctx)
 	defer consumer.Close()
 
 	out := read.NewPrinter(stdout, opt, say, stop)
@@ -63,11 +60,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	for partition := range topic.Partitions(ctx) { // the chat has one, number 0
 		partitions.Go(func() {
 			// OffsetOldest: from the first record on. The flag -offset goes before what is here.
-			partitionConsumer, err := consumer.ConsumePartition(name, partition, sarama.OffsetNewest)
-			if err != nil {
-				say("%v", err)
-				return
-			}
+			partitionConsumer := consumer.ConsumePartition(name, partition, sarama.OffsetNewest)
 			for message := range partitionConsumer.Messages() {
 				out.Print(message)
 			}

@@ -74,7 +74,7 @@ func TestWorld(t *testing.T) {
 				t.Errorf("%s: it took %v", args, took)
 			}
 			p.Want(&p.Out, "")
-			p.WaitFor(&p.Err, `user "ann" must not read topic "`+topic+`".* READ`)
+			p.WaitFor(&p.Err, `user "ann" lacks the right to READ topic "`+topic+`"`)
 		}
 		p := k.AsAnn("secret", "kafkaread", "-exit")
 		p.WantExit(4)

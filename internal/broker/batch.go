@@ -87,7 +87,7 @@ func (c *client) checkBatch(b []byte, room *int) []byte {
 	if batch.Attributes&codec != 0 {
 		c.takeTurn()
 		d := wire.Decompressor{Max: maxBatch - headerLength}
-		records, err = d.Append(nil, records, batch.Attributes&codec)
+		records, err = d.Decompress(records, batch.Attributes&codec)
 	}
 	if *room -= headerLength + len(records); *room < 0 || errors.Is(err, wire.ErrTooLarge) {
 		return make([]byte, maxBatch+1) // MESSAGE_TOO_LARGE: Java's producer splits the batch

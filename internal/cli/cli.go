@@ -159,6 +159,5 @@ func Connect(ctx context.Context, getenv func(string) string, say Say) (cluster 
 	if err != nil {
 		return nil, "", Fail(Usage, err)
 	}
-	cluster.Warn = func(err error) { say("%v", err) }
 	return cluster, topic, Unreached(cluster.Check(ctx))
 }

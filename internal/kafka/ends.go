@@ -5,27 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/Shopify/sarama"
 )
-
-// Bounds are where a partition begins and ends: Oldest is the offset of its first record, Newest
-// that which its next record gets.
-type Bounds struct {
-	Oldest, Newest int64
-	Asked          time.Time // the answer was given after this
-}
-
-func bounds(client sarama.Client, topic string, partition int32) (b Bounds, err error) {
-	b.Asked = time.Now()
-	if b.Oldest, err = client.GetOffset(topic, partition, sarama.OffsetOldest); err == nil {
-		b.Newest, err = client.GetOffset(topic, partition, sarama.OffsetNewest)
-	}
-	if err != nil {
-		return Bounds{}, fmt.Errorf("asking where partition %d of topic %q begins and ends: %w", partition, topic, err)
-	}
-	return b, nil
-}
 
 const (
 	endsEvery    = time.Second     // between two questions while they are answered
@@ -61,7 +41,12 @@ func (e *Ends) Run(ctx context.Context) {
 	var wait Wait
 	answered := time.Now()
 	for ctx.Err() == nil {
-		err := e.serve(ctx, func() {
+		err := e.serve(ctx, func(b Bounds) {
+			e.mu.Lock()
+			e.last = b
+			close(e.changed)
+			e.changed = make(chan struct{})
+			e.mu.Unlock()
 			answered = time.Now()
 			wait.Worked()
 			e.tell(nil)
@@ -74,32 +59,22 @@ func (e *Ends) Run(ctx context.Context) {
 }
 
 // serve connects, and asks until there is no answer.
-func (e *Ends) serve(ctx context.Context, answered func()) error {
-	ctx, cut := context.WithCancel(ctx)
-	config := e.cluster.Config(ctx, e.clientID)
-	config.Metadata.Retry.Max = 1 // a question that cannot be answered now is asked again by Run
-	client, err := sarama.NewClient(e.cluster.Brokers, config)
+func (e *Ends) serve(ctx context.Context, answered func(Bounds)) error {
+	session, err := e.cluster.NewSession(ctx, e.clientID, e.topic)
 	if err != nil {
-		cut()
-		return fmt.Errorf("connecting to Kafka: %w", err)
+		return err
 	}
-	defer client.Close()
-	defer cut() // first: Close would wait for a broker
+	defer session.Close()
 	pause := time.NewTicker(endsEvery)
 	defer pause.Stop()
 	for {
-		late := time.AfterFunc(endsTimeout, cut)
-		b, err := bounds(client, e.topic, e.partition)
+		late := time.AfterFunc(endsTimeout, func() { session.end(context.DeadlineExceeded) })
+		b, err := session.Bounds(e.partition)
 		late.Stop()
 		if err != nil {
 			return err
 		}
-		e.mu.Lock()
-		e.last = b
-		close(e.changed)
-		e.changed = make(chan struct{})
-		e.mu.Unlock()
-		answered()
+		answered(b)
 		select {
 		case <-pause.C:
 		case <-e.ask:

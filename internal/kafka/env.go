@@ -1,9 +1,9 @@
 package kafka
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -38,25 +38,21 @@ func Topic(getenv func(string) string) (string, error) {
 	if topic == "" {
 		return DefaultTopic, nil
 	}
-	if err := CheckTopic(topic, MaxTopic); err != nil {
+	const longest = 249 // as Kafka has it
+	if err := CheckTopic(topic, longest); err != nil {
 		return "", fmt.Errorf("TOPIC=%q: %w", topic, err)
 	}
 	return topic, nil
 }
 
 // CheckTopic returns an error that says what is valid if Kafka would not take a topic of this name,
-// or if it has more than longest characters. Longest is less than MaxTopic for whoever adds to the
-// name.
+// or if it has more than longest characters, which is less than 249 for whoever adds to the name.
 func CheckTopic(name string, longest int) error {
 	outside := strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 	if outside != "" || name == "" || len(name) > longest || name == "." || name == ".." {
-		return errors.New(validTopic(longest))
+		return fmt.Errorf("valid are 1 to %d letters, digits, dots, underscores and hyphens", longest)
 	}
 	return nil
-}
-
-func validTopic(longest int) string {
-	return fmt.Sprintf("valid are 1 to %d letters, digits, dots, underscores and hyphens", longest)
 }
 
 // FromEnv returns the cluster that the environment describes, localhost in plain text if it says
@@ -77,51 +73,27 @@ func FromEnv(getenv func(string) string) (*Cluster, error) {
 	return &Cluster{Brokers: brokers, tls: config, sasl: login, inPod: getenv("KUBERNETES_SERVICE_HOST") != ""}, nil
 }
 
-func parseBrokers(list string) ([]string, error) {
-	if list == "" {
-		return []string{defaultBroker}, nil
-	}
-	var brokers []string
-	for entry := range strings.SplitSeq(list, ",") {
-		broker, err := parseBroker(strings.TrimSpace(entry))
-		if err != nil {
-			return nil, fmt.Errorf("KAFKA_BROKER=%q: %w; valid is host:port, several with commas, e.g. %q",
-				list, err, "kafka-0:9092,kafka-1:9092")
+func parseBrokers(list string) (brokers []string, err error) {
+	for entry := range strings.SplitSeq(cmp.Or(list, defaultBroker), ",") {
+		host, port, err := net.SplitHostPort(strings.TrimSpace(entry))
+		if err != nil { // it has no port, or is none
+			host, port = strings.Trim(entry, " []"), "9092"
 		}
-		brokers = append(brokers, broker)
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/@ \t") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			return nil, fmt.Errorf("KAFKA_BROKER=%q: %q is no host:port; valid is host:port, several with commas, ports from 1 to 65535, e.g. %q",
+				list, entry, "kafka-0:9092,kafka-1:9092")
+		}
+		brokers = append(brokers, net.JoinHostPort(host, port))
 	}
 	return brokers, nil
 }
 
-// parseBroker adds the usual port where there is none.
-func parseBroker(entry string) (string, error) {
-	if entry == "" {
-		return "", errors.New("an entry is empty")
-	}
-	if strings.ContainsAny(entry, "/@ \t") {
-		return "", fmt.Errorf("%q is no host:port", entry)
-	}
-	unbracketed := strings.TrimSuffix(strings.TrimPrefix(entry, "["), "]")
-	if net.ParseIP(unbracketed) != nil || !strings.Contains(entry, ":") {
-		return net.JoinHostPort(unbracketed, "9092"), nil
-	}
-	host, port, err := net.SplitHostPort(entry)
-	if err != nil || host == "" {
-		return "", fmt.Errorf("%q is no host:port", entry)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", fmt.Errorf("the port of %q is not a number from 1 to 65535", entry)
-	}
-	return entry, nil
-}
-
 func tlsFromEnv(getenv func(string) string) (*tls.Config, error) {
-	var on bool
-	if value := getenv("KAFKA_TLS"); value != "" {
-		var err error
-		if on, err = strconv.ParseBool(value); err != nil {
-			return nil, fmt.Errorf("KAFKA_TLS=%q: valid is true or false", value)
-		}
+	value := getenv("KAFKA_TLS")
+	on, err := strconv.ParseBool(cmp.Or(value, "false"))
+	if err != nil {
+		return nil, fmt.Errorf("KAFKA_TLS=%q: valid is true or false", value)
 	}
 	if !on {
 		for _, name := range []string{"KAFKA_TLS_CA", "KAFKA_TLS_CERT", "KAFKA_TLS_KEY", "KAFKA_TLS_SERVER_NAME"} {
@@ -131,26 +103,21 @@ func tlsFromEnv(getenv func(string) string) (*tls.Config, error) {
 		}
 		return nil, nil
 	}
-
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: getenv("KAFKA_TLS_SERVER_NAME")}
-	if file := getenv("KAFKA_TLS_CA"); file != "" {
-		pem, err := os.ReadFile(file)
+	if ca := getenv("KAFKA_TLS_CA"); ca != "" {
+		pem, err := os.ReadFile(ca)
 		if err != nil {
-			return nil, fmt.Errorf("KAFKA_TLS_CA=%q: %w", file, err)
+			return nil, fmt.Errorf("KAFKA_TLS_CA=%q: %w", ca, err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("KAFKA_TLS_CA=%q: there is no certificate in this file; valid is a PEM file", file)
+			return nil, fmt.Errorf("KAFKA_TLS_CA=%q: there is no certificate in this file; valid is a PEM file", ca)
 		}
 	}
-	cert, key := getenv("KAFKA_TLS_CERT"), getenv("KAFKA_TLS_KEY")
-	if (cert == "") != (key == "") {
-		return nil, fmt.Errorf("KAFKA_TLS_CERT=%q, KAFKA_TLS_KEY=%q: valid is both or neither", cert, key)
-	}
-	if cert != "" {
+	if cert, key := getenv("KAFKA_TLS_CERT"), getenv("KAFKA_TLS_KEY"); cert+key != "" {
 		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			return nil, fmt.Errorf("KAFKA_TLS_CERT=%q, KAFKA_TLS_KEY=%q: %w; valid are PEM files that belong together", cert, key, err)
+			return nil, fmt.Errorf("KAFKA_TLS_CERT=%q, KAFKA_TLS_KEY=%q: %w; valid are two PEM files that belong together", cert, key, err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 
 	"github.com/Shopify/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // A Kind of error says whether trying again can help.
@@ -19,16 +21,9 @@ const (
 	Permanent             // a person has to change something first: say so and stop
 )
 
-// kinds is the table of Kafka's errors. What is not in it is Unknown.
+// kinds is the table of Kafka's errors: what its protocol calls retriable passes by itself.
 func kinds(code sarama.KError) Kind {
 	switch code {
-	case sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrRequestTimedOut, sarama.ErrBrokerNotAvailable,
-		sarama.ErrReplicaNotAvailable, sarama.ErrNetworkException, sarama.ErrOffsetsLoadInProgress,
-		sarama.ErrNotEnoughReplicas, sarama.ErrNotEnoughReplicasAfterAppend, sarama.ErrNotController,
-		sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch, sarama.ErrOffsetNotAvailable,
-		sarama.ErrConsumerCoordinatorNotAvailable, sarama.ErrNotCoordinatorForConsumer, sarama.ErrPreferredLeaderNotAvailable,
-		sarama.ErrThrottlingQuotaExceeded, sarama.ErrKafkaStorageError, sarama.ErrUnknownTopicOrPartition:
-		return Passing
 	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrGroupAuthorizationFailed,
 		sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism,
 		sarama.ErrIllegalSASLState, sarama.ErrInvalidTopic, sarama.ErrInvalidConfig, sarama.ErrInvalidPartitions,
@@ -36,6 +31,9 @@ func kinds(code sarama.KError) Kind {
 		sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidMessageSize, sarama.ErrInvalidTimestamp, sarama.ErrInvalidRecord,
 		sarama.ErrInvalidRequiredAcks, sarama.ErrMessageSetSizeTooLarge, sarama.ErrSecurityDisabled:
 		return Permanent
+	}
+	if kerr.IsRetriable(kerr.ErrorForCode(int16(code))) {
+		return Passing
 	}
 	return Unknown
 }
@@ -54,7 +52,7 @@ func KindOf(err error) Kind {
 		return Permanent // sarama found, before it sent anything, that Kafka would refuse
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, sarama.ErrOutOfBrokers), errors.Is(err, sarama.ErrBrokerNotFound), errors.Is(err, sarama.ErrNotConnected),
-		errors.Is(err, errLeader), errors.Is(err, errStalled):
+		errors.Is(err, errStalled):
 		return Passing
 	}
 	return Unknown
@@ -62,80 +60,40 @@ func KindOf(err error) Kind {
 
 // NotAllowed says whether Kafka has refused something for want of a right, or refused the login.
 func NotAllowed(err error) bool {
-	for _, code := range []sarama.KError{sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
-		sarama.ErrGroupAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism} {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	return false
+	var code sarama.KError
+	return errors.As(err, &code) && slices.Contains([]sarama.KError{sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
+		sarama.ErrGroupAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism}, code)
 }
 
-// An Action on a topic, by the name of the right that Kafka wants for it.
-type Action string
-
-const (
-	Read   Action = "READ"
-	Write  Action = "WRITE"
-	Look   Action = "DESCRIBE"
-	Create Action = "CREATE"
-)
-
-// Explain makes a sentence of an error that Kafka returned for an action on a topic: it names the
-// topic, and the right that is missing or the rule that is broken. Other errors are returned as
-// they are.
-func (c *Cluster) Explain(err error, action Action, topic string) error {
-	if f := new(fault); errors.As(err, &f) || err == nil {
+// Explain makes a sentence of an error that Kafka returned for a topic: it names the topic, and
+// the right (READ, WRITE ...) that is missing or the rule that is broken. Other errors are returned
+// as they are.
+func (c *Cluster) Explain(err error, right, topic string) error {
+	var code sarama.KError
+	if f := new(fault); errors.As(err, &f) || !errors.As(err, &code) {
 		return err
 	}
-	var code sarama.KError
-	if !errors.As(err, &code) {
-		return err
+	words := code.Error() // Kafka's own
+	if answer := new(sarama.TopicError); errors.As(err, &answer) && answer.ErrMsg != nil {
+		words = *answer.ErrMsg
 	}
 	rule := ""
 	switch code {
-	case sarama.ErrTopicAuthorizationFailed:
-		return newFault(err, "%s must not %s topic %q: its administrator can grant the right %s on it (Kafka: %s)", c.who(), verbs(action), topic, action, words(err))
-	case sarama.ErrClusterAuthorizationFailed:
-		return newFault(err, "%s must not %s topic %q: the cluster's administrator can grant the right %s (Kafka: %s)", c.who(), verbs(action), topic, action, words(err))
-	case sarama.ErrInvalidTopic:
-		rule = "Kafka does not take this name"
+	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed:
+		who := "this client (it logs in with no name: KAFKA_SASL_MECHANISM is not set)"
+		if c.sasl.mechanism != "" {
+			who = fmt.Sprintf("user %q", c.sasl.username)
+		}
+		return newFault(err, "%s lacks the right to %s topic %q, which an administrator can grant (Kafka: %s)", who, right, topic, words)
 	case sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge:
-		rule = "a record is larger than its max.message.bytes"
-	case sarama.ErrInvalidTimestamp:
-		rule = "a record's time is too far from the broker's clock"
+		rule = ": a record is larger than its max.message.bytes"
 	case sarama.ErrInvalidRecord:
-		rule = "a record breaks a rule of it (a compacted topic wants keys)"
-	case sarama.ErrPolicyViolation:
-		rule = "a policy of the cluster forbids this"
+		rule = ": a record breaks a rule of it (a compacted topic wants keys)"
 	case sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedForMessageFormat:
-		rule = "the brokers are too old or too new for this program, which knows Kafka 2.3 to 4.x"
-	case sarama.ErrUnknownTopicOrPartition:
-		rule = "it does not exist, or this partition of it does not"
-	default:
+		rule = ": this program knows Kafka 2.3 to 4.x"
+	}
+	if kinds(code) != Permanent && code != sarama.ErrUnknownTopicOrPartition {
 		return err
 	}
-	return newFault(err, "cannot %s topic %q: %s (Kafka: %s)", verbs(action), topic, rule, words(err))
-}
-
-func verbs(action Action) string {
-	return map[Action]string{Read: "read", Write: "write to", Look: "look up", Create: "make"}[action]
-}
-
-// who is the user, as Kafka knows it.
-func (c *Cluster) who() string {
-	if c.sasl.mechanism != "" {
-		return fmt.Sprintf("user %q", c.sasl.username)
-	}
-	return "this client (it logs in with no name: KAFKA_SASL_MECHANISM is not set)"
-}
-
-// words are Kafka's own.
-func words(err error) string {
-	if answer := new(sarama.TopicError); errors.As(err, &answer) && answer.ErrMsg != nil {
-		return *answer.ErrMsg
-	}
-	var code sarama.KError
-	errors.As(err, &code)
-	return code.Error()
+	return newFault(err, "%s of topic %q is refused%s (Kafka: %s)", right, topic, rule, words)
 }

@@ -7,20 +7,14 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/Shopify/sarama"
-
-	"kafkachat/internal/wire"
 )
 
 const (
 	// DefaultTopic is the topic of the chat.
 	DefaultTopic = "chat"
-	// MaxTopic is the most characters that Kafka takes in a topic's name.
-	MaxTopic = 249
-
 	// defaultBroker is where `go run ./chatserver` has its embedded broker.
 	defaultBroker = "localhost:9092"
 )
@@ -57,41 +51,12 @@ const (
 type Cluster struct {
 	// Brokers are the bootstrap brokers, host:port.
 	Brokers []string
-
-	// Warn, if set, is told of faults which a person has to mend and which sarama would only retry
-	// in silence, such as a broker that advertises a name this machine cannot resolve. Each text is
-	// told once. It may be called by any goroutine.
-	Warn func(error)
-
 	// BrokerInside says that this program has a broker inside while KAFKA_BROKER is unset.
 	BrokerInside bool
 
 	tls   *tls.Config // nil: plain text
 	sasl  sasl        // without a mechanism: none
 	inPod bool        // the program runs in Kubernetes
-
-	mu     sync.Mutex
-	warned map[string]bool // guarded by mu
-	web    map[string]bool // guarded by mu: by address, whether a web server is there
-}
-
-// warn passes err on to Warn, unless the same sentence was said before.
-func (c *Cluster) warn(err error) {
-	if c.Warn == nil {
-		return
-	}
-	c.mu.Lock()
-	said := c.warned[err.Error()]
-	if !said {
-		if c.warned == nil {
-			c.warned = make(map[string]bool)
-		}
-		c.warned[err.Error()] = true
-	}
-	c.mu.Unlock()
-	if !said {
-		c.Warn(err)
-	}
 }
 
 // Config returns fresh settings for one sarama client whose network life is ctx: when ctx ends, its
@@ -100,11 +65,6 @@ func (c *Cluster) warn(err error) {
 // share a client: a consumer's fetch waits for records with the broker's lock held. The caller may
 // change the settings before the first use, but not after it.
 func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
-	return c.config(ctx, clientID, c.warn, nil)
-}
-
-// config is Config with somebody else to warn, and somebody who is told of each fetch.
-func (c *Cluster) config(ctx context.Context, clientID string, warn func(error), watch wire.Watch) *sarama.Config {
 	config := sarama.NewConfig()
 	config.ClientID = clientID
 	// Sarama does not negotiate; the requests of 2.8 are understood by brokers from 2.3 to 4.x.
@@ -113,7 +73,7 @@ func (c *Cluster) config(ctx context.Context, clientID string, warn func(error),
 	config.ChannelBufferSize = 256
 
 	config.Net.Proxy.Enable = true // not a proxy: the only hook for a dialer of one's own
-	config.Net.Proxy.Dialer = newDialer(ctx, c, warn, watch)
+	config.Net.Proxy.Dialer = &dialer{ctx, c}
 	config.Net.DialTimeout = dialTimeout
 	config.Net.ReadTimeout = ioTimeout
 	config.Net.WriteTimeout = ioTimeout

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +28,7 @@ const patience = 60 * time.Second
 
 func cluster(t *testing.T, vars map[string]string) *kafka.Cluster {
 	t.Helper()
-	c, err := kafka.FromEnv(env(vars))
+	c, err := kafka.FromEnv(func(name string) string { return vars[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,176 +41,164 @@ func at(t *testing.T, brokers string) *kafka.Cluster {
 }
 
 // wantError checks that err is one line that matches.
-func wantError(t *testing.T, what string, err error, pattern string) {
+func wantError(t *testing.T, err error, pattern string) {
 	t.Helper()
-	switch {
-	case err == nil:
-		t.Errorf("%s: no error, want %s", what, pattern)
-	case !regexp.MustCompile(pattern).MatchString(err.Error()) || strings.Contains(err.Error(), "\n"):
-		t.Errorf("%s: %q does not match %s", what, err, pattern)
+	if got := fmt.Sprint(err); !regexp.MustCompile(pattern).MatchString(got) || strings.Contains(got, "\n") {
+		t.Errorf("%q does not match %s", got, pattern)
 	}
 }
 
-// deadAddr is an address where nobody listens.
-func deadAddr(t *testing.T) string {
+// within repeats look until it says yes, or ends the test.
+func within(t *testing.T, what string, look func() bool) {
 	t.Helper()
-	// Not a port that was free a moment ago: it may be another test's by now.
-	return "127.0.0.1:1" // tcpmux, which nobody runs
-}
-
-// silentAddr is an address where somebody listens who never says anything.
-func silentAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l.Addr().String()
-}
-
-func TestCheck(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	if err := at(t, brokers).Check(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if err := at(t, deadAddr(t)+","+brokers).Check(t.Context()); err != nil {
-		t.Errorf("with a dead broker before the live one: %v", err)
-	}
-	wantError(t, "no broker", at(t, deadAddr(t)).Check(t.Context()),
-		"^no Kafka broker at 127.0.0.1:\\d+ \\(connection refused\\): start one with `go run ./chatserver`, or set KAFKA_BROKER$")
-	wantError(t, "two dead brokers", at(t, deadAddr(t)+","+deadAddr(t)).Check(t.Context()),
-		`^no Kafka broker at 127.0.0.1:\d+ \(connection refused\), 127.0.0.1:\d+ \(connection refused\): `)
-	wantError(t, "a silent broker", at(t, silentAddr(t)).Check(t.Context()),
-		`^no Kafka broker at 127.0.0.1:\d+ \(no answer\): `)
-	wantError(t, "a name that nobody knows", at(t, "no-such-host.invalid").Check(t.Context()),
-		`^this machine cannot resolve the name "no-such-host.invalid" of the broker no-such-host.invalid:9092: correct KAFKA_BROKER, or add the line "127.0.0.1 no-such-host.invalid" to .*hosts`)
-
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(50*time.Millisecond, cancel)
-	began := time.Now()
-	if err := at(t, silentAddr(t)).Check(ctx); err == nil {
-		t.Error("a check that was called off has no error")
-	}
-	if d := time.Since(began); d > 2*time.Second {
-		t.Errorf("a check that was called off went on for %v", d)
+	for deadline := time.Now().Add(patience); !look(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: waited in vain", what)
+		}
 	}
 }
+
+const dead = "127.0.0.1:1" // tcpmux, which nobody runs
 
 // advertising is a broker that says it is to be reached at addr.
-func advertising(t *testing.T, addr string) *sarama.MockBroker {
+func advertising(t *testing.T, addr string) string {
 	t.Helper()
 	broker := sarama.NewMockBroker(t, 1)
 	t.Cleanup(broker.Close)
 	broker.SetHandlerByMap(map[string]sarama.MockResponse{
 		"MetadataRequest": sarama.NewMockMetadataResponse(t).SetBroker(addr, 1).SetController(1).SetLeader("chat", 0, 1),
 	})
-	return broker
+	return broker.Addr()
 }
 
-// TestUnknownAdvertisedName is what happens to students who have no line for the name kafka in
-// /etc/hosts.
-func TestUnknownAdvertisedName(t *testing.T) {
+// What a person reads who has named the wrong brokers works from where this person stands.
+func TestCheck(t *testing.T) {
 	t.Parallel()
-	broker := advertising(t, "kafka.invalid:9092")
-	want := `^the broker at 127.0.0.1:\d+ advertises itself as kafka.invalid:9092, and this machine cannot resolve the name "kafka.invalid": add the line "127.0.0.1 kafka.invalid" to .*hosts$`
-	wantError(t, "a check", at(t, broker.Addr()).Check(t.Context()), want)
-
-	c := at(t, broker.Addr())
-	warnings := make(chan error, 10)
-	c.Warn = func(err error) { warnings <- err }
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var clients sync.WaitGroup
-	for range 2 {
-		clients.Go(func() {
-			client, err := sarama.NewClient(c.Brokers, c.Config(ctx, "test"))
-			if err != nil {
-				t.Error(err)
-				return
+	brokers := kafkatest.Broker(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
+	const laptop, server, pod = 0, 1, 2
+	for name, c := range map[string]struct {
+		brokers string
+		place   int
+		want    string
+	}{
+		"a broker":                  {brokers, laptop, `^<nil>$`},
+		"a dead one and a live one": {dead + "," + brokers, laptop, `^<nil>$`},
+		"a nameless and a live one": {"kafka.invalid," + brokers, laptop, `^<nil>$`},
+		"no broker":                 {dead, laptop, "^no Kafka broker at 127.0.0.1:1 \\(connection refused\\): start one with `go run ./chatserver`, or set KAFKA_BROKER$"},
+		"two dead ones":             {dead + "," + dead, laptop, `^no Kafka broker at 127.0.0.1:1 \(connection refused\), 127.0.0.1:1 \(connection refused\): `},
+		"a silent one":              {silent.Addr().String(), laptop, `^no Kafka broker at 127.0.0.1:\d+ \(no answer\): [^;]*$`},
+		"the port of the page":      {web.Listener.Addr().String(), laptop, `a web server is there, and a broker's port is usually 9092$`},
+		"no broker, server":         {dead, server, "unset KAFKA_BROKER to have a broker inside$"},
+		"no broker, pod":            {dead, pod, `KAFKA_BROKER must name a Service of this cluster`},
+		"a name": {"kafka.invalid:9092", laptop,
+			`^KAFKA_BROKER says kafka.invalid:9092, and this machine cannot resolve the name "kafka.invalid": correct it, or add the line "127.0.0.1 kafka.invalid" .*hosts`},
+		"a name, pod": {"kafka.invalid:9092", pod, `^KAFKA_BROKER says kafka.invalid:9092, .*kubectl get services`},
+		// What happens to students who have no line for the name kafka in /etc/hosts.
+		"advertised name":        {advertising(t, "kafka.invalid:9092"), laptop, `^a broker's advertised.listeners says .* add the line "127.0.0.1 kafka.invalid" `},
+		"advertised name, pod":   {advertising(t, "kafka.invalid:9092"), pod, `^a broker's advertised.listeners says .* must be that of a Service`},
+		"advertised, not there":  {advertising(t, dead), laptop, `^the broker at 127.0.0.1:\d+ answers, but sends its clients to 127.0.0.1:1 \(connection refused\), .*advertised.listeners`},
+		"two advertise the dead": {advertising(t, dead) + "," + advertising(t, dead), laptop, `^the broker at 127.0.0.1:\d+, 127.0.0.1:\d+ answers, but`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			vars := map[string]string{"KAFKA_BROKER": c.brokers}
+			if c.place == pod {
+				vars["KUBERNETES_SERVICE_HOST"] = "10.0.0.1"
 			}
-			defer client.Close()
-			client.GetOffset("chat", 0, sarama.OffsetNewest)
+			cluster := cluster(t, vars)
+			cluster.BrokerInside = c.place != laptop
+			err := cluster.Check(t.Context())
+			wantError(t, err, c.want)
+			if c.place == pod && (strings.Contains(err.Error(), "go run") || strings.Contains(err.Error(), "/etc/hosts")) {
+				t.Errorf("nobody can do that in a pod: %v", err)
+			}
 		})
 	}
-	select {
-	case err := <-warnings:
-		wantError(t, "a client", err, want)
-	case <-time.After(patience):
-		t.Fatal("no warning")
-	}
-	cancel()
-	clients.Wait()
-	if len(warnings) > 0 {
-		t.Errorf("the same warning twice: %v", <-warnings)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := at(t, silent.Addr().String()).Check(ctx); err == nil || time.Since(began) > 2*time.Second {
+		t.Errorf("a check that was called off: %v after %v", err, time.Since(began))
 	}
 }
 
-func TestUnreachableAdvertisedAddress(t *testing.T) {
+func TestInsecure(t *testing.T) {
 	t.Parallel()
-	wantError(t, "a check", at(t, advertising(t, deadAddr(t)).Addr()).Check(t.Context()),
-		`^the broker at 127.0.0.1:\d+ answers, but sends its clients to 127.0.0.1:\d+ \(connection refused\), .*advertised.listeners`)
+	for _, c := range [][3]string{
+		{"PLAIN", "", `^KAFKA_SASL_MECHANISM=PLAIN without KAFKA_TLS=true sends the password of user "ann" .* in the clear`},
+		{"PLAIN", "true", `^<nil>$`},
+		{"SCRAM-SHA-256", "", `^<nil>$`},
+	} {
+		vars := map[string]string{"KAFKA_SASL_MECHANISM": c[0], "KAFKA_TLS": c[1], "KAFKA_SASL_USERNAME": "ann", "KAFKA_SASL_PASSWORD": "secret"}
+		wantError(t, cluster(t, vars).Insecure(), c[2])
+	}
 }
 
-func TestEnsureTopic(t *testing.T) {
+// A missing topic is made once, whoever asks for it at the same time; whoever has mistyped a name is
+// told the one that there is.
+func TestTopics(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
 	c := at(t, brokers)
 	topic := kafkatest.Topic(t, brokers)
-	s, err := c.EnsureTopic(t.Context(), topic, nil)
-	if s.Made || s.Partitions != 1 || s.Copies != 1 || s.MinInSync != 1 || err != nil {
+	if s, err := c.EnsureTopic(t.Context(), topic, nil); err != nil || s != (kafka.State{Partitions: 1, Copies: 1, MinInSync: 1}) {
 		t.Errorf("a topic that exists: %+v, %v", s, err)
 	}
-
-	missing := topic + "s"
-	want := fmt.Sprintf("did you mean %q? there is no topic %q", topic, missing)
-	if n, err := c.Lookup(t.Context(), missing); n != 0 || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || err.Error() != want {
-		t.Errorf("a missing topic: %d partitions, %v", n, err)
+	n := len(topic)
+	for _, typo := range []string{topic + "s", topic[:n-1], topic[:n-2] + "_" + topic[n-2:], strings.ToUpper(topic), "tset" + topic[4:]} {
+		partitions, err := c.Lookup(t.Context(), typo)
+		if want := fmt.Sprintf("did you mean %q? there is no topic %q", topic, typo); partitions != 0 || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || err.Error() != want {
+			t.Errorf("a missing topic: %d partitions, %v", partitions, err)
+		}
 	}
+	_, err := c.Lookup(t.Context(), "quite-another")
+	wantError(t, err, `^there is no topic "quite-another"$`)
+
+	missing := kafkatest.TopicName(t, brokers)
 	var creators sync.WaitGroup
-	made := make(chan bool, 4)
-	for range cap(made) {
+	var makers atomic.Int64
+	for range 4 {
 		creators.Go(func() {
 			s, err := c.EnsureTopic(t.Context(), missing, nil)
 			if s.Partitions != 1 || err != nil {
 				t.Errorf("EnsureTopic: %+v, %v", s, err)
 			}
-			made <- s.Made
+			if s.Made {
+				makers.Add(1)
+			}
 		})
 	}
 	creators.Wait()
-	close(made)
-	makers := 0
-	for created := range made {
-		if created {
-			makers++
+	if n, err := c.Lookup(t.Context(), missing); n != 1 || err != nil || makers.Load() != 1 {
+		t.Errorf("%d of four made the new topic: %d partitions, %v", makers.Load(), n, err)
+	}
+}
+
+func TestMend(t *testing.T) {
+	t.Parallel()
+	const command = "kafka-configs.sh --bootstrap-server BROKER --alter --entity-type topics --entity-name chat --add-config min.insync.replicas="
+	for state, want := range map[kafka.State]string{
+		{Copies: 1, MinInSync: 1}: "", // the lab's one broker
+		{Copies: 3, MinInSync: 2}: "",
+		{Copies: 2, MinInSync: 0}: "", // not known
+		{Copies: 2, MinInSync: 2}: command + "1",
+		{Copies: 3, MinInSync: 3}: command + "2",
+	} {
+		if got := state.Mend("chat"); got != want {
+			t.Errorf("%+v: %q, want %q", state, got, want)
 		}
 	}
-	if makers != 1 {
-		t.Errorf("%d of four made the topic", makers)
-	}
-	if n, err := c.Lookup(t.Context(), missing); n != 1 || err != nil {
-		t.Errorf("the new topic: %d partitions, %v", n, err)
-	}
-	deleteTopic(t, brokers, missing)
 }
 
-func deleteTopic(t *testing.T, brokers, topic string) {
-	t.Helper()
-	config := sarama.NewConfig()
-	config.Version = sarama.V2_8_0_0
-	admin, err := sarama.NewClusterAdmin(strings.Split(brokers, ","), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
-	if err := admin.DeleteTopic(topic); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestConfigEndsWithContext closes a client of a broker that hangs, after the end of its context.
+// The clients of a broker that hangs are closed quickly after the end of their context, and nothing
+// of them is left.
 func TestConfigEndsWithContext(t *testing.T) {
 	brokers := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, brokers)
@@ -219,25 +211,14 @@ func TestConfigEndsWithContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	consumer, err := sarama.NewConsumer(c.Brokers, c.Config(ctx, "consumer"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	message := func() *sarama.ProducerMessage {
 		return &sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("hello")}
 	}
 	if _, _, err := producer.SendMessage(message()); err != nil {
 		t.Fatal(err)
 	}
-	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-partition.Messages():
-	case <-time.After(patience):
-		t.Fatal("no message")
-	}
+	session := read(t, c, topic)
+	expect(t, session, "hello")
 
 	proxy.Pause(kafkatest.Both)
 	sent := make(chan error, 1)
@@ -252,18 +233,33 @@ func TestConfigEndsWithContext(t *testing.T) {
 		t.Error("a message that nobody acknowledged has no error")
 	}
 	producer.Close()
-	partition.Close()
-	consumer.Close()
-	if d := time.Since(began); d > 2*time.Second {
+	session.Close()
+	if d := time.Since(began); d > 2*time.Second { // the time-outs of requests are longer
 		t.Errorf("closing took %v", d)
 	}
 	proxy.Resume() // so that it sees which connections are closed
-	for deadline := time.Now().Add(patience); proxy.Conns() > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are left", proxy.Conns())
-		}
-	}
+	within(t, "no connection is left", func() bool { return proxy.Conns() == 0 })
 	if err := goleak.Find(before); err != nil {
 		t.Error(err)
+	}
+}
+
+// The pause between attempts grows, and each reason is said once.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	var said []string
+	w := kafka.Wait{Say: func(err error) { said = append(said, fmt.Sprint(err)) }}
+	least := 100 * time.Millisecond
+	for _, text := range []string{"EOF", "read tcp 10.0.0.1:50000->kafka:9092: timeout", "EOF", "read tcp 10.0.0.1:50001->kafka:9092: timeout"} {
+		began := time.Now()
+		if !w.Failed(t.Context(), errors.New(text)) || time.Since(began) < least {
+			t.Errorf("a pause of %v, want %v", time.Since(began), least)
+		}
+		least *= 2
+	}
+	w.Worked()
+	w.Worked()
+	if want := []string{"EOF", "kafka:9092: timeout", "<nil>"}; !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
 	}
 }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -11,88 +10,95 @@ import (
 	"github.com/Shopify/sarama"
 )
 
-var errShort = errors.New("the partition ends before what was read, or the topic is a new one")
+var (
+	errShort = errors.New("the partition ends before what was read, or the topic is a new one")
+	errEnd   = errors.New("the end that was asked for")
+)
 
 const (
 	never = math.MaxInt64 // the end of a partition that is followed
 	// shortFor is how long a partition may end too early: for a moment it does while another broker
 	// takes over.
 	shortFor = 10 * time.Second
-	endCheck = 50 * time.Millisecond
+	slow     = 2 * time.Second // after this long it is said what a partition waits for
 )
 
 // A Partition is one that a Consumer reads.
 type Partition struct {
 	consumer  *Consumer
+	topic     string
 	partition int32
-	ctx       context.Context
-	stop      context.CancelFunc
 	messages  chan *sarama.ConsumerMessage
 
 	// Owned by the partition's goroutine.
-	start     func(partition int32, offset int64, b Bounds) (int64, error) // nil: has been asked, or is not to be
-	next, end int64                                                        // what is read next, and where it stops
-	last      *sarama.ConsumerMessage                                      // the record before next; nil if it cannot be compared
-	// Since when the partition has been too short; zero: it is not.
-	short time.Time
+	start     func(s *Session, partition int32, offset int64, b Bounds) (int64, error) // nil: has been asked, or is not to be
+	next, end int64                                                                    // what is read next, and where it stops
+	last      *sarama.ConsumerMessage                                                  // the record before next; nil if it cannot be compared
+	short     time.Time                                                                // since when the partition has been too short; zero: it is not
 }
 
 // Messages is closed when the end is reached, when the context ends, and for a final error, which
 // the Consumer's Err returns.
 func (p *Partition) Messages() <-chan *sarama.ConsumerMessage { return p.messages }
 
-// Close ends Messages(), and leaves away what is in it.
-func (p *Partition) Close() error {
-	p.stop()
-	for range p.messages {
-	}
-	return nil
-}
-
-// run reads until the end or a final error; err is what the first look has returned.
-func (p *Partition) run(err error) {
+// run reads until the end or a final error; session and err are what open has returned first.
+func (p *Partition) run(session *Session, err error) {
+	c := p.consumer
 	defer close(p.messages)
-	defer p.stop()
-	wait := Wait{After: 2 * time.Second, Say: func(err error) {
+	wait := Wait{After: slow, Say: func(err error) {
 		if err != nil {
 			err = fmt.Errorf("%w; still trying", err)
 		}
-		p.consumer.Say(p.partition, err)
+		c.Say(p.partition, err)
 	}}
-	for begun := time.Now(); ; err = p.find() {
+	for begun := time.Now(); ; session, err = p.open() {
 		if err == nil {
-			err = p.read(&wait)
+			err = p.read(session, &wait)
 		}
 		switch {
-		case err == nil, p.ctx.Err() != nil:
+		case err == nil, c.ctx.Err() != nil:
 			return
-		case errors.Is(err, ErrAnotherTopic) && !p.consumer.ToEnd:
-			p.consumer.Say(p.partition, fmt.Errorf("%w; going on with its oldest record", err))
+		case errors.Is(err, ErrAnotherTopic) && !c.ToEnd:
+			c.Say(p.partition, fmt.Errorf("%w; going on with its oldest record", err))
 			p.next, p.last, p.short = sarama.OffsetOldest, nil, time.Time{}
 			continue
-		case KindOf(err) == Permanent, errors.Is(err, ErrAnotherTopic), p.consumer.Patience > 0 && time.Since(begun) > p.consumer.Patience && wait.pause > 0:
-			p.consumer.fail(err)
+		case KindOf(err) == Permanent, errors.Is(err, ErrAnotherTopic), c.Patience > 0 && time.Since(begun) > c.Patience && wait.pause > 0:
+			c.mu.Lock()
+			if c.err == nil {
+				c.err = c.cluster.Explain(err, "READ", p.topic)
+			}
+			c.mu.Unlock()
 			return
 		}
 		if wait.pause == 0 {
 			begun = time.Now()
 		}
-		if !wait.Failed(p.ctx, err) {
+		if !wait.Failed(c.ctx, err) {
 			return
 		}
-		// The leader may be another one; if this fails, find says why.
-		p.consumer.client.RefreshMetadata(p.consumer.topic)
 	}
 }
 
-// find finds out where to go on.
-func (p *Partition) find() error {
-	b, err := bounds(p.consumer.client, p.consumer.topic, p.partition)
+// open connects, and finds out where to go on.
+func (p *Partition) open() (*Session, error) {
+	session, err := p.consumer.cluster.NewSession(p.consumer.ctx, p.consumer.clientID, p.topic, p.consumer.Adjust)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.find(session); err != nil {
+		session.Close()
+		return nil, err
+	}
+	return session, nil
+}
+
+func (p *Partition) find(session *Session) error {
+	b, err := session.Bounds(p.partition)
 	if err != nil {
 		return err
 	}
 	if p.start != nil {
-		if p.next, err = p.start(p.partition, p.next, b); err != nil {
+		if p.next, err = p.start(session, p.partition, p.next, b); err != nil {
 			return err
 		}
 		p.start = nil
@@ -106,14 +112,15 @@ func (p *Partition) find() error {
 	if p.consumer.ToEnd && p.end == never {
 		p.end = b.Newest
 	}
-	if must := max(p.next, 0); b.Newest < must || p.end != never && b.Newest < p.end {
+	if b.Newest < p.next || p.end != never && b.Newest < p.end {
 		if p.short.IsZero() {
 			p.short = time.Now()
 		}
+		reason := errShort
 		if time.Since(p.short) > shortFor {
-			return fmt.Errorf("partition %d of topic %q ends at offset %d: %w", p.partition, p.consumer.topic, b.Newest, ErrAnotherTopic)
+			reason = ErrAnotherTopic
 		}
-		return fmt.Errorf("partition %d of topic %q ends at offset %d: %w", p.partition, p.consumer.topic, b.Newest, errShort)
+		return fmt.Errorf("partition %d of topic %q ends at offset %d: %w", p.partition, p.topic, b.Newest, reason)
 	}
 	p.short = time.Time{}
 	if p.next < b.Oldest {
@@ -126,86 +133,43 @@ func (p *Partition) find() error {
 }
 
 // read hands records over until the end (nil) or a fault.
-func (p *Partition) read(wait *Wait) error {
+func (p *Partition) read(session *Session, wait *Wait) error {
+	defer session.Close()
 	if p.next >= p.end {
 		return nil
-	}
-	session, err := p.consumer.session(p.partition)
-	if err != nil {
-		return err
 	}
 	from := p.next
 	if p.last != nil {
 		from = p.last.Offset
 	}
-	inner, err := session.ConsumePartition(p.consumer.topic, p.partition, from)
-	if err != nil {
-		return err
-	}
-	defer inner.Close()
-	check := time.NewTicker(endCheck)
-	defer check.Stop()
-	for first := true; p.next < p.end; first = false {
-		m, err := p.receive(session, inner, check.C, wait)
-		if m == nil {
-			return err
-		}
-		if first {
-			wait.Worked()
-			if p.last != nil && m.Offset == p.last.Offset && !same(m, p.last) {
-				return fmt.Errorf("the record at offset %d of partition %d of topic %q differs from what was read: %w",
-					m.Offset, p.partition, p.consumer.topic, ErrAnotherTopic)
-			}
-		}
-		if m.Offset < p.next {
-			continue
-		}
-		if m.Offset >= p.end {
+	err := session.fetch(p.partition, from, func(m *sarama.ConsumerMessage) error {
+		switch {
+		case p.last != nil && m.Offset == p.last.Offset && !same(m, p.last):
+			return fmt.Errorf("the record at offset %d of partition %d of topic %q differs from what was read: %w",
+				m.Offset, p.partition, p.topic, ErrAnotherTopic)
+		case m.Offset < p.next:
 			return nil
+		case m.Offset >= p.end:
+			return errEnd
 		}
 		p.next, p.last = m.Offset+1, m
 		select {
 		case p.messages <- m:
-		default: // the select above is much faster than this one
-			select {
-			case p.messages <- m:
-			case <-p.ctx.Done():
-				return p.ctx.Err()
-			}
+			return nil
+		case <-session.ctx.Done():
+			return session.ctx.Err()
 		}
+	}, func(reached int64) error {
+		wait.Worked()
+		if reached >= p.end {
+			return errEnd
+		}
+		return nil
+	})
+	if errors.Is(err, errEnd) {
+		return nil
 	}
-	return nil
-}
-
-// receive returns the next record, or nil: then the end is reached, if there is no error.
-func (p *Partition) receive(session *Session, inner sarama.PartitionConsumer, check <-chan time.Time, wait *Wait) (*sarama.ConsumerMessage, error) {
-	for {
-		var m *sarama.ConsumerMessage
-		open := true
-		select {
-		case m, open = <-inner.Messages():
-		default: // the select above is much faster than this one
-			select {
-			case m, open = <-inner.Messages():
-			case <-check:
-				reached := session.Reached(p.partition)
-				if reached >= 0 {
-					wait.Worked()
-				}
-				if reached >= p.end {
-					return nil, nil
-				}
-			case <-p.ctx.Done():
-				return nil, p.ctx.Err()
-			}
-		}
-		switch {
-		case !open:
-			return nil, session.Err()
-		case m != nil:
-			return m, nil
-		}
-	}
+	return err
 }
 
 func same(a, b *sarama.ConsumerMessage) bool {

@@ -56,15 +56,9 @@ func TestEmptiedBatch(t *testing.T) {
 	segment("s")
 
 	read := func() (keys []string, err error) {
-		reader, err := cluster.NewConsumer(t.Context(), "test", topic, kafka.Following{ToEnd: true})
-		if err != nil {
-			return nil, err
-		}
+		reader := cluster.NewConsumer(t.Context(), "test", kafka.Following{ToEnd: true})
 		defer reader.Close()
-		p, err := reader.ConsumePartition(topic, 0, sarama.OffsetOldest)
-		if err != nil {
-			return nil, err
-		}
+		p := reader.ConsumePartition(topic, 0, sarama.OffsetOldest)
 		for deadline := time.After(patience); ; {
 			select {
 			case m, ok := <-p.Messages():

@@ -15,20 +15,20 @@ type sasl struct {
 
 func saslFromEnv(getenv func(string) string) (sasl, error) {
 	s := sasl{getenv("KAFKA_SASL_MECHANISM"), getenv("KAFKA_SASL_USERNAME"), getenv("KAFKA_SASL_PASSWORD")}
+	const valid = "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
 	switch s.mechanism {
 	case sarama.SASLTypePlaintext, sarama.SASLTypeSCRAMSHA256, sarama.SASLTypeSCRAMSHA512:
 		if s.username == "" || s.password == "" {
 			return sasl{}, fmt.Errorf("KAFKA_SASL_MECHANISM=%q needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD", s.mechanism)
 		}
-		return s, nil
 	case "":
-		if s.username != "" || s.password != "" {
-			return sasl{}, errors.New("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD have no effect without KAFKA_SASL_MECHANISM: " +
-				"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+		if s.username+s.password != "" {
+			return sasl{}, errors.New("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD have no effect without KAFKA_SASL_MECHANISM: " + valid)
 		}
-		return s, nil
+	default:
+		return sasl{}, fmt.Errorf("KAFKA_SASL_MECHANISM=%q: valid is %s", s.mechanism, valid)
 	}
-	return sasl{}, fmt.Errorf("KAFKA_SASL_MECHANISM=%q: valid is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", s.mechanism)
+	return s, nil
 }
 
 func (s sasl) apply(config *sarama.Config) {
@@ -73,19 +73,14 @@ func (s sasl) explain(err error, broker string) error {
 
 // scramClient is one SCRAM exchange (RFC 5802), in the shape that sarama asks for.
 type scramClient struct {
-	hash         scram.HashGeneratorFcn
-	conversation *scram.ClientConversation
+	hash scram.HashGeneratorFcn
+	*scram.ClientConversation
 }
 
 func (c *scramClient) Begin(username, password, authzID string) error {
 	client, err := c.hash.NewClient(username, password, authzID)
-	if err != nil {
-		return err
+	if err == nil {
+		c.ClientConversation = client.NewConversation()
 	}
-	c.conversation = client.NewConversation()
-	return nil
+	return err
 }
-
-func (c *scramClient) Step(challenge string) (string, error) { return c.conversation.Step(challenge) }
-
-func (c *scramClient) Done() bool { return c.conversation.Done() }

@@ -144,18 +144,16 @@ func TestSecurity(t *testing.T) {
 		{"PLAIN", "PLAINLOGIN", []map[string]string{login("PLAIN", "secret")}, ""},
 
 		{"wrong CA", "TLS", []map[string]string{secure, {"KAFKA_TLS_CA": other.file}},
-			`^the certificate of the broker at 127.0.0.1:\d+ is not signed by an authority that this client knows: set KAFKA_TLS_CA to the authority's certificate$`},
-		{"the system's CAs", "TLS", []map[string]string{{"KAFKA_TLS": "true"}}, `is not signed by an authority that this client knows`},
-		{"expired certificate", "EXPIRED", []map[string]string{secure},
-			`^the certificate of the broker at 127.0.0.1:\d+ is valid from .* to .* only: the broker needs a new one$`},
-		{"another name", "ELSEWHERE", []map[string]string{secure},
-			`^the certificate of the broker at 127.0.0.1:\d+ is not for the name "127.0.0.1" but for kafka.test: set KAFKA_TLS_SERVER_NAME to a name in it$`},
+			`^the certificate of the broker at 127.0.0.1:\d+ is not accepted \(x509: certificate signed by unknown authority.*\): KAFKA_TLS_CA is to name who signed it`},
+		{"the system's CAs", "TLS", []map[string]string{{"KAFKA_TLS": "true"}}, `certificate signed by unknown authority.*KAFKA_TLS_CA`},
+		{"expired certificate", "EXPIRED", []map[string]string{secure}, `the broker at 127.0.0.1:\d+ is not accepted \(x509: certificate has expired`},
+		{"another name", "ELSEWHERE", []map[string]string{secure}, `cannot validate certificate for 127.0.0.1.*KAFKA_TLS_SERVER_NAME a name in it$`},
 		{"no client certificate", "MUTUAL", []map[string]string{secure},
 			`^the broker at 127.0.0.1:\d+ refuses this client's certificate \(.*\): set KAFKA_TLS_CERT and KAFKA_TLS_KEY to one that it accepts$`},
 		{"a stranger's certificate", "MUTUAL", []map[string]string{secure, {"KAFKA_TLS_CERT": strangerCert, "KAFKA_TLS_KEY": strangerKey}},
 			`^the broker at 127.0.0.1:\d+ refuses this client's certificate`},
 		{"TLS on a plain port", "", []map[string]string{secure},
-			`^the broker at 127.0.0.1:\d+ does not answer in TLS on this port: unset KAFKA_TLS, or use its TLS port$`},
+			`^the broker at 127.0.0.1:\d+ does not answer in TLS on this port \(.*\): unset KAFKA_TLS, or use its TLS port$`},
 		{"plain text on a TLS port", "TLS", nil,
 			`^the broker at 127.0.0.1:\d+ answers in TLS on this port: set KAFKA_TLS=true, or use its plain port$`},
 		{"wrong password, PLAIN", "LOGIN", []map[string]string{secure, login("PLAIN", "x")},
@@ -182,7 +180,7 @@ func TestSecurity(t *testing.T) {
 			kafka := cluster(t, vars)
 			err := kafka.Check(t.Context())
 			if c.want != "" {
-				wantError(t, "a check", err, c.want)
+				wantError(t, err, c.want)
 				return
 			}
 			if err != nil {

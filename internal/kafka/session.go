@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -12,120 +13,120 @@ import (
 
 var (
 	errClosed  = errors.New("the session is closed")
-	errLeader  = errors.New("the partition's leader is lost")
 	errStalled = errors.New("the partition goes on, but nothing arrives")
+	errFormat  = errors.New("its records are of a format that Kafka has not written since 0.11")
 )
 
 const (
 	// sessionRetries is how often a session looks for a leader, every tenth of a second, before it
-	// reports that there is none. Consumers have no circuit breaker that would open by that.
+	// reports that there is none.
 	sessionRetries = 10
-	// faultGrace is the time for sarama to say why a partition is lost, before only that is said.
-	faultGrace = 20 * time.Millisecond
-	// stalledAfter is how long a consumer may ask for the same offset though there are records.
+	// stalledAfter is how long a broker may have records and send none.
 	stalledAfter = 5 * time.Second
 )
 
-// A Session reads partitions of one topic until the first fault. The fault, or the end of its
-// context, ends it as a whole: Messages() of its partition consumers are closed, and Err says why.
+// A Session reads a partition until the first fault, as sarama's partition consumer does. The
+// fault, or the end of its context, ends it: Messages() is closed, and Err says why.
 //
-// sarama by itself would subscribe again after a fault, at its own offset, even if the topic is
-// another one by then: measured, without an error. A Session never does. Whoever uses it opens
-// another one, from the last record on, and compares that record.
+// sarama's consumer subscribes again after a fault, at its own offset, even if the topic is another
+// one by then: measured, without an error. So a Session sends the fetches itself. Whoever uses it
+// opens another one, from the last record on, and compares that record.
 type Session struct {
 	topic    string
 	client   sarama.Client
-	consumer sarama.Consumer
 	ctx      context.Context // ends with the session; its cause is what Err returns
 	end      context.CancelCauseFunc
-	drains   sync.WaitGroup // a goroutine for each partition: takes its errors
-
-	mu         sync.Mutex // guards what follows
-	partitions map[int32]*progress
-}
-
-// progress is how far a partition has been read.
-type progress struct {
-	consumer sarama.PartitionConsumer // nil until it is open
-	offset   int64                    // of the newest fetch; everything before it is in Messages()
-	received int64                    // what Reached returned last
-
-	answered bool      // a fetch has been answered without an error
-	more     bool      // the last answer spoke of records from offset on
-	same     time.Time // since when offset has been asked for in vain; zero: it has not
+	fetching sync.WaitGroup
+	messages chan *sarama.ConsumerMessage
+	fetched  atomic.Int64 // everything before this offset has been put into messages; -1: no fetch has been answered
+	reached  int64        // what Reached returned last
 }
 
 // NewSession returns a session that has not connected yet. Adjust may change the settings.
 func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust ...func(*sarama.Config)) (*Session, error) {
-	s := &Session{topic: topic, partitions: make(map[int32]*progress)}
+	s := &Session{topic: topic, reached: -1}
+	s.fetched.Store(-1)
 	s.ctx, s.end = context.WithCancelCause(ctx)
-	config := c.config(s.ctx, clientID, c.warn, s)
+	config := c.Config(s.ctx, clientID)
 	config.Metadata.Retry.Max = sessionRetries
 	for _, f := range adjust {
 		f(config)
 	}
-	// Its back-off is the one thing that sarama always does before it subscribes again.
-	config.Consumer.Retry.BackoffFunc = func(int) time.Duration {
-		time.AfterFunc(faultGrace, func() { s.end(errLeader) })
-		return time.Hour // the partition consumer is being closed, and does not wait for this
-	}
+	s.messages = make(chan *sarama.ConsumerMessage, config.ChannelBufferSize)
 	var err error
 	if s.client, err = sarama.NewClient(c.Brokers, config); err != nil {
 		s.end(err)
 		return nil, fmt.Errorf("connecting to Kafka: %w", err)
 	}
-	if s.consumer, err = sarama.NewConsumerFromClient(s.client); err != nil {
-		s.end(err)
-		s.client.Close()
-		return nil, fmt.Errorf("making a consumer: %w", err)
-	}
 	return s, nil
+}
+
+// Bounds are where a partition begins and ends: Oldest is the offset of its first record, Newest
+// that which its next record gets.
+type Bounds struct {
+	Oldest, Newest int64
+	Asked          time.Time // the answer was given after this
 }
 
 // Bounds asks the partition's leader where the partition begins and ends. It is for the time before
 // ConsumePartition: after that the answer waits behind a fetch.
-func (s *Session) Bounds(partition int32) (Bounds, error) {
-	return bounds(s.client, s.topic, partition)
+func (s *Session) Bounds(partition int32) (b Bounds, err error) {
+	b.Asked = time.Now()
+	if b.Oldest, err = s.client.GetOffset(s.topic, partition, sarama.OffsetOldest); err == nil {
+		b.Newest, err = s.client.GetOffset(s.topic, partition, sarama.OffsetNewest)
+	}
+	if err != nil {
+		return Bounds{}, fmt.Errorf("asking where partition %d of topic %q begins and ends: %w", partition, s.topic, err)
+	}
+	return b, nil
 }
 
-// ConsumePartition does what sarama's does. The partition consumer ends with the session, which
-// takes its Errors().
-func (s *Session) ConsumePartition(topic string, partition int32, offset int64) (sarama.PartitionConsumer, error) {
-	p := &progress{offset: -1, received: -1}
-	s.mu.Lock()
-	s.partitions[partition] = p
-	s.mu.Unlock()
-	consumer, err := s.consumer.ConsumePartition(topic, partition, offset)
+// OffsetAt asks the partition's leader for the offset of the first record that is not older than
+// at. It is negative if all are older.
+func (s *Session) OffsetAt(partition int32, at time.Time) (int64, error) {
+	offset, err := s.client.GetOffset(s.topic, partition, at.UnixMilli())
 	if err != nil {
-		return nil, fmt.Errorf("reading partition %d of topic %q from offset %d: %w", partition, topic, offset, err)
+		return 0, fmt.Errorf("asking for the offset at %v in partition %d of topic %q: %w", at, partition, s.topic, err)
 	}
-	s.mu.Lock()
-	p.consumer = consumer
-	s.mu.Unlock()
-	context.AfterFunc(s.ctx, consumer.AsyncClose)
-	s.drains.Go(func() {
-		for err := range consumer.Errors() {
-			s.end(fmt.Errorf("reading partition %d of topic %q: %w", partition, topic, err.Err))
-		}
-	})
-	return consumer, nil
+	return offset, nil
 }
+
+// ConsumePartition begins to read. It is called once, and returns the session itself.
+func (s *Session) ConsumePartition(topic string, partition int32, offset int64) (*Session, error) {
+	if offset < 0 { // sarama.OffsetNewest or OffsetOldest
+		var err error
+		if offset, err = s.client.GetOffset(topic, partition, offset); err != nil {
+			return nil, fmt.Errorf("asking where partition %d of topic %q begins or ends: %w", partition, topic, err)
+		}
+	}
+	s.fetching.Go(func() {
+		defer close(s.messages)
+		s.end(s.fetch(partition, offset, func(m *sarama.ConsumerMessage) error {
+			select {
+			case s.messages <- m:
+				return nil
+			case <-s.ctx.Done():
+				return s.ctx.Err()
+			}
+		}, func(reached int64) error {
+			s.fetched.Store(reached)
+			return nil
+		}))
+	})
+	return s, nil
+}
+
+// Messages are the records. It is closed when the session ends.
+func (s *Session) Messages() <-chan *sarama.ConsumerMessage { return s.messages }
 
 // Reached returns the offset before which everything has been received from Messages(), -1 while no
 // fetch has been answered. It counts what no consumer sees: markers of transactions, and what
 // compaction has taken. Only the goroutine that receives from Messages() may call it.
-func (s *Session) Reached(partition int32) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.partitions[partition]
-	if p == nil || p.consumer == nil || !p.answered {
-		return -1
+func (s *Session) Reached() int64 {
+	if fetched := s.fetched.Load(); len(s.messages) == 0 {
+		s.reached = fetched
 	}
-	// sarama asks for an offset when what comes before it is in the channel.
-	if len(p.consumer.Messages()) == 0 {
-		p.received = p.offset
-	}
-	return p.received
+	return s.reached
 }
 
 // Err says why the session has ended, nil while it has not.
@@ -134,50 +135,88 @@ func (s *Session) Err() error { return context.Cause(s.ctx) }
 // Close ends the session and waits until nothing of it is left.
 func (s *Session) Close() {
 	s.end(errClosed)
-	s.mu.Lock()
-	var open []sarama.PartitionConsumer
-	for _, p := range s.partitions {
-		if p.consumer != nil {
-			open = append(open, p.consumer)
-		}
-	}
-	s.mu.Unlock()
-	for _, p := range open {
-		p.Close()
-	}
-	s.drains.Wait()
-	s.consumer.Close()
+	s.fetching.Wait()
 	s.client.Close() // it has nothing to lose
 }
 
-// Fetching implements wire.Watch.
-func (s *Session) Fetching(topic string, partition int32, offset int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.partitions[partition]
-	switch {
-	case topic != s.topic || p == nil:
-	case offset != p.offset:
-		p.offset, p.more, p.same = offset, false, time.Time{}
-	case !p.more:
-		p.same = time.Time{}
-	case p.same.IsZero():
-		p.same = time.Now()
-	case time.Since(p.same) > stalledAfter:
-		s.end(fmt.Errorf("reading partition %d of topic %q at offset %d: %w", partition, topic, offset, errStalled))
+// fetch asks for records from offset on until something fails. It hands them to take, and after
+// each answer reached gets the offset before which everything has been handed over.
+func (s *Session) fetch(partition int32, offset int64, take func(*sarama.ConsumerMessage) error, reached func(offset int64) error) error {
+	fail := func(err error) error {
+		return fmt.Errorf("reading partition %d of topic %q at offset %d: %w", partition, s.topic, offset, err)
+	}
+	leader, err := s.client.Leader(s.topic, partition)
+	if err != nil {
+		return fail(err)
+	}
+	config := s.client.Config().Consumer
+	for moved := time.Now(); ; {
+		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: sarama.MaxResponseSize, SessionEpoch: -1,
+			MaxWaitTime: int32(config.MaxWaitTime / time.Millisecond), Isolation: config.IsolationLevel}
+		request.AddBlock(s.topic, partition, offset, config.Fetch.Default, -1)
+		response, err := leader.Fetch(request)
+		if err != nil {
+			return fail(err)
+		}
+		block := response.GetBlock(s.topic, partition)
+		switch {
+		case block == nil && response.ThrottleTime > 0: // as a quota has it
+			continue
+		case block == nil:
+			return fail(sarama.ErrIncompleteResponse)
+		case block.Err != sarama.ErrNoError:
+			return fail(block.Err)
+		}
+		next, err := s.handOver(block, partition, offset, take)
+		if err == nil {
+			err = reached(next)
+		}
+		if err != nil {
+			return err
+		}
+		if next > offset || block.HighWaterMarkOffset <= offset {
+			moved = time.Now()
+		} else if time.Since(moved) > stalledAfter {
+			return fail(errStalled)
+		}
+		offset = next
 	}
 }
 
-// Fetched implements wire.Watch. It comes before sarama closes anything because of the answer.
-func (s *Session) Fetched(topic string, partition int32, code int16, highWaterMark int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.partitions[partition]
-	switch err := sarama.KError(code); {
-	case topic != s.topic || p == nil:
-	case err != sarama.ErrNoError:
-		s.end(fmt.Errorf("reading partition %d of topic %q: %w", partition, topic, err))
-	default:
-		p.answered, p.more = true, highWaterMark > p.offset
+// handOver hands the records of an answer to take, but for those before offset. It returns the
+// offset to ask for next.
+func (s *Session) handOver(block *sarama.FetchResponseBlock, partition int32, offset int64, take func(*sarama.ConsumerMessage) error) (next int64, err error) {
+	next = offset
+	for _, records := range block.RecordsSet {
+		b := records.RecordBatch
+		if b == nil {
+			return 0, fmt.Errorf("partition %d of topic %q at offset %d: %w", partition, s.topic, next, errFormat)
+		}
+		if b.PartialTrailingRecord {
+			break
+		}
+		for _, r := range b.Records {
+			at := b.FirstOffset + r.OffsetDelta
+			if b.Control || at < offset {
+				continue
+			}
+			m := &sarama.ConsumerMessage{Topic: s.topic, Partition: partition, Offset: at, Key: r.Key, Value: r.Value, Headers: r.Headers,
+				Timestamp: b.FirstTimestamp.Add(r.TimestampDelta)}
+			if b.LogAppendTime {
+				m.Timestamp = b.MaxTimestamp
+			}
+			if err := take(m); err != nil {
+				return 0, err
+			}
+		}
+		next = max(next, b.LastOffset()+1)
 	}
+	// The last batch is not in RecordsSet if it is cut, or if compaction has emptied it: such a one is
+	// moved to its last offset by package wire.
+	if last := block.LastRecordsBatchOffset; last != nil && len(block.RecordsSet) == 0 {
+		next = max(next, *last+1)
+	} else if last != nil {
+		next = max(next, *last)
+	}
+	return next, nil
 }

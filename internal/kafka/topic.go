@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/Shopify/sarama"
 )
+
+const minInSync = "min.insync.replicas"
 
 // A State is what is known of a topic.
 type State struct {
@@ -20,22 +23,6 @@ type State struct {
 	Copies, MinInSync int
 }
 
-// Lookup returns how many partitions a topic has. If there is no such topic, the error says so, with
-// names that may be meant, and is a sarama.ErrUnknownTopicOrPartition.
-func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	metadata, err := c.metadata(ctx, c.adminConfig(ctx), topic)
-	if err != nil {
-		return 0, err
-	}
-	state, _, err := c.state(metadata, topic)
-	if err == nil && state.Partitions == 0 {
-		err = newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", c.similar(ctx, topic), topic)
-	}
-	return state.Partitions, err
-}
-
 // Mend returns the command that lets topic be written to while one of its brokers is away; "" if
 // that is possible already, or nothing can be done, since there is one copy. A topic that was made
 // while one of three brokers was away has two copies, and both must be there.
@@ -43,8 +30,62 @@ func (s State) Mend(topic string) string {
 	if s.Copies < 2 || s.Copies > s.MinInSync {
 		return ""
 	}
-	return fmt.Sprintf("kafka-configs.sh --bootstrap-server BROKER --alter --entity-type topics --entity-name %s --add-config min.insync.replicas=%d",
-		topic, s.Copies-1)
+	return fmt.Sprintf("kafka-configs.sh --bootstrap-server BROKER --alter --entity-type topics --entity-name %s --add-config %s=%d",
+		topic, minInSync, s.Copies-1)
+}
+
+// Lookup returns how many partitions a topic has. If there is no such topic, the error says so, with
+// names that may be meant, and is a sarama.ErrUnknownTopicOrPartition.
+func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	config := c.Config(ctx, adminID)
+	metadata, err := c.metadata(ctx, config, topic)
+	if err != nil {
+		return 0, err
+	}
+	state, _, err := c.state(metadata, topic)
+	if err == nil && state.Partitions == 0 {
+		meant := ""
+		if all, err := c.metadata(ctx, config); err == nil {
+			meant = similar(all, topic)
+		}
+		err = newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", meant, topic)
+	}
+	return state.Partitions, err
+}
+
+// similar names topics with nearly the same name, which may be meant; it is empty if there are none.
+func similar(metadata *sarama.MetadataResponse, topic string) string {
+	var names []string
+	for _, t := range metadata.Topics {
+		if alike(t.Name, topic) {
+			names = append(names, strconv.Quote(t.Name))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return "did you mean " + strings.Join(names[:min(3, len(names))], " or ") + "? "
+}
+
+// alike says whether a and b differ in upper and lower case, in punctuation, or by a slip at one
+// place: a letter too many, too few or another one, two letters that have changed places, or, in
+// longer names, two others.
+func alike(a, b string) bool {
+	plain := strings.NewReplacer(".", "", "_", "", "-", "")
+	a, b = plain.Replace(strings.ToLower(a)), plain.Replace(strings.ToLower(b))
+	length := len(b)
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	differ := max(len(a), len(b))
+	swapped := differ == 2 && len(a) == len(b) && a[0] == b[1] && a[1] == b[0]
+	return differ <= min(2, length/3) || swapped
 }
 
 // EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and
@@ -54,9 +95,8 @@ func (s State) Mend(topic string) string {
 func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[string]string) (State, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	config := c.adminConfig(ctx)
-	made := false
-	for {
+	config := c.Config(ctx, adminID)
+	for made := false; ; {
 		metadata, err := c.metadata(ctx, config, topic)
 		if err != nil {
 			return State{}, err
@@ -86,24 +126,24 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[st
 
 // state says what there is of the topic, and whether partition 0 has a leader.
 func (c *Cluster) state(metadata *sarama.MetadataResponse, topic string) (state State, led bool, err error) {
-	for _, t := range metadata.Topics {
-		if t.Name != topic {
-			continue
-		}
-		switch t.Err {
-		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
-		case sarama.ErrUnknownTopicOrPartition:
-			return State{}, false, nil
-		default:
-			return State{}, false, c.Explain(t.Err, Look, topic)
-		}
-		for _, p := range t.Partitions {
-			if p.ID == 0 {
-				state.Copies, led = len(p.Replicas), p.Leader >= 0
-			}
-		}
-		state.Partitions = int32(len(t.Partitions))
+	i := slices.IndexFunc(metadata.Topics, func(t *sarama.TopicMetadata) bool { return t.Name == topic })
+	if i < 0 {
+		return State{}, false, nil
 	}
+	t := metadata.Topics[i]
+	switch t.Err {
+	case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
+	case sarama.ErrUnknownTopicOrPartition:
+		return State{}, false, nil
+	default:
+		return State{}, false, c.Explain(t.Err, "DESCRIBE", topic)
+	}
+	for _, p := range t.Partitions {
+		if p.ID == 0 {
+			state.Copies, led = len(p.Replicas), p.Leader >= 0
+		}
+	}
+	state.Partitions = int32(len(t.Partitions))
 	return state, led, nil
 }
 
@@ -113,7 +153,7 @@ func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metada
 	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: int16(min(3, len(metadata.Brokers))), ConfigEntries: make(map[string]*string)}
 	if settings == nil && detail.ReplicationFactor == 3 {
 		// One broker may be away, and still no acknowledged record is on one disk only.
-		settings = map[string]string{"min.insync.replicas": "2"}
+		settings = map[string]string{minInSync: "2"}
 	}
 	for name, value := range settings {
 		detail.ConfigEntries[name] = &value
@@ -121,29 +161,31 @@ func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metada
 	// With a ZooKeeper only the controller does this; later brokers pass it on, and name any of
 	// them.
 	slices.SortStableFunc(metadata.Brokers, func(a, b *sarama.Broker) int {
-		// The controller's is 0.
-		return cmp.Compare(a.ID()^metadata.ControllerID, b.ID()^metadata.ControllerID)
+		return cmp.Compare(a.ID()^metadata.ControllerID, b.ID()^metadata.ControllerID) // the controller's is 0
 	})
 	request := &sarama.CreateTopicsRequest{Version: 2, Timeout: produceTimeout, TopicDetails: map[string]*sarama.TopicDetail{topic: detail}}
-	answer := new(sarama.TopicError)
+	answer := &sarama.TopicError{Err: sarama.ErrRequestTimedOut}
 	tried, err := c.first(ctx, config, metadata.Brokers, func(broker *sarama.Broker) error {
 		response, err := broker.CreateTopics(request)
-		if err == nil {
-			answer = cmp.Or(response.TopicErrors[topic], &sarama.TopicError{Err: sarama.ErrUnknown})
-			if answer.Err == sarama.ErrNotController {
-				err = answer
-			}
+		if err != nil || response.TopicErrors[topic] == nil {
+			return cmp.Or(err, error(sarama.ErrIncompleteResponse))
 		}
-		return err
+		if answer = response.TopicErrors[topic]; answer.Err == sarama.ErrNotController {
+			return answer
+		}
+		return nil
 	})
 	switch answer.Err {
 	case sarama.ErrNoError:
-		return err == nil && len(metadata.Brokers) > 0, c.unreachable(tried, err)
+		return true, nil
 	case sarama.ErrTopicAlreadyExists, sarama.ErrRequestTimedOut, sarama.ErrNotController, sarama.ErrInvalidReplicationFactor:
 		// The last one: a broker has just left; the next metadata says how many there are.
+		if tried != "" && answer.Err == sarama.ErrRequestTimedOut {
+			return false, fmt.Errorf("making topic %q: no answer from %s: %w", topic, tried, err)
+		}
 		return false, nil
 	}
-	if err := c.Explain(answer, Create, topic); err != error(answer) {
+	if err := c.Explain(answer, "CREATE", topic); err != error(answer) {
 		return false, err
 	}
 	return false, fmt.Errorf("making topic %q: %w", topic, answer)
@@ -152,22 +194,14 @@ func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metada
 // minInSync asks how many copies of a record there must be, and returns 0 if nobody says: it may
 // not be allowed, which is nothing to fail for.
 func (c *Cluster) minInSync(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string) (n int) {
-	const name = "min.insync.replicas"
 	request := &sarama.DescribeConfigsRequest{Version: 1,
-		Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{name}}}}
+		Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{minInSync}}}}
 	c.first(ctx, config, metadata.Brokers, func(broker *sarama.Broker) error {
 		response, err := broker.DescribeConfigs(request)
-		if err != nil {
-			return err
+		if err == nil && len(response.Resources) == 1 && len(response.Resources[0].Configs) == 1 {
+			n, _ = strconv.Atoi(response.Resources[0].Configs[0].Value)
 		}
-		for _, resource := range response.Resources {
-			for _, entry := range resource.Configs {
-				if entry.Name == name {
-					n, _ = strconv.Atoi(entry.Value)
-				}
-			}
-		}
-		return nil
+		return err
 	})
 	return n
 }

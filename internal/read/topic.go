@@ -24,10 +24,9 @@ const (
 // A Topic is the topic that is read.
 type Topic struct {
 	Options
-	cluster  *kafka.Cluster
-	name     string
-	say      cli.Say
-	consumer *kafka.Consumer
+	cluster *kafka.Cluster
+	name    string
+	say     cli.Say
 
 	first   int32        // partitions that there were at the start; 0: the topic was waited for
 	opening atomic.Int32 // those of them that are to be read and have no place to start yet
@@ -55,11 +54,11 @@ func Await(ctx context.Context, opt Options, cluster *kafka.Cluster, name string
 }
 
 // NewConsumer returns a consumer of the topic, which begins each partition where -offset says.
-func (t *Topic) NewConsumer(ctx context.Context) (*kafka.Consumer, error) {
+func (t *Topic) NewConsumer(ctx context.Context) *kafka.Consumer {
 	how := kafka.Following{
 		ToEnd: t.Exit,
-		Start: func(partition int32, usual int64, b kafka.Bounds) (int64, error) {
-			return t.begin(ctx, partition, usual, b)
+		Start: func(s *kafka.Session, partition int32, usual int64, b kafka.Bounds) (int64, error) {
+			return t.begin(ctx, s, partition, usual, b)
 		},
 		Say: func(partition int32, err error) {
 			if err == nil {
@@ -75,9 +74,7 @@ func (t *Topic) NewConsumer(ctx context.Context) (*kafka.Consumer, error) {
 	if t.Exit {
 		how.Patience = patience
 	}
-	consumer, err := t.cluster.NewConsumer(ctx, "kafkaread", t.name, how)
-	t.consumer = consumer
-	return consumer, cli.Unreached(err)
+	return t.cluster.NewConsumer(ctx, "kafkaread", how)
 }
 
 // Partitions are the partitions to read: those that there are, and unless -exit says to stop at the
@@ -109,7 +106,7 @@ func (t *Topic) Partitions(ctx context.Context) iter.Seq[int32] {
 
 // begin returns the offset to start at: usual, unless -offset says otherwise. A partition that is
 // newer than the program is read from its beginning.
-func (t *Topic) begin(ctx context.Context, partition int32, usual int64, b kafka.Bounds) (from int64, err error) {
+func (t *Topic) begin(ctx context.Context, session *kafka.Session, partition int32, usual int64, b kafka.Bounds) (from int64, err error) {
 	switch s := t.start; {
 	case partition >= t.first:
 		return b.Oldest, nil
@@ -118,7 +115,7 @@ func (t *Topic) begin(ctx context.Context, partition int32, usual int64, b kafka
 	case s.newest > 0:
 		from, err = t.newest(ctx, partition, s.newest, b)
 	case !s.at.IsZero():
-		from, err = t.consumer.OffsetAt(partition, s.at) // OffsetNewest (-1) if all are older
+		from, err = session.OffsetAt(partition, s.at) // OffsetNewest (-1) if all are older
 	case s.offset > b.Newest:
 		t.say("partition %d: there is no offset %d yet, the next one is %d; starting there (the topic may be a new one)", partition, s.offset, b.Newest)
 		from = b.Newest
@@ -135,19 +132,12 @@ func (t *Topic) begin(ctx context.Context, partition int32, usual int64, b kafka
 // that were compacted away and of the markers that end transactions, so these records have to be
 // read. If they cannot be, whoever asks waits and says so.
 func (t *Topic) newest(ctx context.Context, partition int32, n int64, b kafka.Bounds) (int64, error) {
-	consumer, err := t.cluster.NewConsumer(ctx, "kafkaread", t.name, kafka.Following{ToEnd: true, Patience: time.Second})
-	if err != nil {
-		return 0, err
-	}
+	consumer := t.cluster.NewConsumer(ctx, "kafkaread", kafka.Following{ToEnd: true, Patience: time.Second})
 	defer consumer.Close()
 	for back := n; b.Oldest < b.Newest-n; back *= 2 {
 		from := max(b.Oldest, b.Newest-back)
-		records, err := consumer.ConsumePartition(t.name, partition, from)
-		if err != nil {
-			return 0, err
-		}
 		var offsets []int64
-		for record := range records.Messages() {
+		for record := range consumer.ConsumePartition(t.name, partition, from).Messages() {
 			offsets = append(offsets, record.Offset)
 		}
 		if err := cmp.Or(consumer.Err(), ctx.Err()); err != nil {

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 
 	"github.com/twmb/franz-go/pkg/kbin"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -20,16 +21,12 @@ const (
 // SkippedHeader is the header of a record that stands for a batch that was left out: its key.
 const SkippedHeader = "kafkachat-skipped"
 
-// Where a batch (of format 2) has these. Its checksum is over everything from attributes on.
+// Where a batch (of format 2) has these.
 const (
-	lengthAt     = 8
-	lengthEnd    = 12
-	formatAt     = 16
-	checksumAt   = 17
-	attributesAt = 21
-	deltaAt      = 23 // of its last offset from its first
-	countAt      = 57
-	recordsAt    = 61
+	lengthAt, lengthEnd = 8, 12 // it counts what follows
+	checksumAt          = 17    // it is over everything from attributes on
+	attributesAt        = 21
+	recordsAt           = 61
 
 	compression = 7 // of the attributes
 )
@@ -40,27 +37,18 @@ const (
 func (d *Decompressor) plain(batches []byte, budget *int) (out []byte, changed bool) {
 	kept := 0 // bytes of batches that out need not copy yet
 	for at := 0; len(batches)-at >= recordsAt; {
-		batch := batches[at:]
-		size := lengthEnd + int(int32(binary.BigEndian.Uint32(batch[lengthAt:])))
-		if size < recordsAt || size > len(batch) || batch[formatAt] != 2 {
+		size := lengthEnd + int(int32(binary.BigEndian.Uint32(batches[at+lengthAt:])))
+		var b kmsg.RecordBatch
+		if size < recordsAt || size > len(batches)-at || b.ReadFrom(batches[at:at+size]) != nil || b.Magic != 2 {
 			break // the last batch of an answer may be cut, and formats before 2 are of Kafka 0.10
 		}
-		batch = batch[:size]
 		if *budget <= 0 {
 			return append(out, batches[kept:at]...), true
 		}
 		weight := size
-		if count := int32(binary.BigEndian.Uint32(batch[countAt:])); count <= 0 || count > maxRecords || batch[attributesAt+1]&compression != 0 {
-			out = append(out, batches[kept:at]...)
-			from := len(out)
-			if count <= 0 {
-				out = appendEmptied(out, batch)
-			} else {
-				out = d.appendPlain(out, batch, int(count), &weight)
-			}
-			sum := crc32.Checksum(out[from+attributesAt:], crc32.MakeTable(crc32.Castagnoli))
-			binary.BigEndian.PutUint32(out[from+lengthAt:], uint32(len(out)-from-lengthEnd))
-			binary.BigEndian.PutUint32(out[from+checksumAt:], sum)
+		if b.NumRecords <= 0 || b.NumRecords > maxRecords || b.Attributes&compression != 0 {
+			weight = d.rewrite(&b)
+			out = appendBatch(append(out, batches[kept:at]...), b)
 			kept, changed = at+size, true
 		}
 		*budget -= weight
@@ -72,42 +60,48 @@ func (d *Decompressor) plain(batches []byte, budget *int) (out []byte, changed b
 	return append(out, batches[kept:]...), true
 }
 
-// appendEmptied appends a batch without records at the last offset of what was there.
-func appendEmptied(out, batch []byte) []byte {
-	last := lastOffset(batch)
+func appendBatch(out []byte, b kmsg.RecordBatch) []byte {
 	from := len(out)
-	out = append(out, batch[:recordsAt]...)
-	out[from+attributesAt+1] &^= compression
-	binary.BigEndian.PutUint64(out[from:], uint64(last))
-	binary.BigEndian.PutUint32(out[from+deltaAt:], 0)
+	b.Length = int32(recordsAt - lengthEnd + len(b.Records))
+	out = b.AppendTo(out)
+	binary.BigEndian.PutUint32(out[from+checksumAt:], crc32.Checksum(out[from+attributesAt:], crc32.MakeTable(crc32.Castagnoli)))
 	return out
 }
 
-func lastOffset(batch []byte) int64 {
-	return int64(binary.BigEndian.Uint64(batch)) + int64(int32(binary.BigEndian.Uint32(batch[deltaAt:])))
-}
-
-// appendPlain appends the batch with its records decompressed, or what stands for it.
-func (d *Decompressor) appendPlain(out, batch []byte, count int, weight *int) []byte {
-	from := len(out)
-	out = append(out, batch[:recordsAt]...)
-	out[from+attributesAt+1] &^= compression
-	codec := int16(batch[attributesAt+1] & compression)
-	whole, err := d.Append(out, batch[recordsAt:], codec)
-	if err == nil {
-		*weight, err = weigh(whole[from+recordsAt:], count)
+// rewrite decompresses the records of b, and returns what they weigh. A batch that has none, or
+// that has too much, is moved to its last offset: there it has none, or one that says what was left
+// out and why. That depends on the batch's bytes only.
+func (d *Decompressor) rewrite(b *kmsg.RecordBatch) (weight int) {
+	records, err := b.Records, error(nil)
+	if b.NumRecords > maxRecords {
+		err = fmt.Errorf("%d records in one batch, of which this client reads at most %d", b.NumRecords, maxRecords)
+	} else if b.NumRecords > 0 {
+		if records, err = d.Decompress(b.Records, b.Attributes&compression); err == nil {
+			weight, err = weigh(records, int(b.NumRecords))
+		}
 	}
-	if err == nil {
-		return whole
+	b.Attributes &^= compression
+	if b.NumRecords > 0 && err == nil {
+		b.Records = records
+		return weight
 	}
-	return appendSkipped(out[:from], batch, count, err)
+	first, last, count := b.FirstOffset, b.FirstOffset+int64(b.LastOffsetDelta), b.NumRecords
+	b.FirstOffset, b.LastOffsetDelta, b.NumRecords, b.Records = last, 0, 0, nil
+	if err == nil {
+		return recordsAt
+	}
+	text := fmt.Sprintf("offset %d was left out: %v", last, err)
+	if first != last {
+		text = fmt.Sprintf("offsets %d to %d (%d records) were left out: %v", first, last, count, err)
+	}
+	r := kmsg.Record{Value: []byte("(" + text + ")"), Headers: []kmsg.Header{{Key: SkippedHeader, Value: []byte(text)}}}
+	r.Length = int32(len(r.AppendTo(nil)) - 1) // it does not count itself, and is one byte while it is 0
+	b.NumRecords, b.Records = 1, r.AppendTo(nil)
+	return recordsAt + len(b.Records)
 }
 
 // weigh walks the records, and returns how much memory they take in sarama.
 func weigh(records []byte, count int) (weight int, err error) {
-	if count > maxRecords {
-		return 0, fmt.Errorf("%d records in one batch, of which this client reads at most %d", count, maxRecords)
-	}
 	weight = len(records) + count*recordWeight
 	all := kbin.Reader{Src: records}
 	for range count {
@@ -118,12 +112,9 @@ func weigh(records []byte, count int) (weight int, err error) {
 		r.VarintBytes() // key
 		r.VarintBytes() // value
 		headers := int(r.Varint())
-		for range headers {
+		for i := 0; i < headers && r.Ok(); i++ {
 			r.VarintBytes()
 			r.VarintBytes()
-			if !r.Ok() {
-				break
-			}
 		}
 		weight += max(0, headers) * headerWeight
 		switch {
@@ -134,31 +125,4 @@ func weigh(records []byte, count int) (weight int, err error) {
 		}
 	}
 	return weight, all.Complete()
-}
-
-// appendSkipped appends a batch with one record, at the batch's last offset, which says that the
-// batch was left out and why. It depends on the batch's bytes only.
-func appendSkipped(out, batch []byte, count int, why error) []byte {
-	first, last := int64(binary.BigEndian.Uint64(batch)), lastOffset(batch)
-	where := fmt.Sprintf("offset %d was", last)
-	if first != last {
-		where = fmt.Sprintf("offsets %d to %d (%d records) were", first, last, count)
-	}
-	text := fmt.Sprintf("%s left out: %v", where, why)
-	var record []byte
-	record = append(record, 0, 0, 0)             // attributes, time, offset: as the batch has them
-	record = kbin.AppendVarintBytes(record, nil) // key
-	record = kbin.AppendVarintBytes(record, []byte("("+text+")"))
-	record = kbin.AppendVarint(record, 1)
-	record = kbin.AppendVarintString(record, SkippedHeader)
-	record = kbin.AppendVarintBytes(record, []byte(text))
-
-	from := len(out)
-	out = append(out, batch[:recordsAt]...)
-	out[from+attributesAt+1] &^= compression
-	binary.BigEndian.PutUint64(out[from:], uint64(last))
-	binary.BigEndian.PutUint32(out[from+deltaAt:], 0)
-	binary.BigEndian.PutUint32(out[from+countAt:], 1)
-	out = kbin.AppendVarint(out, int32(len(record)))
-	return append(out, record...)
 }

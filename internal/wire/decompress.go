@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/snappy/xerial"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
@@ -25,34 +24,31 @@ var ErrTooLarge = fmt.Errorf("more than %d MiB when decompressed", Limit>>20)
 type Decompressor struct {
 	Max int // bytes that a batch may become; 0 is Limit
 
-	gzip *gzip.Reader
-	lz4  *lz4.Reader
+	gzip gzip.Reader
 	zstd *zstd.Decoder
 }
 
-// Append appends what b decompresses to, if that is at most Max bytes; whether it is, and the
+// Decompress returns what b decompresses to, if that is at most Max bytes; whether it is, and the
 // error, depend on b only. Codec is Kafka's number of the compression.
-func (d *Decompressor) Append(out, b []byte, codec int16) ([]byte, error) {
+func (d *Decompressor) Decompress(b []byte, codec int16) ([]byte, error) {
 	limit := cmp.Or(d.Max, Limit)
 	switch codec {
 	case 0:
-		return append(out, b...), nil
+		return b, nil
 	case 1:
-		if d.gzip == nil {
-			d.gzip = new(gzip.Reader)
-		}
 		if err := d.gzip.Reset(bytes.NewReader(b)); err != nil {
 			return nil, err
 		}
-		return readBounded(out, d.gzip, limit)
+		return readBounded(&d.gzip, limit)
 	case 2:
-		return snappy(out, b, limit)
-	case 3:
-		if d.lz4 == nil {
-			d.lz4 = lz4.NewReader(nil)
+		const most = 22 // snappy's best is 3 bytes for 64
+		out, err := xerial.DecodeCapped(make([]byte, 0, min(limit, most*len(b))), b)
+		if errors.Is(err, xerial.ErrDstTooSmall) {
+			err = ErrTooLarge
 		}
-		d.lz4.Reset(bytes.NewReader(b))
-		return readBounded(out, d.lz4, limit)
+		return out, err
+	case 3:
+		return readBounded(lz4.NewReader(bytes.NewReader(b)), limit)
 	case 4:
 		if d.zstd == nil {
 			var err error
@@ -61,58 +57,21 @@ func (d *Decompressor) Append(out, b []byte, codec int16) ([]byte, error) {
 				return nil, err
 			}
 		}
-		// Its limit counts what is there already.
-		decoded, err := d.zstd.DecodeAll(b, out[len(out):])
-		// That limit is one for the window too, and so it is not Max: a window may be larger than
-		// what is in it.
-		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || len(decoded) > limit {
+		out, err := d.zstd.DecodeAll(b, nil)
+		// Its limit is one for the window too, and so it is not Max: a window may be larger than what
+		// is in it.
+		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || len(out) > limit {
 			err = ErrTooLarge
 		}
-		return append(out, decoded...), err
+		return out, err
 	}
 	return nil, fmt.Errorf("unknown compression %d", codec)
 }
 
-func readBounded(out []byte, r io.Reader, limit int) ([]byte, error) {
-	buffer := bytes.NewBuffer(out)
-	n, err := buffer.ReadFrom(io.LimitReader(r, int64(limit)+1))
-	if n > int64(limit) {
+func readBounded(r io.Reader, limit int) ([]byte, error) {
+	out, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if len(out) > limit {
 		err = ErrTooLarge
 	}
-	return buffer.Bytes(), err
-}
-
-// snappy decompresses one block, or the several of the framing that Java's clients use: a header of
-// 16 bytes, then each block after its length.
-func snappy(out, b []byte, limit int) ([]byte, error) {
-	const framed, header = "\x82SNAPPY\x00", 16
-	if !bytes.HasPrefix(b, []byte(framed)) || len(b) <= header {
-		return snappyBlock(out, b, limit)
-	}
-	end := len(out) + limit
-	for b = b[header:]; len(b) > 0; {
-		if len(b) < 4 || int(int32(binary.BigEndian.Uint32(b))) < 0 || int(binary.BigEndian.Uint32(b)) > len(b)-4 {
-			return nil, errors.New("a snappy block is cut")
-		}
-		size := int(binary.BigEndian.Uint32(b))
-		var err error
-		if out, err = snappyBlock(out, b[4:4+size], end-len(out)); err != nil {
-			return nil, err
-		}
-		b = b[4+size:]
-	}
-	return out, nil
-}
-
-// snappyBlock appends what block decompresses to.
-func snappyBlock(out, block []byte, limit int) ([]byte, error) {
-	n, err := s2.DecodedLen(block)
-	if err != nil {
-		return nil, err
-	}
-	if n > limit {
-		return nil, ErrTooLarge
-	}
-	decoded, err := s2.Decode(nil, block)
-	return append(out, decoded...), err
+	return out, err
 }

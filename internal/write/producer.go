@@ -113,7 +113,7 @@ func (p *producer) send(messages []*sarama.ProducerMessage) (offset int64, err e
 		case err == nil:
 			return offset, nil
 		case kafka.KindOf(err) == kafka.Permanent:
-			return 0, p.cluster.Explain(err, kafka.Write, p.topic)
+			return 0, p.cluster.Explain(err, "WRITE", p.topic)
 		case !wait.Failed(p.life, err):
 			return 0, fmt.Errorf("not acknowledged within %v, but it may be stored all the same: %w", time.Since(begun).Round(time.Second), err)
 		}

@@ -56,9 +56,12 @@ func modest(config *sarama.Config) {
 // run makes the bus work until ctx ends, whatever happens to Kafka.
 func (b *bus) run(ctx context.Context) {
 	wait := kafka.Wait{Say: func(err error) {
-		if err == nil {
+		switch {
+		case err == nil:
 			b.log.Info("the other pods can be heard again", "topic", b.topic)
-		} else {
+		case kafka.KindOf(err) == kafka.Passing: // whoever reads the chat says why
+			b.log.Debug("the other pods cannot be heard for now", "topic", b.topic, "err", err)
+		default:
 			b.log.Warn("the other pods cannot be heard for now", "topic", b.topic, "err", err)
 		}
 	}, After: 2 * time.Second}
@@ -88,8 +91,7 @@ func (b *bus) work(ctx context.Context, worked func()) error {
 		return err
 	}
 	defer session.Close()
-	partition, err := session.ConsumePartition(b.topic, 0, sarama.OffsetNewest)
-	if err != nil {
+	if _, err := session.ConsumePartition(b.topic, 0, sarama.OffsetNewest); err != nil {
 		return err
 	}
 	config := b.cluster.Config(ctx, b.clientID) // on connections of its own: a fetch holds up what is behind it
@@ -103,11 +105,11 @@ func (b *bus) work(ctx context.Context, worked func()) error {
 	defer producer.Close()
 	defer cancel() // first of all: it ends whatever the others wait for
 	late.Stop()
-	return b.carry(ctx, session, partition, producer, worked)
+	return b.carry(ctx, session, producer, worked)
 }
 
 // carry carries until something is wrong. Worked is called when it has begun.
-func (b *bus) carry(ctx context.Context, session *kafka.Session, partition sarama.PartitionConsumer, producer sarama.AsyncProducer, worked func()) error {
+func (b *bus) carry(ctx context.Context, session *kafka.Session, producer sarama.AsyncProducer, worked func()) error {
 	var said time.Time // when the first record was said after which nothing was heard; zero: none
 	clock := time.NewTicker(time.Second)
 	defer clock.Stop()
@@ -116,7 +118,7 @@ func (b *bus) carry(ctx context.Context, session *kafka.Session, partition saram
 		select {
 		case joined <- struct{}{}:
 			joined = nil
-		case message, ok := <-partition.Messages():
+		case message, ok := <-session.Messages():
 			if !ok {
 				return session.Err()
 			}

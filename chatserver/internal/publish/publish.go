@@ -115,7 +115,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, again bool, send Sen
 		offset, err := p.send(ctx, send)
 		switch {
 		case kafka.KindOf(err) == kafka.Permanent:
-			return 0, fmt.Errorf("%w: %w", ErrRejected, p.cluster.Explain(err, kafka.Write, p.topic))
+			return 0, fmt.Errorf("%w: %w", ErrRejected, p.cluster.Explain(err, "WRITE", p.topic))
 		case err != nil:
 			p.log.Debug("message not acknowledged", "err", err)
 			continue

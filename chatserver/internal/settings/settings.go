@@ -173,8 +173,7 @@ func Answer(args []string, stdout io.Writer) error {
 	return err
 }
 
-// Warn says in the log what an operator should know of these settings, and later which brokers
-// cannot be used.
+// Warn says in the log what an operator should know of these settings.
 func (c *Config) Warn(log *slog.Logger) {
 	if slices.Contains(c.Limits.Origins, "*") {
 		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
@@ -182,7 +181,6 @@ func (c *Config) Warn(log *slog.Logger) {
 	if err := c.Cluster.Insecure(); err != nil {
 		log.Warn("the way to Kafka is not protected", "err", err)
 	}
-	c.Cluster.Warn = func(err error) { log.Warn("cannot use a Kafka broker", "err", err) }
 }
 
 // ClientID names a part of this server to the brokers; what sarama does not allow in it is replaced.

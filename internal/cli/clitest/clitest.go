@@ -208,17 +208,10 @@ func Numbers(from, to int) string {
 func Stored(t *testing.T, brokers, topic string) string {
 	t.Helper()
 	cluster := &kafka.Cluster{Brokers: strings.Split(brokers, ",")}
-	consumer, err := cluster.NewConsumer(t.Context(), "clitest", topic, kafka.Following{ToEnd: true, Patience: Patience})
-	if err != nil {
-		t.Fatal(err)
-	}
+	consumer := cluster.NewConsumer(t.Context(), "clitest", kafka.Following{ToEnd: true, Patience: Patience})
 	defer consumer.Close()
-	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var b strings.Builder
-	for message := range partition.Messages() {
+	for message := range consumer.ConsumePartition(topic, 0, sarama.OffsetOldest).Messages() {
 		b.Write(message.Value)
 		b.WriteByte('\n')
 	}
