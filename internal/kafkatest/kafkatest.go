@@ -5,7 +5,9 @@ package kafkatest
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +53,7 @@ func Topic(t testing.TB, brokers string) string {
 // made; it is deleted when the test ends.
 func TopicName(t testing.TB, brokers string) string {
 	t.Helper()
-	topic := "test-" + strings.Map(topicRune, t.Name()) + "-" + rand.Text()[:8]
+	topic := "test-" + regexp.MustCompile(`[^a-zA-Z0-9_-]`).ReplaceAllString(t.Name(), "-") + "-" + rand.Text()[:8]
 	if len(topic) > 200 { // Kafka allows 249
 		topic = topic[:100] + topic[len(topic)-100:]
 	}
@@ -66,14 +68,6 @@ func TopicName(t testing.TB, brokers string) string {
 		}
 	})
 	return topic
-}
-
-// topicRune keeps what a topic's name may have.
-func topicRune(r rune) rune {
-	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-		return r
-	}
-	return '-'
 }
 
 // Recreate deletes the topic and makes it again at once, with values as its
@@ -109,14 +103,14 @@ func Produce(t testing.TB, brokers, topic string, values ...string) {
 	}
 	defer producer.Close()
 	// The first one goes alone: sarama would let others overtake it if it had to be sent again.
-	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(values[0])}); err != nil {
-		t.Fatalf("producing to %s: %v", topic, err)
+	var messages []*sarama.ProducerMessage
+	for _, v := range values {
+		messages = append(messages, &sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(v)})
 	}
-	var rest []*sarama.ProducerMessage
-	for _, v := range values[1:] {
-		rest = append(rest, &sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(v)})
+	if _, _, err = producer.SendMessage(messages[0]); err == nil {
+		err = producer.SendMessages(messages[1:])
 	}
-	if err := producer.SendMessages(rest); err != nil {
+	if err != nil {
 		t.Fatalf("producing to %s: %v", topic, err)
 	}
 }
@@ -135,17 +129,13 @@ func create(t testing.TB, brokers, topic string) {
 	})
 	within(t, "waiting for a leader of "+topic, func() error {
 		found, err := admin.DescribeTopics([]string{topic})
-		switch {
-		case err != nil:
-			return err
-		case found[0].Err != sarama.ErrNoError:
-			return found[0].Err
-		case len(found[0].Partitions) == 0:
-			return errors.New("it has no partition")
-		case found[0].Partitions[0].Err != sarama.ErrNoError:
-			return found[0].Partitions[0].Err
+		if err == nil && (found[0].Err != sarama.ErrNoError || len(found[0].Partitions) == 0) {
+			err = fmt.Errorf("it has %d partitions: %w", len(found[0].Partitions), found[0].Err)
 		}
-		return nil
+		if err == nil && found[0].Partitions[0].Err != sarama.ErrNoError {
+			err = found[0].Partitions[0].Err
+		}
+		return err
 	})
 }
 

@@ -1,7 +1,9 @@
 package kafkatest
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -12,13 +14,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Proxy stands between clients and a Kafka, of one broker or several, and makes
-// their connections fail as a test wishes. As long as it is told nothing, it
-// passes everything on unchanged and in order, except for the brokers'
-// addresses: it has a listener for each broker that Kafka speaks of, and puts
-// its own addresses into the answers, so that clients stay behind the proxy.
+// Proxy stands between clients and a Kafka, of one broker or several, and makes their connections
+// fail as a test wishes. As long as it is told nothing, it passes everything on unchanged and in
+// order, except for the brokers' addresses in metadata: it has a listener for each broker that Kafka
+// speaks of, and puts its own addresses there, so that clients stay behind the proxy.
 //
-// It speaks plain text only. Its methods may be called at any time.
+// It speaks plain text only. On each connection one request is answered after another, as Kafka
+// does it. Its methods may be called at any time.
 type Proxy struct {
 	t      testing.TB
 	addr   string
@@ -26,10 +28,10 @@ type Proxy struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // of all goroutines
 
-	mu        sync.Mutex              // guards what follows
-	listeners map[string]net.Listener // by the broker's address
-	conns     map[*conn]struct{}
-	opened    int // connections until now
+	mu        sync.Mutex                 // guards what follows
+	listeners map[string]net.Listener    // by the broker's address
+	conns     map[int]context.CancelFunc // that are open, by number
+	opened    int                        // connections until now
 	refusing  bool
 	paused    Direction
 	resumed   chan struct{} // closed, and made anew, when paused changes
@@ -41,10 +43,9 @@ type Proxy struct {
 // Request is one request of a client, as a fault sees it.
 type Request struct {
 	Key    kmsg.Key
-	Client string       // the client id
-	Conn   int          // which connection it came by: 0 is the proxy's first one
-	N      int          // its number among the requests of that connection, from 0
-	Body   kmsg.Request // nil if the key is unknown
+	Client string // the client id
+	Conn   int    // which connection it came by: 0 is the proxy's first one
+	N      int    // its number among the requests of that connection, from 0
 }
 
 // Action is what happens to a request. The zero value passes it on, and its
@@ -72,7 +73,7 @@ const (
 // commas), which ends with the test.
 func NewProxy(t testing.TB, brokers string) *Proxy {
 	t.Helper()
-	p := &Proxy{t: t, listeners: make(map[string]net.Listener), conns: make(map[*conn]struct{}), resumed: make(chan struct{})}
+	p := &Proxy{t: t, listeners: make(map[string]net.Listener), conns: make(map[int]context.CancelFunc), resumed: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	t.Cleanup(p.close)
 	var addrs []string
@@ -111,11 +112,10 @@ func CutEach(seed uint64, from, to int) func(Request) Action {
 // Cut ends all connections. New ones may be made at once.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
-	conns := p.conns
-	p.conns = make(map[*conn]struct{})
-	p.mu.Unlock()
-	for c := range conns {
-		c.cut()
+	defer p.mu.Unlock()
+	for number, cut := range p.conns {
+		cut()
+		delete(p.conns, number)
 	}
 }
 
@@ -164,57 +164,114 @@ func (p *Proxy) close() {
 func (p *Proxy) listen(target string) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if ln, ok := p.listeners[target]; ok {
-		return ln.Addr().String(), nil
+	ln, known := p.listeners[target]
+	if !known {
+		var err error
+		if ln, err = new(net.ListenConfig).Listen(p.ctx, "tcp", "127.0.0.1:0"); err != nil {
+			return "", err
+		}
+		p.listeners[target] = ln
+		p.wg.Go(func() {
+			for {
+				client, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				p.wg.Go(func() { p.connect(client, target) })
+			}
+		})
 	}
-	if err := p.ctx.Err(); err != nil {
-		return "", err
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	p.listeners[target] = ln
-	p.wg.Go(func() { p.accept(ln, target) })
 	return ln.Addr().String(), nil
 }
 
-// accept serves one listener until it is closed.
-func (p *Proxy) accept(ln net.Listener, target string) {
-	for {
-		client, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		p.wg.Go(func() { p.serve(client, target) })
+// connect serves one connection to its end.
+func (p *Proxy) connect(client net.Conn, target string) {
+	defer client.Close()
+	ctx, cut := context.WithCancel(p.ctx)
+	defer cut()
+	p.mu.Lock()
+	number, refused := p.opened, p.refusing
+	if !refused {
+		p.opened++
+		p.conns[number] = cut
+	}
+	p.mu.Unlock()
+	if refused {
+		return
+	}
+	defer func() {
+		p.mu.Lock()
+		delete(p.conns, number)
+		p.mu.Unlock()
+	}()
+	broker, err := new(net.Dialer).DialContext(ctx, "tcp", target)
+	if err != nil {
+		return
+	}
+	defer broker.Close()
+	defer context.AfterFunc(ctx, func() {
+		client.Close()
+		broker.Close()
+	})()
+	for n := 0; err == nil; n++ {
+		err = p.exchange(ctx, client, broker, Request{Conn: number, N: n})
 	}
 }
 
-// serve serves one connection to its end.
-func (p *Proxy) serve(client net.Conn, target string) {
-	defer client.Close()
-	ctx, cancel := context.WithCancel(p.ctx)
-	defer cancel()
-	c := &conn{proxy: p, client: client, ctx: ctx, cancel: cancel, expected: make(chan expected, 1000), answers: make(chan []byte)}
-	p.mu.Lock()
-	if p.refusing || p.ctx.Err() != nil {
-		p.mu.Unlock()
-		return
+var errCut = errors.New("cut by the fault")
+
+// exchange passes a request on, and its answer back. An error is the connection's end.
+func (p *Proxy) exchange(ctx context.Context, client, broker net.Conn, r Request) error {
+	frame, err := readFrame(client)
+	if err != nil {
+		return err
 	}
-	c.number = p.opened
-	p.opened++
-	p.conns[c] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.conns, c)
-		p.mu.Unlock()
-	}()
-	var err error
-	if c.broker, err = new(net.Dialer).DialContext(ctx, "tcp", target); err != nil {
-		return
+	var body kmsg.Request
+	r.Key, r.Client, body = parseRequest(frame)
+	action := p.decide(r)
+	if err := wait(ctx, action.Delay, nil); err != nil || action.CutBefore {
+		return cmp.Or(err, errCut)
 	}
-	c.run()
+	var answer []byte
+	if action.NotLeader {
+		answer, err = notLeader(frame, body)
+	} else {
+		if err = p.pass(ctx, Requests); err == nil {
+			_, err = broker.Write(frame)
+		}
+		if produce, ok := body.(*kmsg.ProduceRequest); err == nil && (!ok || produce.Acks != 0) {
+			answer, err = readFrame(broker)
+		}
+	}
+	if err == nil {
+		err = wait(ctx, action.DelayAnswer, action.HoldAnswer)
+	}
+	if err != nil || action.CutAfter {
+		return cmp.Or(err, errCut)
+	}
+	if answer, err = p.rewrite(body, answer); err == nil {
+		err = p.pass(ctx, Answers)
+	}
+	if err == nil {
+		_, err = client.Write(answer)
+	}
+	return err
+}
+
+// wait waits for d, and for hold if there is one.
+func wait(ctx context.Context, d time.Duration, hold <-chan struct{}) error {
+	timer := time.After(d)
+	for timer != nil || hold != nil {
+		select {
+		case <-timer:
+			timer = nil
+		case <-hold:
+			hold = nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // pass waits until d is not paused.

@@ -1,11 +1,9 @@
 package kafkatest_test
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,18 +12,18 @@ import (
 	"go.uber.org/goleak"
 
 	"kafkachat/internal/kafkatest"
+	"kafkachat/internal/realkafka"
 )
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
-func newConfig() *sarama.Config {
+func config() *sarama.Config {
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
-	config.ClientID = "test"
 	config.Net.ReadTimeout = time.Second
-	config.Metadata.Retry.Max = 0
+	config.Metadata.Retry.Max = 10
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Timeout = 800 * time.Millisecond
 	config.Producer.Return.Successes = true
@@ -35,9 +33,9 @@ func newConfig() *sarama.Config {
 	return config
 }
 
-func newProducer(t *testing.T, brokers string) sarama.SyncProducer {
+func producer(t *testing.T, brokers string) sarama.SyncProducer {
 	t.Helper()
-	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), newConfig())
+	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,233 +48,135 @@ func send(producer sarama.SyncProducer, topic, value string) error {
 	return err
 }
 
-func fault(action kafkatest.Action, key kmsg.Key) func(kafkatest.Request) kafkatest.Action {
-	return func(r kafkatest.Request) kafkatest.Action {
-		if r.Key == key {
-			return action
-		}
-		return kafkatest.Action{}
-	}
-}
-
-func TestProxyPassesEverything(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	p := kafkatest.NewProxy(t, brokers)
-	client, err := sarama.NewClient(strings.Split(p.Addr(), ","), newConfig())
+// wantValues reads these records of partition 0 from its start.
+func wantValues(t *testing.T, brokers, topic string, want ...string) {
+	t.Helper()
+	consumer, err := sarama.NewConsumer(strings.Split(brokers, ","), config())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	for _, b := range client.Brokers() {
-		if slices.Contains(strings.Split(brokers, ","), b.Addr()) {
-			t.Errorf("the client was told of %s, which is not the proxy", b.Addr())
+	defer consumer.Close()
+	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer partition.Close()
+	for timeout := time.After(60 * time.Second); len(want) > 0; want = want[1:] {
+		select {
+		case m := <-partition.Messages():
+			if string(m.Value) != want[0] {
+				t.Fatalf("got %q, want %q", m.Value, want[0])
+			}
+		case <-timeout:
+			t.Fatalf("%d records did not come", len(want))
 		}
 	}
-	const n = 2000
-	var want []string
-	for i := range n {
-		want = append(want, fmt.Sprint(i, strings.Repeat("x", i)))
+}
+
+// Clients are told of brokers that they did not start with, and reach those through the proxy too.
+func TestProxyInFrontOfThreeBrokers(t *testing.T) {
+	t.Parallel()
+	p := kafkatest.NewProxy(t, realkafka.Start(t, realkafka.Options{Brokers: 3}).Addr(0))
+	produced := make(map[int]bool) // connections that carried records
+	p.SetFault(func(r kafkatest.Request) kafkatest.Action {
+		if r.Key == kmsg.Produce {
+			produced[r.Conn] = true
+		}
+		return kafkatest.Action{}
+	})
+	for range 6 { // leaders are spread over the brokers
+		topic := kafkatest.Topic(t, p.Addr())
+		kafkatest.Produce(t, p.Addr(), topic, "a", "b", "c")
+		wantValues(t, p.Addr(), topic, "a", "b", "c")
+		kafkatest.Recreate(t, p.Addr(), topic, "d")
+		wantValues(t, p.Addr(), topic, "d")
 	}
-	done := make(chan []string, 1)
-	go func() { done <- values(t, p.Addr(), topic, n) }()
-	kafkatest.Produce(t, p.Addr(), topic, want...)
-	if got := <-done; !slices.Equal(got, want) {
-		t.Error("the records came back in another way")
+	if p.SetFault(nil); len(produced) != 12 {
+		t.Errorf("%d of 12 producers went through the proxy", len(produced))
 	}
 }
 
 // A fault on Produce is either before or after the broker has stored the record.
-func TestProxyFaultsOnProduce(t *testing.T) {
+func TestProxyFaults(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
-	tests := []struct {
-		name   string
-		action kafkatest.Action
-		want   error // nil: any
-		stored bool
-	}{
-		{"cut before", kafkatest.Action{CutBefore: true}, nil, false},
-		{"cut after", kafkatest.Action{CutAfter: true}, nil, true},
-		{"not leader", kafkatest.Action{NotLeader: true}, sarama.ErrNotLeaderForPartition, false},
-		{"answer too late", kafkatest.Action{DelayAnswer: time.Minute}, nil, true},
-		{"request too late", kafkatest.Action{Delay: time.Minute}, nil, false},
+	produce := func(action kafkatest.Action) func(*kafkatest.Proxy) {
+		return func(p *kafkatest.Proxy) {
+			p.SetFault(func(r kafkatest.Request) kafkatest.Action {
+				if r.Key == kmsg.Produce {
+					return action
+				}
+				return kafkatest.Action{}
+			})
+		}
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault  func(*kafkatest.Proxy)
+		stored bool // in the end
+	}{
+		"cut before":       {produce(kafkatest.Action{CutBefore: true}), false},
+		"cut after":        {produce(kafkatest.Action{CutAfter: true}), true},
+		"not leader":       {produce(kafkatest.Action{NotLeader: true}), false},
+		"answer too late":  {produce(kafkatest.Action{DelayAnswer: time.Minute}), true},
+		"answer held":      {produce(kafkatest.Action{HoldAnswer: t.Context().Done()}), true},
+		"request too late": {produce(kafkatest.Action{Delay: time.Minute}), false},
+		"requests paused":  {func(p *kafkatest.Proxy) { p.Pause(kafkatest.Requests) }, true},
+		"answers paused":   {func(p *kafkatest.Proxy) { p.Pause(kafkatest.Answers) }, true},
+		"refused":          {func(p *kafkatest.Proxy) { p.Refuse(true); p.Cut() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			topic := kafkatest.Topic(t, brokers)
 			p := kafkatest.NewProxy(t, brokers)
-			producer := newProducer(t, p.Addr())
-			if err := send(producer, topic, "before"); err != nil {
+			faulty := producer(t, p.Addr())
+			if err := send(faulty, topic, "before"); err != nil {
 				t.Fatal(err)
 			}
-			p.SetFault(fault(tt.action, kmsg.Produce))
-			if err := send(producer, topic, "fault"); err == nil || tt.want != nil && !errors.Is(err, tt.want) {
-				t.Errorf("sending under the fault: %v, want %v", err, tt.want)
+			if test.fault(p); send(faulty, topic, "fault") == nil {
+				t.Error("sent under the fault")
 			}
 			p.SetFault(nil)
-			p.Cut()
-			if err := send(newProducer(t, p.Addr()), topic, "after"); err != nil {
+			p.Resume()
+			p.Refuse(false)
+			time.Sleep(50 * time.Millisecond) // for what was paused
+			if err := send(producer(t, p.Addr()), topic, "after"); err != nil {
 				t.Fatal(err)
 			}
 			want := []string{"before", "fault", "after"}
-			if !tt.stored {
-				want = []string{"before", "after"}
+			if !test.stored {
+				want = slices.Delete(want, 1, 2)
 			}
-			if got := values(t, brokers, topic, len(want)); !slices.Equal(got, want) {
-				t.Errorf("the topic has %q, want %q", got, want)
-			}
+			wantValues(t, brokers, topic, want...)
 		})
 	}
 }
 
-func TestProxyHoldsFetchesWhileProduceWorks(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	p := kafkatest.NewProxy(t, brokers)
-	release, held := make(chan struct{}), make(chan struct{})
-	first := true
-	p.SetFault(func(r kafkatest.Request) kafkatest.Action {
-		if r.Key != kmsg.Fetch {
-			return kafkatest.Action{}
-		}
-		if first {
-			first = false
-			close(held)
-		}
-		return kafkatest.Action{HoldAnswer: release}
-	})
-	got := make(chan []string, 1)
-	go func() { got <- values(t, p.Addr(), topic, 2) }()
-	<-held
-	producer := newProducer(t, p.Addr())
-	for _, v := range []string{"a", "b"} {
-		if err := send(producer, topic, v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	select {
-	case v := <-got:
-		t.Fatalf("%q came through", v)
-	case <-time.After(500 * time.Millisecond): // closing a consumer takes up to 200 ms
-	}
-	close(release)
-	if v := <-got; !slices.Equal(v, []string{"a", "b"}) {
-		t.Errorf("got %q", v)
-	}
-}
-
-func TestProxyPauses(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	for _, d := range []kafkatest.Direction{kafkatest.Requests, kafkatest.Answers, kafkatest.Both} {
-		topic := kafkatest.Topic(t, brokers)
-		p := kafkatest.NewProxy(t, brokers)
-		config := newConfig()
-		config.Net.ReadTimeout = time.Minute
-		producer, err := sarama.NewSyncProducer(strings.Split(p.Addr(), ","), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer producer.Close()
-		if err := send(producer, topic, "before"); err != nil {
-			t.Fatal(err)
-		}
-		p.Pause(d)
-		sent := make(chan error, 1)
-		go func() { sent <- send(producer, topic, "paused") }()
-		select {
-		case err := <-sent:
-			t.Errorf("paused %d, and sent: %v", d, err)
-		case <-time.After(100 * time.Millisecond):
-		}
-		conns := p.Conns()
-		p.Resume()
-		if err := <-sent; err != nil {
-			t.Errorf("after the pause: %v", err)
-		}
-		if p.Conns() != conns || conns == 0 {
-			t.Errorf("%d connections in the pause, %d after it", conns, p.Conns())
-		}
-	}
-}
-
-func TestProxyCutsAndRefuses(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	p := kafkatest.NewProxy(t, brokers)
-	producer := newProducer(t, p.Addr())
-	if err := send(producer, topic, "1"); err != nil {
-		t.Fatal(err)
-	}
-	p.Refuse(true)
-	if err := send(producer, topic, "2"); err != nil {
-		t.Errorf("an open connection is refused: %v", err)
-	}
-	p.Cut()
-	if err := send(producer, topic, "cut"); err == nil {
-		t.Error("sent without a connection")
-	}
-	if c, err := sarama.NewClient(strings.Split(p.Addr(), ","), newConfig()); err == nil {
-		c.Close()
-		t.Error("a new connection is not refused")
-	}
-	if n := p.Conns(); n != 0 {
-		t.Errorf("%d connections are open", n)
-	}
-	p.Refuse(false)
-	if err := send(newProducer(t, p.Addr()), topic, "3"); err != nil {
-		t.Error(err)
-	}
-	if got := values(t, brokers, topic, 3); !slices.Equal(got, []string{"1", "2", "3"}) {
-		t.Errorf("the topic has %q", got)
-	}
-}
-
-// Whatever is cut when: a consumer gets everything once, in order.
+// Whatever is cut when: a consumer gets everything once, in order, and each seed cuts elsewhere.
 func TestProxyCutsEachConnection(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, brokers)
 	p := kafkatest.NewProxy(t, brokers)
+	var want []string
+	for i := range 200 {
+		want = append(want, fmt.Sprint(i))
+	}
 	cut := kafkatest.CutEach(1, 3, 8)
-	var cuts atomic.Int64
+	var cuts []int
 	p.SetFault(func(r kafkatest.Request) kafkatest.Action {
 		action := cut(r)
-		if action.CutBefore {
-			cuts.Add(1)
+		if action.CutBefore && !slices.Contains(cuts, r.N) {
+			cuts = append(cuts, r.N)
 		}
 		return action
 	})
-	const n = 200
-	var want []string
-	for i := range n {
-		want = append(want, fmt.Sprint(i))
-	}
-	got := make(chan []string, 1)
-	go func() { got <- values(t, p.Addr(), topic, n) }()
-	producer := newProducer(t, brokers)
-	for _, v := range want {
-		if err := send(producer, topic, v); err != nil {
-			t.Fatal(err)
+	go func() {
+		for _, value := range want {
+			kafkatest.Produce(t, brokers, topic, value)
 		}
-		time.Sleep(time.Millisecond)
-	}
-	if v := <-got; !slices.Equal(v, want) {
-		t.Errorf("got %q", v)
-	}
-	if cuts.Load() == 0 {
-		t.Error("no connection was cut")
-	}
-	// The same seed, the same cuts.
-	for n := range 10 {
-		a, b := kafkatest.CutEach(7, 0, 5), kafkatest.CutEach(7, 0, 5)
-		if r := (kafkatest.Request{Conn: n, N: 3}); a(r) != b(r) {
-			t.Errorf("connection %d is cut and is not", n)
-		}
+	}()
+	wantValues(t, p.Addr(), topic, want...)
+	if p.SetFault(nil); len(cuts) < 2 || slices.Min(cuts) < 3 || slices.Max(cuts) > 8 {
+		t.Errorf("connections were cut after %d requests", cuts)
 	}
 }

@@ -2,8 +2,8 @@ package kafkatest
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 
@@ -12,8 +12,22 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// parseRequest decodes a request. What it cannot decode, it leaves to Kafka to
-// complain about.
+// readFrame reads one request or answer, and returns it with its length prefix.
+func readFrame(r io.Reader) ([]byte, error) {
+	frame := make([]byte, 4)
+	if _, err := io.ReadFull(r, frame); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(frame)
+	if size > 100<<20 {
+		return nil, fmt.Errorf("a frame of %d bytes is none of Kafka's", size)
+	}
+	frame = append(frame, make([]byte, size)...)
+	_, err := io.ReadFull(r, frame[4:])
+	return frame, err
+}
+
+// parseRequest decodes a request. What it cannot decode, it leaves to Kafka to complain about.
 func parseRequest(frame []byte) (key kmsg.Key, client string, body kmsg.Request) {
 	r := kbin.Reader{Src: frame[4:]}
 	key = kmsg.Key(r.Int16())
@@ -22,73 +36,44 @@ func parseRequest(frame []byte) (key kmsg.Key, client string, body kmsg.Request)
 	if id := r.NullableString(); id != nil {
 		client = *id
 	}
-	body = kmsg.RequestForKey(key.Int16())
-	if body == nil {
-		return key, client, nil
-	}
-	body.SetVersion(version)
-	if body.IsFlexible() {
-		kmsg.SkipTags(&r)
-	}
-	if body.ReadFrom(r.Src) != nil {
-		return key, client, nil
+	if body = kmsg.RequestForKey(key.Int16()); body != nil {
+		body.SetVersion(version)
+		if body.IsFlexible() {
+			kmsg.SkipTags(&r)
+		}
+		if body.ReadFrom(r.Src) != nil {
+			body = nil
+		}
 	}
 	return key, client, body
 }
 
-// rewrite puts the proxy's addresses in the place of the brokers' in an answer.
+// rewrite puts the proxy's addresses in the place of the brokers' in an answer with metadata.
 func (p *Proxy) rewrite(request kmsg.Request, frame []byte) ([]byte, error) {
-	switch request.(type) {
-	case *kmsg.MetadataRequest, *kmsg.FindCoordinatorRequest, *kmsg.DescribeClusterRequest:
-	default:
+	if _, ok := request.(*kmsg.MetadataRequest); !ok {
 		return frame, nil
 	}
-	response := request.ResponseKind()
+	response := request.ResponseKind().(*kmsg.MetadataResponse)
 	r := kbin.Reader{Src: frame[4:]}
 	id := r.Int32()
 	if response.IsFlexible() {
 		kmsg.SkipTags(&r)
 	}
 	if err := response.ReadFrom(r.Src); err != nil {
-		err = fmt.Errorf("the proxy cannot decode an answer to %s: %w", kmsg.NameForKey(request.Key()), err)
-		p.t.Error(err)
+		p.t.Errorf("the proxy cannot decode an answer: %v", err)
 		return nil, err
 	}
-	var err error
-	switch r := response.(type) {
-	case *kmsg.MetadataResponse:
-		for i := range r.Brokers {
-			err = errors.Join(err, p.move(&r.Brokers[i].Host, &r.Brokers[i].Port))
+	for i := range response.Brokers {
+		b := &response.Brokers[i]
+		addr, err := p.listen(net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))))
+		if err != nil {
+			return nil, err
 		}
-	case *kmsg.DescribeClusterResponse:
-		for i := range r.Brokers {
-			err = errors.Join(err, p.move(&r.Brokers[i].Host, &r.Brokers[i].Port))
-		}
-	case *kmsg.FindCoordinatorResponse:
-		err = p.move(&r.Host, &r.Port)
-		for i := range r.Coordinators {
-			err = errors.Join(err, p.move(&r.Coordinators[i].Host, &r.Coordinators[i].Port))
-		}
+		host, port, _ := net.SplitHostPort(addr)
+		number, _ := strconv.Atoi(port)
+		b.Host, b.Port = host, int32(number)
 	}
-	return answer(id, response), err
-}
-
-// move replaces a broker's address, unless there is none.
-func (p *Proxy) move(host *string, port *int32) error {
-	if *host == "" {
-		return nil
-	}
-	addr, err := p.listen(net.JoinHostPort(*host, strconv.Itoa(int(*port))))
-	if err != nil {
-		return err
-	}
-	h, n, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	moved, err := strconv.Atoi(n)
-	*host, *port = h, int32(moved)
-	return err
+	return answer(id, response), nil
 }
 
 // notLeader makes the answer of a broker that has lost all partitions in question.
@@ -99,31 +84,27 @@ func notLeader(frame []byte, request kmsg.Request) ([]byte, error) {
 	case *kmsg.ProduceRequest:
 		response := request.ResponseKind().(*kmsg.ProduceResponse)
 		for _, t := range request.Topics {
-			rt := kmsg.NewProduceResponseTopic()
-			rt.Topic, rt.TopicID = t.Topic, t.TopicID
+			topic := kmsg.ProduceResponseTopic{Topic: t.Topic, TopicID: t.TopicID}
 			for _, p := range t.Partitions {
-				rp := kmsg.NewProduceResponseTopicPartition()
-				rp.Partition, rp.ErrorCode, rp.BaseOffset = p.Partition, code, -1
-				rt.Partitions = append(rt.Partitions, rp)
+				topic.Partitions = append(topic.Partitions, kmsg.ProduceResponseTopicPartition{Partition: p.Partition, ErrorCode: code, BaseOffset: -1})
 			}
-			response.Topics = append(response.Topics, rt)
+			response.Topics = append(response.Topics, topic)
 		}
 		return answer(id, response), nil
 	case *kmsg.FetchRequest:
 		response := request.ResponseKind().(*kmsg.FetchResponse)
 		for _, t := range request.Topics {
-			rt := kmsg.NewFetchResponseTopic()
-			rt.Topic, rt.TopicID = t.Topic, t.TopicID
+			topic := kmsg.FetchResponseTopic{Topic: t.Topic, TopicID: t.TopicID}
 			for _, p := range t.Partitions {
-				rp := kmsg.NewFetchResponseTopicPartition()
-				rp.Partition, rp.ErrorCode, rp.HighWatermark, rp.RecordBatches = p.Partition, code, -1, []byte{} // Kafka sends no null here
-				rt.Partitions = append(rt.Partitions, rp)
+				topic.Partitions = append(topic.Partitions, kmsg.FetchResponseTopicPartition{
+					Partition: p.Partition, ErrorCode: code, HighWatermark: -1, RecordBatches: []byte{}, // Kafka sends no null here
+				})
 			}
-			response.Topics = append(response.Topics, rt)
+			response.Topics = append(response.Topics, topic)
 		}
 		return answer(id, response), nil
 	}
-	return nil, fmt.Errorf("the proxy was told to answer NOT_LEADER_OR_FOLLOWER to a %T, which needs no leader", request)
+	return nil, fmt.Errorf("a %T needs no leader", request)
 }
 
 // answer encodes a response with its length prefix and header.

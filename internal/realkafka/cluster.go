@@ -8,15 +8,17 @@
 package realkafka
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,9 +38,6 @@ type Options struct {
 	// {"TLS": "SSL"}. What they need (key stores, SASL mechanisms) goes into Properties, as
 	// listener.name.tls.ssl.keystore.location and so on.
 	Listeners map[string]string
-	// Advertise says which host:port clients of the plain listener are told for a node that listens
-	// on addr, so that a proxy can stand in front of it. The default is addr.
-	Advertise func(node int, addr string) string
 	// Format holds further arguments for formatting the storage, as in --add-scram
 	// SCRAM-SHA-256=[name=ann,password=x].
 	Format []string
@@ -63,12 +62,7 @@ type Cluster struct {
 // Java) the test is skipped, but with CI=true it fails.
 func Start(t testing.TB, opt Options) *Cluster {
 	t.Helper()
-	if opt.Version == "" {
-		opt.Version = defaultVersion
-	}
-	if opt.Brokers == 0 {
-		opt.Brokers = 1
-	}
+	opt.Version, opt.Brokers = cmp.Or(opt.Version, defaultVersion), cmp.Or(opt.Brokers, 1)
 	c := &Cluster{t: t, opt: opt, id: clusterID()}
 	var err error
 	if c.script, err = prepare(t.Context(), opt.Version); err != nil {
@@ -86,16 +80,20 @@ func Start(t testing.TB, opt Options) *Cluster {
 		}
 		c.nodes = append(c.nodes, n)
 	}
-	base, err := os.ReadFile(filepath.Join(filepath.Dir(c.script), "server.properties"))
-	if err != nil {
-		t.Fatalf("read the properties that all test brokers share: %v", err)
-	}
+	errs := make(chan error)
 	for _, n := range c.nodes {
-		if err := n.writeProperties(base, c.properties(n)); err != nil {
-			t.Fatal(err)
-		}
+		go func() {
+			err := c.configure(n)
+			if err == nil {
+				err = c.start(n)
+			}
+			errs <- err
+		}()
 	}
-	if err := c.startAll(); err != nil {
+	for range c.nodes {
+		err = cmp.Or(err, <-errs)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
@@ -106,15 +104,8 @@ func Start(t testing.TB, opt Options) *Cluster {
 	return c
 }
 
-// Addrs is where clients find the cluster: host:port of every node, as advertised, separated by
-// commas.
-func (c *Cluster) Addrs() string {
-	var addrs []string
-	for _, n := range c.nodes {
-		addrs = append(addrs, n.advertised)
-	}
-	return strings.Join(addrs, ",")
-}
+// Addrs is where clients find the cluster: host:port of every node, separated by commas.
+func (c *Cluster) Addrs() string { return c.ListenerAddrs(plain) }
 
 // Addr is the host:port on which a node's plain listener listens.
 func (c *Cluster) Addr(node int) string { return c.nodes[node].addr(plain) }
@@ -129,12 +120,7 @@ func (c *Cluster) ListenerAddrs(name string) string {
 }
 
 // Kill ends a node as a power cut does (SIGKILL) and returns when it is gone. Its data stays.
-func (c *Cluster) Kill(node int) {
-	if p := c.nodes[node].process; p != nil {
-		p.Kill()
-		c.nodes[node].process = nil
-	}
-}
+func (c *Cluster) Kill(node int) { c.nodes[node].kill() }
 
 // Pause freezes a node (SIGSTOP): its sockets stay open and nothing answers.
 func (c *Cluster) Pause(node int) {
@@ -164,21 +150,14 @@ func (c *Cluster) Wipe(node int) {
 	n := c.nodes[node]
 	if n.process != nil {
 		c.t.Errorf("wipe node %d: it is running, kill it first", node)
-		return
-	}
-	if err := os.RemoveAll(n.data()); err != nil {
+	} else if err := os.RemoveAll(n.data()); err != nil {
 		c.t.Errorf("wipe node %d: %v", node, err)
 	}
 }
 
 // Ready waits until every node that was not killed serves clients and knows of all the others.
 func (c *Cluster) Ready(ctx context.Context) error {
-	var running []*node
-	for _, n := range c.nodes {
-		if n.process != nil {
-			running = append(running, n)
-		}
-	}
+	running := slices.DeleteFunc(slices.Clone(c.nodes), func(n *node) bool { return n.process == nil })
 	for _, n := range running {
 		if err := n.ready(ctx, len(running)); err != nil {
 			return err
@@ -190,24 +169,9 @@ func (c *Cluster) Ready(ctx context.Context) error {
 // Close kills all nodes. The test's end calls it.
 func (c *Cluster) Close() {
 	for _, n := range c.nodes {
-		if n.process != nil {
-			n.process.Kill()
-			n.process = nil
-		}
+		n.kill()
 		n.releasePorts()
 	}
-}
-
-func (c *Cluster) startAll() error {
-	errs := make(chan error)
-	for _, n := range c.nodes {
-		go func() { errs <- c.start(n) }()
-	}
-	var err error
-	for range c.nodes {
-		err = errors.Join(err, <-errs)
-	}
-	return err
 }
 
 // start formats the node's storage if it has none and starts the process.
@@ -236,6 +200,21 @@ func (c *Cluster) start(n *node) error {
 	return nil
 }
 
+// configure writes a node's properties: those that all test brokers share, then its own, of which a
+// later one wins over an earlier one.
+func (c *Cluster) configure(n *node) error {
+	base, err := os.ReadFile(filepath.Join(filepath.Dir(c.script), "server.properties"))
+	if err != nil {
+		return fmt.Errorf("read the properties that all test brokers share: %w", err)
+	}
+	text := bytes.NewBuffer(base)
+	escape := strings.NewReplacer(`\`, `\\`, "\n", `\n`)
+	for name, value := range c.properties(n) {
+		fmt.Fprintf(text, "%s=%s\n", name, escape.Replace(value))
+	}
+	return os.WriteFile(n.config(), text.Bytes(), 0o644)
+}
+
 // properties are a node's own. Nodes speak to each other on a listener of their own: what a test
 // does to the plain one (a proxy that cuts it, an advertised name that is wrong) must not split the
 // cluster.
@@ -247,15 +226,12 @@ func (c *Cluster) properties(n *node) map[string]string {
 	protocols := map[string]string{plain: "PLAINTEXT", "INTERNAL": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
 	maps.Copy(protocols, c.opt.Listeners)
 	var listeners, advertised, protocolMap []string
-	for _, name := range n.listeners() {
-		listeners = append(listeners, name+"://"+n.addr(name))
-		protocolMap = append(protocolMap, name+":"+protocols[name])
-		switch name {
-		case plain:
-			advertised = append(advertised, name+"://"+n.advertised)
-		case "CONTROLLER": // is not advertised: the voters are listed
-		default:
-			advertised = append(advertised, name+"://"+n.addr(name))
+	for name, protocol := range protocols {
+		listener := name + "://" + n.addr(name)
+		listeners = append(listeners, listener)
+		protocolMap = append(protocolMap, name+":"+protocol)
+		if name != "CONTROLLER" { // it is not advertised: the voters are listed
+			advertised = append(advertised, listener)
 		}
 	}
 	copies := strconv.Itoa(min(3, len(c.nodes)))

@@ -1,33 +1,33 @@
 package realkafka
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
-	"errors"
+
 	"fmt"
-	"io"
+
 	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
-	"strings"
+
 	"testing"
 	"time"
+
+	"github.com/Shopify/sarama"
 
 	"kafkachat/internal/child"
 )
 
 // node is one Kafka process and what outlives it: its directory and its ports.
 type node struct {
-	id         int
-	dir        string
-	ports      map[string]*port // by listener
-	advertised string           // of the plain listener
-	process    *child.Process   // nil while it is down
+	id      int
+	dir     string
+	ports   map[string]*port // by listener
+	process *child.Process   // nil while it is down
 }
 
 func newNode(id int, dir string, opt Options) (*node, error) {
@@ -43,10 +43,6 @@ func newNode(id int, dir string, opt Options) (*node, error) {
 		}
 		n.ports[name] = p
 	}
-	n.advertised = n.addr(plain)
-	if opt.Advertise != nil {
-		n.advertised = opt.Advertise(id, n.advertised)
-	}
 	return n, nil
 }
 
@@ -54,26 +50,19 @@ func (n *node) data() string   { return filepath.Join(n.dir, "data") }
 func (n *node) config() string { return filepath.Join(n.dir, "server.properties") }
 func (n *node) log() string    { return filepath.Join(n.dir, "kafka.log") }
 
-func (n *node) listeners() []string         { return slices.Sorted(maps.Keys(n.ports)) }
 func (n *node) addr(listener string) string { return n.ports[listener].addr }
+
 func (n *node) releasePorts() {
 	for _, p := range n.ports {
-		p.release()
+		p.mark.Close()
 	}
 }
 
-// writeProperties writes the node's configuration: the lines that all brokers share, then its own,
-// of which a later one wins over an earlier one.
-func (n *node) writeProperties(base []byte, own map[string]string) error {
-	b := bytes.NewBuffer(base)
-	escape := strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	for _, name := range slices.Sorted(maps.Keys(own)) {
-		fmt.Fprintf(b, "%s=%s\n", name, escape.Replace(own[name]))
+func (n *node) kill() {
+	if n.process != nil {
+		n.process.Kill()
+		n.process = nil
 	}
-	if err := os.WriteFile(n.config(), b.Bytes(), 0o644); err != nil {
-		return fmt.Errorf("write the properties of node %d: %w", n.id, err)
-	}
-	return nil
 }
 
 func (n *node) signal(t testing.TB, send func(*child.Process) error) {
@@ -89,7 +78,7 @@ func (n *node) signal(t testing.TB, send func(*child.Process) error) {
 func (n *node) ready(ctx context.Context, brokers int) error {
 	const pause = 50 * time.Millisecond
 	for {
-		known, err := n.brokers(ctx)
+		known, err := n.brokers()
 		if known >= brokers {
 			return nil
 		}
@@ -109,30 +98,19 @@ func (n *node) ready(ctx context.Context, brokers int) error {
 
 // brokers asks the node how many brokers the cluster has: an open port does not mean that it serves
 // clients yet.
-func (n *node) brokers(ctx context.Context) (int, error) {
-	const patience = 2 * time.Second // a frozen node accepts the connection and is silent
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", n.addr(plain))
+func (n *node) brokers() (int, error) {
+	config := sarama.NewConfig()
+	config.Net.DialTimeout, config.Net.ReadTimeout = 2*time.Second, 2*time.Second // a frozen node accepts the connection and is silent
+	broker := sarama.NewBroker(n.addr(plain))
+	if err := broker.Open(config); err != nil {
+		return 0, err
+	}
+	defer broker.Close()
+	metadata, err := broker.GetMetadata(&sarama.MetadataRequest{Version: 1, Topics: []string{}})
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	// Metadata, version 1: size, api key 3, version, correlation id, no client id, no topics.
-	// The answer: size, correlation id, number of brokers, ...
-	if _, err := conn.Write([]byte{0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0}); err != nil {
-		return 0, err
-	}
-	var answer struct{ Size, Correlation, Brokers int32 }
-	if err := binary.Read(conn, binary.BigEndian, &answer); err != nil {
-		return 0, err
-	}
-	if answer.Correlation != 7 {
-		return 0, errors.New("what answers is not Kafka")
-	}
-	return int(answer.Brokers), nil
+	return len(metadata.Brokers), nil
 }
 
 // port is a TCP port that a node keeps while it is down.
@@ -162,8 +140,6 @@ func reservePort() (*port, error) {
 	return nil, fmt.Errorf("no free port between %d and %d after %d attempts", first, last, attempts)
 }
 
-func (p *port) release() { p.mark.Close() }
-
 // prepare finds .ci/kafka and has it fetch the jars; the error says what is missing.
 func prepare(ctx context.Context, version string) (script string, err error) {
 	for _, program := range []string{"bash", "java"} {
@@ -171,20 +147,8 @@ func prepare(ctx context.Context, version string) (script string, err error) {
 			return "", fmt.Errorf("real Kafka needs %s: %w", program, err)
 		}
 	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		script = filepath.Join(dir, ".ci", "kafka")
-		if _, err := os.Stat(script); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("real Kafka is started by .ci/kafka, which no directory above this one has")
-		}
-		dir = filepath.Dir(dir)
-	}
+	_, file, _, _ := runtime.Caller(0)
+	script = filepath.Join(filepath.Dir(file), "..", "..", ".ci", "kafka")
 	if out, err := exec.CommandContext(ctx, script, "jars", version).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("fetch Kafka %s: %w\n%s", version, err, out)
 	}
@@ -194,14 +158,9 @@ func prepare(ctx context.Context, version string) (script string, err error) {
 // tail is the end of a log file, for an error.
 func tail(name string) string {
 	const size = 3000
-	f, err := os.Open(name)
+	text, err := os.ReadFile(name)
 	if err != nil {
 		return err.Error()
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > size {
-		f.Seek(-size, io.SeekEnd)
-	}
-	b, _ := io.ReadAll(f)
-	return string(b)
+	return string(text[max(0, len(text)-size):])
 }
