@@ -9,7 +9,8 @@ import (
 	"slices"
 
 	"github.com/Shopify/sarama"
-	"github.com/twmb/franz-go/pkg/kerr"
+
+	"kafkachat/internal/wire"
 )
 
 // A Kind of error says whether trying again can help.
@@ -32,7 +33,7 @@ func kinds(code sarama.KError) Kind {
 		sarama.ErrInvalidRequiredAcks, sarama.ErrMessageSetSizeTooLarge, sarama.ErrSecurityDisabled:
 		return Permanent
 	}
-	if kerr.IsRetriable(kerr.ErrorForCode(int16(code))) {
+	if wire.Retriable(int16(code)) {
 		return Passing
 	}
 	return Unknown

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -142,3 +143,6 @@ func (c *Conn) change(answer kmsg.Response) (changed bool) {
 	}
 	return changed
 }
+
+// Retriable says whether Kafka's protocol calls the error with this code retriable.
+func Retriable(code int16) bool { return kerr.IsRetriable(kerr.ErrorForCode(code)) }
