@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -126,59 +125,48 @@ func (v *victim) settle() {
 }
 
 // watch has a client talk to itself while do runs, and returns the longest that a message took.
-func (v *victim) watch(t *testing.T, do func()) (worst time.Duration) {
+func (v *victim) watch(t *testing.T, do func()) time.Duration {
 	t.Helper()
 	c := v.raw("")
 	defer c.ws.Close()
-	stop, worsts := make(chan struct{}), make(chan time.Duration)
+	ctx, stop := context.WithCancel(t.Context())
+	worsts := make(chan time.Duration)
 	go func() {
 		var worst time.Duration
 		defer func() { worsts <- worst }()
-		for i := 0; ; i++ {
-			text := fmt.Sprint("control ", i)
-			begun := time.Now()
+		for i := 0; ctx.Err() == nil; i++ {
+			text, begun := fmt.Sprint("control ", i), time.Now()
 			c.ws.SetReadDeadline(begun.Add(patience))
-			if err := c.ws.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+			err := c.ws.WriteMessage(websocket.TextMessage, []byte(text))
+			for heard := ""; err == nil && heard != text; { // others talk, too
+				var b []byte
+				_, b, err = c.ws.ReadMessage()
+				heard = string(b)
+			}
+			if err != nil {
 				t.Errorf("the client that watches, after %d messages: %v", i, err)
 				return
 			}
-			for {
-				_, b, err := c.ws.ReadMessage()
-				if err != nil {
-					t.Errorf("the client that watches, after %d messages: %v", i, err)
-					return
-				}
-				if string(b) == text { // others talk, too
-					break
-				}
-			}
 			worst = max(worst, time.Since(begun))
-			select {
-			case <-stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
+			time.Sleep(20 * time.Millisecond)
 		}
 	}()
 	do()
-	close(stop)
+	stop()
 	return <-worsts
 }
 
 // unfinished has n clients send a message of 50,000 bytes but for the last hundred.
 func (v *victim) unfinished(t *testing.T, n int) {
-	head := append([]byte(handshake+"Sec-WebSocket-Protocol: "+chat.Protocol+"\r\n\r\n"), 0x81, 0x80|126, 0xc3, 0x50, 0, 0, 0, 0)
-	text := bytes.Repeat([]byte("x"), 49_900)
+	message := append([]byte{0x81, 0x80 | 126, 0xc3, 0x50, 0, 0, 0, 0}, bytes.Repeat([]byte("x"), 49_900)...)
 	conns := make([]net.Conn, n)
 	inParallel(n, 32, func(i int) {
-		c := v.open(t)
-		conns[i] = c
-		c.Write(head[:len(head)-8])
-		if _, err := io.ReadFull(c, make([]byte, 12)); err != nil {
+		conns[i] = v.open(t)
+		io.WriteString(conns[i], handshake+"Sec-WebSocket-Protocol: "+chat.Protocol+"\r\n\r\n")
+		if _, err := io.ReadFull(conns[i], make([]byte, 12)); err != nil {
 			t.Errorf("client %d is not let in: %v", i, err)
 		}
-		c.Write(head[len(head)-8:])
-		c.Write(text) // some are closed before that has gone
+		conns[i].Write(message) // some are closed before that has gone
 	})
 	most := float64(room.UnreadBytes + n*16<<10 + 64<<20) // 16 KiB a client, and what the collector has not freed yet
 	if heap := v.metric("go_memstats_heap_alloc_bytes"); heap > most {
@@ -196,55 +184,45 @@ func (v *victim) unfinished(t *testing.T, n int) {
 func (v *victim) floods(t *testing.T, d time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	ping := []byte{0x89, 0x80 | 5, 0, 0, 0, 0, 'h', 'e', 'l', 'l', 'o'}
-	empty := []byte{0x81, 0x80, 0, 0, 0, 0}
-	fragment := []byte{0x00, 0x80 | 1, 0, 0, 0, 0, 'x'}
-	nonsense := []byte{0x81, 0x80 | 2, 0, 0, 0, 0, '{', '}'}
-	message := []byte{0x81, 0x80 | 5, 0, 0, 0, 0, 'f', 'l', 'o', 'o', 'd'}
-	event, err := json.Marshal(map[string]string{"type": "message", "id": longID("the same"), "text": "x"})
-	if err != nil {
-		t.Fatal(err)
+	frame := func(opcode byte, payload string) string {
+		return string([]byte{opcode, 0x80 | byte(len(payload)), 0, 0, 0, 0}) + payload
 	}
-	same := append([]byte{0x81, 0x80 | byte(len(event)), 0, 0, 0, 0}, event...)
-	const chat = "Sec-WebSocket-Protocol: " + chat.Protocol + "\r\n"
-	page := "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	const raw, chat, page = handshake + "\r\n", handshake + "Sec-WebSocket-Protocol: " + chat.Protocol + "\r\n\r\n", "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	same := frame(0x81, `{"type":"message","id":"`+longID("the-same")+`","text":"x"}`)
 	var all sync.WaitGroup
 	for _, f := range []struct {
-		head, first string
-		flood       []byte
-		reads       bool
+		head, first, flood string
+		reads              bool
 	}{
-		{handshake + "\r\n", "", ping, false},
-		{handshake + "\r\n", "", ping, true},
-		{handshake + "\r\n", "", empty, true},
-		{handshake + "\r\n", "\x01\x80\x00\x00\x00\x00", fragment, true},
-		{handshake + chat + "\r\n", "", nonsense, true},
-		{handshake + "\r\n", "", message, true},
-		{handshake + "\r\n", "", message, false},
-		{handshake + chat + "\r\n", "", same, true},
-		{handshake + chat + "\r\n", "", same, false},
-		{page, "", []byte(page), true},
-		{page, "", []byte(page), false},
+		{raw, "", frame(0x89, "ping"), false},
+		{raw, "", frame(0x89, "ping"), true},
+		{raw, "", frame(0x81, ""), true},
+		{raw, frame(0x01, ""), frame(0x00, "fragment"), true},
+		{chat, "", frame(0x81, "{}"), true},
+		{raw, "", frame(0x81, "flood"), true},
+		{raw, "", frame(0x81, "flood"), false},
+		{chat, "", same, true},
+		{chat, "", same, false},
+		{page, "", page, true},
+		{page, "", page, false},
 	} {
+		flood := []byte(strings.Repeat(f.flood, 1+4096/len(f.flood)))
 		for range 2 {
 			all.Go(func() {
 				for ctx.Err() == nil { // whoever is thrown out comes again
 					c := v.open(t)
 					stop := context.AfterFunc(ctx, func() { c.Close() })
 					io.WriteString(c, f.head)
-					if !strings.HasPrefix(f.head, page) {
-						if line, err := bufio.NewReaderSize(c, 16).ReadString('\n'); err == nil && !strings.Contains(line, " 101 ") {
-							t.Errorf("the handshake was answered with %q", line)
-						}
-						time.Sleep(10 * time.Millisecond) // frames before the whole answer would end the handshake
+					line, err := bufio.NewReaderSize(c, 16).ReadString('\n')
+					if f.head != page && err == nil && !strings.Contains(line, " 101 ") {
+						t.Errorf("the handshake was answered with %q", line)
 					}
+					time.Sleep(10 * time.Millisecond) // frames before the whole answer would end the handshake
 					if f.reads {
 						go io.Copy(io.Discard, c)
 					}
-					io.WriteString(c, f.first)
-					burst := []byte(strings.Repeat(string(f.flood), 1+4096/len(f.flood)))
-					for err == nil {
-						_, err = c.Write(burst)
+					for _, err = io.WriteString(c, f.first); err == nil; {
+						_, err = c.Write(flood)
 					}
 					stop()
 					drop(c)

@@ -60,11 +60,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	log := ops.Logger(stderr, cfg.LogLevel, cfg.Pod)
 	cfg.Warn(log)
-	ln, err := net.Listen("tcp", fmt.Sprintf(":%d", cfg.Port))
+	ln, admin, err := ops.Listen(cfg.Port, cfg.AdminAddr, log)
 	if err != nil {
-		return fmt.Errorf("port %d cannot be had, perhaps another chatserver has taken it: stop that one, or choose another: PORT=%d go run ./chatserver (%w)", cfg.Port, cfg.Port+1, err)
+		return err
 	}
 	defer ln.Close()
+	defer admin.Close()
 	if cfg.Embedded {
 		b, err := broker.Start(broker.Config{Addr: cfg.EmbeddedAddr, DataDir: cfg.DataDir, Topic: cfg.Topic, Own: "chatserver-", Log: log})
 		if err != nil {
@@ -73,11 +74,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		defer b.Close()
 		cfg.Cluster.Brokers = []string{b.Addr()}
 	}
-	admin, err := ops.Listen(cfg.AdminAddr, log)
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
 	return newPod(cfg, log).serve(ctx, ln, admin, stdout)
 }
 

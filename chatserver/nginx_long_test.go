@@ -3,23 +3,19 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -38,10 +34,7 @@ func nginxAt(t *testing.T, backend string, without *regexp.Regexp) (addr string)
 	if block == nil {
 		t.Fatal("k8s/README.md has no configuration of nginx")
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := listen(t)
 	addr = ln.Addr().String()
 	ln.Close()
 	folder := t.TempDir()
@@ -58,9 +51,14 @@ func nginxAt(t *testing.T, backend string, without *regexp.Regexp) (addr string)
 		}
 	}
 	write("chat.htpasswd", "ann:{PLAIN}secret\n")
-	certificate, key := certificateFor(t, "chat.example.com")
-	write("chat.pem", certificate)
-	write("chat.key", key)
+	example := httptest.NewTLSServer(nil) // for its certificate
+	example.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(example.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("chat.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: example.Certificate().Raw})))
+	write("chat.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
 	write("nginx.conf", "daemon off; master_process off; pid "+folder+"/pid; error_log stderr;\nevents {}\nhttp {\naccess_log off;\n"+
 		"client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n"+here.Replace(strings.Join(server, ""))+"}\n")
 	cmd := exec.Command("nginx", "-p", folder, "-c", filepath.Join(folder, "nginx.conf"))
@@ -82,33 +80,13 @@ func nginxAt(t *testing.T, backend string, without *regexp.Regexp) (addr string)
 	return addr
 }
 
-// certificateFor makes a certificate that signs itself.
-func certificateFor(t *testing.T, name string) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
-	signed, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
-}
-
 // People sign in at nginx, which ends TLS and serves the chat below /chat/.
 func TestNginx(t *testing.T) {
 	t.Parallel()
 	pod := startPod(t, map[string]string{"USER_HEADER": "X-Forwarded-User", "TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "chat.example.com"})
 	backend := "127.0.0.1:" + portOf(pod.url)
 	insecure := &tls.Config{InsecureSkipVerify: true}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: insecure, DisableKeepAlives: true}}
-	get := func(url, user string) (status int, body string) {
+	get := func(client http.RoundTripper, url, password string) (status int, body string) {
 		t.Helper()
 		request, err := http.NewRequest("GET", url, nil)
 		if err != nil {
@@ -116,10 +94,10 @@ func TestNginx(t *testing.T) {
 		}
 		request.Host = "chat.example.com"
 		request.Header.Set("X-Forwarded-User", "mallory") // is not believed
-		if user != "" {
-			request.SetBasicAuth(user, "secret")
+		if password != "" {
+			request.SetBasicAuth("ann", password)
 		}
-		response, err := client.Do(request)
+		response, err := client.RoundTrip(request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,10 +119,11 @@ func TestNginx(t *testing.T) {
 	}
 
 	addr := nginxAt(t, backend, nil)
-	if status, _ := get("https://"+addr+"/chat/", ""); status != http.StatusUnauthorized {
+	people := &http.Transport{TLSClientConfig: insecure}
+	if status, _ := get(people, "https://"+addr+"/chat/", ""); status != http.StatusUnauthorized {
 		t.Errorf("without a password: %d", status)
 	}
-	status, body := get("https://"+addr+"/chat/", "ann")
+	status, body := get(people, "https://"+addr+"/chat/", "secret")
 	if status != http.StatusOK || !strings.Contains(body, "Chatting on") {
 		t.Errorf("with a password: %d %.200s", status, body)
 	}
@@ -162,24 +141,16 @@ func TestNginx(t *testing.T) {
 	if w := ann.event(); w.Type != "welcome" || w.Name != "ann" {
 		t.Errorf("%+v", w)
 	}
-	ann.say(longID("first"), "hello") // as Ann, with a capital letter
-	if m := ann.until("message", "live"); m.Name != "ann" || m.Text != "hello" {
+	if m, _ := ann.publish(longID("first"), "hello"); m.Name != "ann" || m.Text != "hello" {
 		t.Errorf("%+v", m)
 	}
 
 	// Past nginx nobody gets in, whatever he says.
-	local := "http://127.0.0.2:" + portOf(pod.url) // from another address than nginx's, as far as the pod sees
-	past := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
+	past := &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}
 	for path, want := range map[string]int{"/": 401, "/ws": 401, "/healthz": 200, "/readyz": 200} {
-		request, _ := http.NewRequest("GET", local+path, nil)
-		request.Header.Set("X-Forwarded-User", "ann")
-		response, err := past.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		if response.StatusCode != want {
-			t.Errorf("%s past nginx: %d, want %d", path, response.StatusCode, want)
+		// From another address than nginx's, as far as the pod sees.
+		if status, _ := get(past, "http://127.0.0.2:"+portOf(pod.url)+path, ""); status != want {
+			t.Errorf("%s past nginx: %d, want %d", path, status, want)
 		}
 	}
 

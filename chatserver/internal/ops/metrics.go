@@ -3,10 +3,7 @@
 package ops
 
 import (
-	"cmp"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	_ "net/http/pprof"
 	"time"
@@ -147,18 +144,4 @@ func (m *Metrics) Handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	mux.Handle("GET /debug/pprof/", http.DefaultServeMux) // where net/http/pprof has put itself, and nothing else is
 	return mux
-}
-
-// Listen listens on addr, or, for "", where several servers on one laptop do not get in each
-// other's way: on the usual port if it is free.
-func Listen(addr string, log *slog.Logger) (net.Listener, error) {
-	ln, err := net.Listen("tcp", cmp.Or(addr, "127.0.0.1:9090"))
-	if err != nil && addr == "" {
-		ln, err = net.Listen("tcp", "127.0.0.1:0")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ADMIN_ADDR=%q cannot be used, choose another: %w", addr, err)
-	}
-	log.Info("metrics and profiler", "url", "http://"+ln.Addr().String()+"/metrics")
-	return ln, nil
 }

@@ -3,7 +3,6 @@ package ops_test
 import (
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -131,29 +130,5 @@ func TestProfiler(t *testing.T) {
 	}
 	if status, _ := get(t, m, "/"); status != http.StatusNotFound {
 		t.Errorf("/: %d", status)
-	}
-}
-
-func TestListen(t *testing.T) {
-	t.Parallel()
-	log := slog.New(slog.DiscardHandler)
-	// Two servers on one machine, as on a laptop, do not get in each other's way.
-	for range 2 {
-		ln, err := ops.Listen("", log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		if addr := ln.Addr().(*net.TCPAddr); !addr.IP.IsLoopback() {
-			t.Errorf("listens on %s, which is not only for this machine", addr)
-		}
-	}
-	taken, err := ops.Listen("127.0.0.1:0", log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	if _, err := ops.Listen(taken.Addr().String(), log); err == nil || !strings.Contains(err.Error(), "ADMIN_ADDR") || !strings.Contains(err.Error(), taken.Addr().String()) {
-		t.Errorf("a taken address: %v", err)
 	}
 }

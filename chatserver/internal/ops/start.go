@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -35,6 +36,23 @@ func Edition() string {
 		return info.Main.Version
 	}
 	return "devel" // as with go run, or built outside a repository
+}
+
+// Listen listens on the port of the chat, and for metrics and profiler on adminAddr. If that is "", several servers
+// on one laptop do not get in each other's way: it is the usual port only if that is free.
+func Listen(port int, adminAddr string, log *slog.Logger) (chat, admin net.Listener, err error) {
+	if chat, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err != nil {
+		return nil, nil, fmt.Errorf("port %d cannot be had, perhaps another chatserver has taken it: stop that one, or choose another: PORT=%d go run ./chatserver (%w)", port, port+1, err)
+	}
+	if admin, err = net.Listen("tcp", cmp.Or(adminAddr, "127.0.0.1:9090")); err != nil && adminAddr == "" {
+		admin, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		chat.Close()
+		return nil, nil, fmt.Errorf("ADMIN_ADDR=%q cannot be used, choose another: %w", adminAddr, err)
+	}
+	log.Info("metrics and profiler", "url", "http://"+admin.Addr().String()+"/metrics")
+	return chat, admin, nil
 }
 
 // settled is how long a person's greeting waits for the pod to be ready, and so for what Kafka's absence has to be

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"kafkachat/chatserver/internal/ops"
@@ -43,5 +46,32 @@ func TestGreetingForMachines(t *testing.T) {
 	var line struct{ Pod, Open, Network, Edition string }
 	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line.Pod != "a pod" || line.Open != "http://localhost:8001" || line.Network != "" || line.Edition == "" {
 		t.Errorf("%q: %v", b.String(), err)
+	}
+}
+
+// Two servers on one machine, as on a laptop, do not get in each other's way, and whose metrics are whose is not for the
+// network. An address that is taken is said.
+func TestListen(t *testing.T) {
+	t.Parallel()
+	log := slog.New(slog.DiscardHandler)
+	var taken [2]string
+	for range 2 {
+		chat, admin, err := ops.Listen(0, "", log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer chat.Close()
+		defer admin.Close()
+		if addr := admin.Addr().(*net.TCPAddr); !addr.IP.IsLoopback() {
+			t.Errorf("listens on %s, which is not only for this machine", addr)
+		}
+		taken = [2]string{strconv.Itoa(chat.Addr().(*net.TCPAddr).Port), admin.Addr().String()}
+	}
+	port, _ := strconv.Atoi(taken[0])
+	if _, _, err := ops.Listen(port, "", log); err == nil || !strings.Contains(err.Error(), "port "+taken[0]) || !strings.Contains(err.Error(), "PORT=") {
+		t.Errorf("a taken port: %v", err)
+	}
+	if _, _, err := ops.Listen(0, taken[1], log); err == nil || !strings.Contains(err.Error(), "ADMIN_ADDR") || !strings.Contains(err.Error(), taken[1]) {
+		t.Errorf("a taken address: %v", err)
 	}
 }
