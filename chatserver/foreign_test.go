@@ -9,31 +9,9 @@ import (
 
 	"github.com/Shopify/sarama"
 	"github.com/gorilla/websocket"
-)
 
-// produceRecords appends records to partition 0 of the topic, in this order.
-func produceRecords(t *testing.T, brokers, topic string, records ...*sarama.ProducerMessage) {
-	t.Helper()
-	config := sarama.NewConfig()
-	config.Version = sarama.V2_8_0_0
-	config.ApiVersionsRequest = false
-	config.Producer.RequiredAcks = sarama.WaitForAll
-	config.Producer.Partitioner = sarama.NewManualPartitioner
-	config.Producer.Return.Successes = true
-	config.Producer.Retry.Max = 100
-	config.Producer.MaxMessageBytes = 2 << 20 // the broker has the last word
-	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer producer.Close()
-	for _, r := range records {
-		r.Topic = topic
-		if _, _, err := producer.SendMessage(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
+	"kafkachat/internal/kafkatest"
+)
 
 func TestForeignRecordsNeverStopThePod(t *testing.T) {
 	t.Parallel()
@@ -76,7 +54,7 @@ func TestForeignRecordsNeverStopThePod(t *testing.T) {
 	chat.arrive()
 	placeholders := 0.0
 	for _, r := range records {
-		produceRecords(t, env["KAFKA_BROKER"], env["TOPIC"], &sarama.ProducerMessage{Value: r.value, Headers: r.headers})
+		kafkatest.ProduceRecords(t, env["KAFKA_BROKER"], env["TOPIC"], &sarama.ProducerMessage{Value: r.value, Headers: r.headers})
 		raw.want(r.want.Text)
 		m := chat.until("message")
 		if m.Text != r.want.Text || m.Placeholder != r.want.Placeholder || m.Name != r.want.Name || m.Pod != r.want.Pod || m.ID != "" {
@@ -100,7 +78,7 @@ func TestForeignRecordsNeverStopThePod(t *testing.T) {
 		late := b.raw("?last=1")
 		late.want(newest)
 		late.echo("with " + logBytes)
-		produceRecords(t, env["KAFKA_BROKER"], env["TOPIC"], &sarama.ProducerMessage{Value: sarama.StringEncoder(long)})
+		kafkatest.ProduceRecords(t, env["KAFKA_BROKER"], env["TOPIC"], &sarama.ProducerMessage{Value: sarama.StringEncoder(long)})
 		// One that is larger than the log may cut clients off, who come back.
 		newest = "go on with " + logBytes
 		waitFor(t, "the chat to go on", func() bool {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/Shopify/sarama"
 	"github.com/gorilla/websocket"
+
+	"kafkachat/internal/kafkatest"
 )
 
 func TestOperatorsView(t *testing.T) {
@@ -27,7 +29,7 @@ func TestOperatorsView(t *testing.T) {
 	raw.want("two")
 	chat.send("{}")
 	chat.until("reject")
-	produceRecords(t, env["KAFKA_BROKER"], env["TOPIC"],
+	kafkatest.ProduceRecords(t, env["KAFKA_BROKER"], env["TOPIC"],
 		&sarama.ProducerMessage{Value: sarama.StringEncoder("\xff")},
 		&sarama.ProducerMessage{Value: sarama.StringEncoder("two"), Headers: []sarama.RecordHeader{{Key: []byte("id"), Value: []byte(longID("two"))}}},
 		&sarama.ProducerMessage{Value: sarama.StringEncoder("last")})

@@ -89,28 +89,32 @@ func Recreate(t testing.TB, brokers, topic string, values ...string) {
 // Produce appends values to the topic's partition 0, in this order.
 func Produce(t testing.TB, brokers, topic string, values ...string) {
 	t.Helper()
-	if len(values) == 0 {
-		return
+	var records []*sarama.ProducerMessage
+	for _, v := range values {
+		records = append(records, &sarama.ProducerMessage{Value: sarama.StringEncoder(v)})
 	}
+	ProduceRecords(t, brokers, topic, records...)
+}
+
+// ProduceRecords appends records likewise.
+func ProduceRecords(t testing.TB, brokers, topic string, records ...*sarama.ProducerMessage) {
+	t.Helper()
 	config := newConfig()
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Partitioner = sarama.NewManualPartitioner
 	config.Producer.Return.Successes = true
-	config.Producer.Retry.Max = 100 // a topic that was just made may have no leader for a moment
+	config.Producer.Retry.Max = 100           // a topic that was just made may have no leader for a moment
+	config.Producer.MaxMessageBytes = 2 << 20 // the broker has the last word
 	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer producer.Close()
-	// The first one goes alone: sarama would let others overtake it if it had to be sent again.
-	var messages []*sarama.ProducerMessage
-	for _, v := range values {
-		messages = append(messages, &sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(v)})
+	for _, r := range records {
+		r.Topic = topic
 	}
-	if _, _, err = producer.SendMessage(messages[0]); err == nil {
-		err = producer.SendMessages(messages[1:])
-	}
-	if err != nil {
+	first := min(1, len(records)) // goes alone: sarama would let others overtake it if it had to be sent again
+	if err := errors.Join(producer.SendMessages(records[:first]), producer.SendMessages(records[first:])); err != nil {
 		t.Fatalf("producing to %s: %v", topic, err)
 	}
 }
