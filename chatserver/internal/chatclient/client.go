@@ -10,10 +10,8 @@ package chatclient
 
 import (
 	"context"
-	"encoding/hex"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -47,22 +45,23 @@ type Event struct {
 	Reason   string
 }
 
-// Kind is what happened.
-type Kind uint8
+// Kind is what happened: the name of a pod's event, or a word of the client's own.
+type Kind string
 
 const (
-	Said     Kind = iota // ID: the person has written it
-	Sent                 // ID: it was given to a socket
-	Welcomed             // Pod, Position; Reason is "" if the pod goes on where the client was
-	Message              // Offset, ID ("" if it has none)
-	Live                 // Position
-	Acked                // ID, Offset
-	Rejected             // ID, Reason
-	Gap                  // in the stream
-	Reset                // in the stream
-	Unsure               // ID: the person was asked whether to send it again
-	SentAway             // the pod asked to come back
-	Left                 // a connection on which the pod had said welcome has ended
+	Welcomed Kind = "welcome"   // Pod, Position; Reason is "" if the pod goes on where the client was
+	Message  Kind = "message"   // Offset, ID ("" if it has none)
+	Live     Kind = "live"      // Position
+	Acked    Kind = "ack"       // ID, Offset
+	Rejected Kind = "reject"    // ID, Reason
+	Gap      Kind = "gap"       // in the stream
+	Reset    Kind = "reset"     // in the stream
+	SentAway Kind = "reconnect" // the pod asked to come back
+
+	Said   Kind = "said"   // ID: the person has written it
+	Sent   Kind = "sent"   // ID: it was given to a socket
+	Unsure Kind = "unsure" // ID: the person was asked whether to send it again
+	Left   Kind = "left"   // a connection on which the pod had said welcome has ended
 )
 
 const (
@@ -82,19 +81,17 @@ type Client struct {
 	opt      Options
 	commands chan func()   // for Run's goroutine
 	done     chan struct{} // closed when Run has returned
-	reading  gate
 
 	// Owned by Run.
 	rng        *rand.Rand
 	outbox     []*entry // in the order of writing
 	position   string
 	lastOffset int64
+	lastID     string
 	kafkaUp    bool
 	pings      bool // the pod sends a status with each ping
-	line       line
-
-	mu     sync.Mutex // guards the following
-	status Status
+	deaf       bool // the person does not read
+	connection
 }
 
 // Status is how far a client is.
@@ -102,24 +99,6 @@ type Status struct {
 	Live    bool // caught up with a pod
 	Pending int  // messages in the outbox
 	LastID  string
-}
-
-type state uint8
-
-const (
-	waiting state = iota // never given to a socket
-	sent                 // given to a socket: it may be in the topic
-	unsure               // was sent, and the history that would tell was lost; the person decides
-	stored               // acked; its message event is on the way
-	refused              // will never appear
-)
-
-type entry struct {
-	id, text string
-	state    state
-	again    bool      // it was sent before
-	sentAt   time.Time // of the last time
-	offset   int64     // of what is stored
 }
 
 // New returns a client that does nothing until Run runs.
@@ -132,7 +111,8 @@ func New(opt Options) *Client {
 		lastOffset: -1,
 		kafkaUp:    true,
 	}
-	c.line = line{client: c}
+	c.timer = time.NewTimer(time.Hour)
+	c.timer.Stop()
 	if c.opt.dice == nil {
 		c.opt.dice = c.rng.Float64
 	}
@@ -145,46 +125,45 @@ func New(opt Options) *Client {
 // Run keeps the client connected until ctx ends.
 func (c *Client) Run(ctx context.Context) {
 	defer close(c.done)
-	c.line.ctx = ctx
-	c.line.open()
-	defer c.line.stop()
+	defer c.sockets.Wait()
+	defer c.letGo(false)
+	c.open()
 	ticker := time.NewTicker(check)
 	defer ticker.Stop()
 	for {
+		var frames <-chan []byte // nil: there is no socket, or the person does not read
+		if c.socket != nil && !c.deaf {
+			frames = c.socket.in
+		}
 		select {
 		case do := <-c.commands:
 			do()
-		case frame, ok := <-c.line.frames():
+		case frame, ok := <-frames:
 			if ok {
 				c.hear(frame)
 			} else {
-				c.line.closed()
+				c.closed(false)
 			}
-		case <-c.line.timer.C:
-			c.line.due()
+		case <-c.timer.C:
+			if c.socket != nil && !c.asked {
+				c.closed(false) // no welcome in time, or no frame after it
+			} else {
+				c.open()
+			}
 		case <-ticker.C:
 			c.lookForDeath()
-		case answer := <-c.line.answers:
-			c.line.answered(answer)
 		case <-ctx.Done():
 			return
 		}
-		c.publishStatus()
 	}
 }
 
 // Say writes a message. It returns false if too many wait already.
 func (c *Client) Say(text string) (ok bool) {
 	c.do(func() {
-		if len(c.outbox) >= mostPending {
-			return
-		}
-		ok = true
-		e := &entry{id: c.newID(), text: text}
-		c.outbox = append(c.outbox, e)
-		c.observe(Event{Kind: Said, ID: e.id})
-		if c.line.ready() {
-			c.send(e)
+		if ok = len(c.outbox) < mostPending; ok {
+			c.add(text)
+			c.sendAll(waiting)
 		}
 	})
 	return ok
@@ -203,64 +182,45 @@ func (c *Client) Decide(id string, again bool) {
 			c.remove(id)
 		}
 		if again && e.state == refused {
-			e = &entry{id: c.newID(), text: e.text}
-			c.outbox = append(c.outbox, e)
-			c.observe(Event{Kind: Said, ID: e.id})
+			c.add(e.text)
 		}
 		e.state = waiting
-		if c.line.ready() {
-			c.sendAll(waiting)
+		c.sendAll(waiting)
+	})
+}
+
+// Cut breaks the connection, as a network does: nothing that was on its way arrives.
+func (c *Client) Cut() {
+	c.do(func() {
+		if c.socket != nil {
+			c.closed(true)
 		}
 	})
 }
 
-// Cut breaks the connection, as a network does.
-func (c *Client) Cut() { c.do(func() { c.line.cut() }) }
-
 // Hop connects anew at once, as the page's "Reconnect now" does.
-func (c *Client) Hop() { c.do(c.line.open) }
+func (c *Client) Hop() { c.do(c.open) }
 
 // Read says whether the client reads what it is sent; at first it does.
-func (c *Client) Read(on bool) { c.reading.set(on) }
+func (c *Client) Read(on bool) { c.do(func() { c.deaf = !on }) }
 
 // Status returns how far the client is.
-func (c *Client) Status() Status {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.status
+func (c *Client) Status() (s Status) {
+	c.do(func() { s = Status{Live: c.phase == live, Pending: len(c.outbox), LastID: c.lastID} })
+	return s
 }
 
 // do has Run's goroutine run f.
 func (c *Client) do(f func()) {
 	ran := make(chan struct{})
 	select {
-	case c.commands <- func() {
-		f()
-		c.publishStatus() // who has asked sees what became of it
-		close(ran)
-	}:
+	case c.commands <- func() { f(); close(ran) }:
 		<-ran
 	case <-c.done:
 	}
 }
 
-func (c *Client) publishStatus() {
-	c.mu.Lock()
-	c.status.Live, c.status.Pending = c.line.phase == live, len(c.outbox)
-	c.mu.Unlock()
-}
-
 func (c *Client) observe(e Event) {
-	if e.At.IsZero() {
-		e.At = time.Now()
-	}
+	e.At = time.Now()
 	c.opt.Observe(e)
-}
-
-func (c *Client) newID() string {
-	var b [16]byte
-	for i := range b {
-		b[i] = byte(c.rng.Uint32())
-	}
-	return hex.EncodeToString(b[:])
 }

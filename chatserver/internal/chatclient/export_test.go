@@ -25,6 +25,6 @@ func (c *Client) Outbox(number func(id string) int) (all []string) {
 
 // Phase returns the connection's phase in the script's words.
 func (c *Client) Phase() (phase string) {
-	c.do(func() { phase = [...]string{"away", "replaying", "live"}[c.line.phase] })
+	c.do(func() { phase = [...]string{"away", "replaying", "live"}[c.phase] })
 	return phase
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -50,19 +49,17 @@ type stage struct {
 	arrivals chan *arrival
 	over     chan struct{} // closed at the end
 	now      *arrival      // the connection that the steps are about
-
-	mu  sync.Mutex // guards the following
-	ids []string   // of what was said
+	ids      []string      // of what was said
 }
 
-// An arrival is one request of the client. The test writes to ws, the handler reads.
+// An arrival is one request of the client. The test writes to ws, the handler does everything else
+// between two steps.
 type arrival struct {
 	query  string // "" of a question by HTTP
 	answer chan int
 	ws     *websocket.Conn
-	upOpen chan struct{} // closed when ws is there
-	said   chan map[string]any
-	closed chan struct{} // the client has ended it
+	said   []map[string]any
+	closed bool
 }
 
 func play(t *testing.T, lines []string) {
@@ -75,8 +72,6 @@ func play(t *testing.T, lines []string) {
 		Address: func() string { return "ws://pod/ws" },
 		Observe: func(e chatclient.Event) {
 			if e.Kind == chatclient.Said {
-				s.mu.Lock()
-				defer s.mu.Unlock()
 				s.ids = append(s.ids, e.ID)
 			}
 		},
@@ -127,15 +122,13 @@ func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if websocket.IsWebSocketUpgrade(r) {
 		query = strings.ReplaceAll(r.URL.RawQuery, "%2F", "/")
 	}
-	a := &arrival{query: query, answer: make(chan int), upOpen: make(chan struct{}), said: make(chan map[string]any, 100), closed: make(chan struct{})}
+	a := &arrival{query: query, answer: make(chan int)}
 	s.arrivals <- a
-	defer close(a.closed)
+	defer func() { a.closed = true }()
 	var status int
 	select {
 	case status = <-a.answer:
-	case <-r.Context().Done():
-		return
-	case <-s.over:
+	case <-r.Context().Done(): // also at the end
 		return
 	}
 	switch status {
@@ -147,26 +140,20 @@ func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	upgrader := websocket.Upgrader{Subprotocols: []string{"chat.v1"}}
-	ws, err := upgrader.Upgrade(w, r, nil)
-	if err != nil {
-		return
-	}
-	defer ws.Close()
-	a.ws = ws
-	close(a.upOpen)
+	a.ws, _ = upgrader.Upgrade(w, r, nil)
+	defer a.ws.Close()
 	for {
 		var m map[string]any
-		if ws.ReadJSON(&m) != nil {
+		if a.ws.ReadJSON(&m) != nil {
 			return
 		}
-		a.said <- m
+		a.said = append(a.said, m)
 	}
 }
 
 func (s *stage) step(line string) error {
 	verb, rest, _ := strings.Cut(line, " ")
-	words := strings.Fields(rest)
-	switch verb {
+	switch words := strings.Fields(rest); verb {
 	case "comes":
 		return s.attempt(rest, http.StatusSwitchingProtocols)
 	case "refused":
@@ -181,13 +168,11 @@ func (s *stage) step(line string) error {
 		return s.attempt("", status)
 	case "welcome":
 		event := map[string]any{"type": "welcome", "pod": "pod-a", "resumed": strings.HasPrefix(s.now.query, "after"), "reason": "fresh", "kafka": "up"}
-		changes := map[string]any{}
 		if rest != "" {
-			if err := json.Unmarshal([]byte(rest), &changes); err != nil {
+			if err := json.Unmarshal([]byte(rest), &event); err != nil { // which leaves the other fields as they are
 				return err
 			}
 		}
-		maps.Copy(event, changes)
 		return s.now.ws.WriteJSON(event)
 	case "live":
 		return s.pod(`{"type":"live","position":""}`)
@@ -204,12 +189,10 @@ func (s *stage) step(line string) error {
 	case "cut":
 		return s.now.ws.UnderlyingConn().Close()
 	case "closes":
-		select {
-		case <-s.now.closed:
-			return nil
-		default:
+		if !s.now.closed {
 			return errors.New("the connection is open")
 		}
+		return nil
 	case "wait":
 		ms, err := strconv.Atoi(rest)
 		time.Sleep(time.Duration(ms) * time.Millisecond)
@@ -241,13 +224,13 @@ func (s *stage) person(verb, rest string, words []string) error {
 		}
 		return err
 	case "sends", "resends":
-		select {
-		case m := <-s.now.said:
-			if m["type"] != "message" || m["text"] != rest || m["again"] != (verb == "resends") || !slices.Contains(s.said(), m["id"].(string)) {
-				return fmt.Errorf("the client sent %v", m)
-			}
-		default:
+		if len(s.now.said) == 0 {
 			return errors.New("the client sent nothing")
+		}
+		m := s.now.said[0]
+		s.now.said = s.now.said[1:]
+		if m["type"] != "message" || m["text"] != rest || m["again"] != (verb == "resends") || !slices.Contains(s.ids, m["id"].(string)) {
+			return fmt.Errorf("the client sent %v", m)
 		}
 	case "quiet":
 		if len(s.arrivals) > 0 || s.now != nil && len(s.now.said) > 0 {
@@ -256,7 +239,7 @@ func (s *stage) person(verb, rest string, words []string) error {
 	case "decide":
 		s.client.Decide(s.id(words[1]), words[0] == "again")
 	case "outbox":
-		if got := s.client.Outbox(func(id string) int { return slices.Index(s.said(), id) + 1 }); !slices.Equal(got, words) {
+		if got := s.client.Outbox(func(id string) int { return slices.Index(s.ids, id) + 1 }); !slices.Equal(got, words) {
 			return fmt.Errorf("it holds %v", got)
 		}
 	case "phase":
@@ -279,12 +262,8 @@ func (s *stage) attempt(query string, status int) error {
 	if s.now.query != query {
 		return fmt.Errorf("the client came with %q", s.now.query)
 	}
-	if status == -1 {
-		return nil
-	}
-	s.now.answer <- status
-	if status == http.StatusSwitchingProtocols {
-		<-s.now.upOpen
+	if status >= 0 {
+		s.now.answer <- status
 	}
 	return nil
 }
@@ -293,16 +272,10 @@ func (s *stage) pod(event string) error {
 	return s.now.ws.WriteMessage(websocket.TextMessage, []byte(event))
 }
 
-func (s *stage) said() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.ids)
-}
-
 // id puts the ids of messages where $1 and so on stand.
 func (s *stage) id(text string) string {
 	return regexp.MustCompile(`\$(\d+)`).ReplaceAllStringFunc(text, func(word string) string {
 		n, _ := strconv.Atoi(word[1:])
-		return s.said()[n-1]
+		return s.ids[n-1]
 	})
 }
