@@ -94,12 +94,12 @@ func conversation() []event {
 	}{
 		{0, "Grace", "Did everybody get the lab running?"},
 		{time.Minute, "Linus", "Yes. One pod so far: kubectl get pods shows chatserver-7d9f-a."},
-		{25 * time.Hour, "Grace", "Good morning 👋"},
+		{25 * time.Hour, "Grace", "Good morning"},
 		{10 * time.Second, "Grace", "Today we scale it. The manifest is at https://example.org/lab08/chatserver.yaml"},
 		{40 * time.Second, "Linus", "```\nkubectl scale deployment chatserver --replicas=3\n```"},
 		{30 * time.Second, "مريم", "مرحبا بالجميع! هل تعمل الرسائل من اليمين إلى اليسار؟"},
 		{20 * time.Second, "Barbara", "They do. And my messages came through another pod than yours:\nsame order on both screens."},
-		{5 * time.Second, "Barbara", "🎉"},
+		{5 * time.Second, "Barbara", "It works."},
 	} {
 		at = at.Add(said.after)
 		e := record(100+len(events), fmt.Sprintf("conversation-%04d", len(events)), said.name, said.text)

@@ -81,10 +81,10 @@ func TestTrouble(t *testing.T) {
 func TestBanners(t *testing.T) {
 	t.Parallel()
 	v := visitPod(t)
-	v.welcome(event{"where": "laptop", "kafka": "down"})
+	v.welcome(event{"where": "laptop", "kafka": "down", "broker": "localhost:9999"})
 	v.send(kafka("down", "Kafka is not reachable"))
 	connection, banner := `$("#connection-text").textContent === `, `$("#banners .kafka").textContent === `
-	v.Wait("what the pod waits for", connection+`"Waiting for Kafka…" && `+banner+`"Kafka is not reachable. What you write waits here until Kafka takes it."`)
+	v.Wait("what the pod waits for", connection+`"Waiting for Kafka…" && `+banner+`"Kafka is not reachable (localhost:9999). What you write waits here until Kafka takes it."`)
 	v.send(kafka("up", ""))
 	v.Wait("Kafka is there", connection+`"Catching up…"`)
 

@@ -30,7 +30,7 @@ function troubleOf(/** @type {Chat} */ { trouble, welcome }) {
 }
 
 export function showBanners(/** @type {Chat} */ { kafka, reason, welcome }) {
-	showBanner("kafka", kafka === "down" ? words.kafkaDown(reason) : undefined);
+	showBanner("kafka", kafka === "down" ? words.kafkaDown(reason, welcome?.broker) : undefined);
 	if (!welcome) return;
 	showBanner("partitions", welcome.partitions > 1 ? words.partitions(welcome.topic, welcome.partitions) : undefined);
 	const mine = document.querySelector('meta[name="version"]')?.getAttribute("content");
@@ -49,6 +49,8 @@ export class Strip {
 	static MOST = 16;
 	/** A pod that is gone, and the people that came to another, are shown for so long. */
 	static NEWS_MS = 5_000;
+	/** The first to come is oneself. */
+	static FIRST_MS = 2_000;
 	/** A message goes on to the next part of the picture after so long, and lights it for three times that. */
 	static STEP_MS = 250;
 
@@ -62,11 +64,13 @@ export class Strip {
 	#people = new Map();
 	/** @type {Map<string, ReturnType<typeof setTimeout>>} Pods that are gone, and shown for a while. */
 	#gone = new Map();
+	#firstHeard = 0;
 	#calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 	/** A list of pods has come. */
 	heard(/** @type {Pod[]} */ pods) {
 		const first = this.#people.size === 0;
+		if (first) this.#firstHeard = performance.now();
 		const names = new Set(pods.map(({ pod }) => pod));
 		for (const pod of this.#people.keys()) if (!names.has(pod)) this.#leaves(pod);
 		for (const { pod, people } of pods) {
@@ -133,6 +137,7 @@ export class Strip {
 	#leaves(pod = "") {
 		const chip = this.#chip(pod);
 		chip.classList.add("gone");
+		chip.querySelector(".news")?.remove();
 		for (const [name, text] of [[".people", ""], [".unit", ""], [".at", words.gone]]) setText(part(chip, name), text);
 		this.#gone.set(pod, setTimeout(() => {
 			this.#gone.delete(pod);
@@ -142,7 +147,7 @@ export class Strip {
 	}
 
 	#joined(/** @type {HTMLElement} */ chip, more = 0) {
-		if (more <= 0) return;
+		if (more <= 0 || performance.now() - this.#firstHeard < Strip.FIRST_MS) return;
 		const news = element("span", { className: "news" }, words.came(more));
 		chip.append(news);
 		setTimeout(() => news.remove(), Strip.NEWS_MS);
@@ -238,12 +243,12 @@ export class Panel {
 		session.set("done", this.#done);
 	}
 
-	/** What to try, where this pod runs. */
-	showLessons(/** @type {Partial<Welcome>} */ { where = "laptop", topic = "", pod = "", broker, standalone }) {
-		const key = `${where} ${topic} ${pod} ${broker} ${this.#done}`;
+	/** What to try, where this pod runs. On a laptop each pod has a port of its own. */
+	showLessons(/** @type {Partial<Welcome>} */ { where = "laptop", topic = "", pod = "", broker, standalone }, pods = 1) {
+		const port = Number(location.port || 80) + Math.max(pods, 1);
+		const key = `${where} ${topic} ${pod} ${broker} ${port} ${this.#done}`;
 		if (key === this.#lessons) return;
 		this.#lessons = key;
-		const port = Number(location.port || 80) + 1;
 		/** @type {{ pod: string, write: string, stop?: string, tab?: string }} */
 		const commands = where === "cluster" ? words.commands.cluster(topic, pod) : words.commands.laptop(topic, port, broker);
 		/** @type {Record<Lesson, string>} */

@@ -376,7 +376,7 @@ class Page {
 
 	#showPanel() {
 		const { welcome, pods } = this.#chat;
-		this.#panel.showLessons(welcome ?? {});
+		this.#panel.showLessons(welcome ?? {}, pods.length);
 		const message = this.#lastMessage;
 		if (!message) return this.#panel.showPath([words.noPath]);
 		const people = pods.reduce((sum, pod) => sum + pod.people, 0);

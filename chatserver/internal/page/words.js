@@ -31,7 +31,7 @@ export const words = {
 	morePods: (count = 0) => `and ${count} more`,
 	standalone: "standalone: only people on this pod see you",
 
-	kafkaDown: (reason = "") => `${reason || "Kafka does not take messages now"}. What you write waits here until Kafka takes it.`,
+	kafkaDown: (reason = "", broker = "") => `${reason || "Kafka does not take messages now"}${broker && ` (${broker})`}. What you write waits here until Kafka takes it.`,
 	partitions: (topic = "", count = 0) => `The topic “${topic}” has ${count} partitions. Only partition 0 is the chat.`,
 	newVersion: "There is a new version of this page. This one keeps working.",
 	reload: "Reload for the new version",
@@ -98,7 +98,7 @@ export const words = {
 	noPath: "Send a message and see the way it takes.",
 	you: "You",
 	allPods: (count = 0) => (count === 1 ? "The only pod reads it" : `All ${count} pods read it`),
-	everybody: (count = 0) => (count === 1 ? "1 connection is sent it" : `${count} connections are sent it`),
+	everybody: (count = 0) => (count === 1 ? "1 connection gets it" : `${count} connections get it`),
 	writtenBy: (pod = "") => `${pod} writes it`,
 	keptAt: (place = "") => `Kafka keeps it: ${place}`,
 	roundTrip: "There and back, by your browser’s clock",
