@@ -9,20 +9,23 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"sync"
 	"sync/atomic"
 
 	"github.com/gofrs/flock"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"kafkachat/internal/wire"
 )
 
 // Config says where a broker listens and where it keeps its records.
@@ -47,24 +50,24 @@ type Broker struct {
 	end   context.CancelFunc
 	tasks sync.WaitGroup // accept, and one for each connection
 
-	turns     chan struct{} // has a place for each request that may take much memory at a time
-	firstID   int64         // of those that producers get
-	producers atomic.Int64  // that have got one
-	unseen    atomic.Int64  // bytes written since the last trim
-	noGroups  sync.Once     // logs that there are none
+	clientsMu sync.Mutex // guards clients, and own and last of each
+	clients   map[*client]struct{}
+	large     sync.Mutex // held while a large request is in memory
+	topics    sync.Mutex // held while topics are made
+	wanted    int        // partitions that there will be then
+	producers atomic.Int64
+	firstID   int64 // of maxProducers that producers get in turn
 
-	mu      sync.Mutex // guards clients, and what is said of them in client
-	clients map[*client]struct{}
-	topics  sync.Mutex // held from counting what the topics have to changing it
+	producing sync.Mutex // held by each Produce request: only one at a time is decompressed
+	unpacker  wire.Decompressor
+	unseen    int // bytes written since the last trim
 }
 
 // Start returns a broker that answers, with cfg.Topic made.
 func Start(cfg Config) (*Broker, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	b := &Broker{cfg: cfg, offered: offered(), clients: make(map[*client]struct{}),
-		turns: make(chan struct{}, maxTurns), firstID: rand.Int64N(1 << 62)}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	b := &Broker{cfg: cfg, offered: offered(), clients: make(map[*client]struct{}), firstID: rand.Int64N(1 << 62),
+		unpacker: wire.Decompressor{Max: maxBatch - headerLength}}
 	b.ctx, b.end = context.WithCancel(context.Background())
 	if err := b.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the embedded broker: %w", err), b.Close())
@@ -78,30 +81,37 @@ func (b *Broker) start() (err error) {
 	if b.ln, err = listen(b.cfg.Addr, b.cfg.Log); err != nil {
 		return err
 	}
-	options := []kfake.Opt{
-		kfake.NumBrokers(1), kfake.ClusterID("embedded"), kfake.MaxVersions(b.offered), kfake.WithLogger(logger{b.cfg.Log}),
-		kfake.BrokerConfigs(map[string]string{"compression.type": "uncompressed"}),
+	var segments map[string][]int64
+	if dir := b.cfg.DataDir; dir != "" {
+		if segments, err = b.openDir(dir); err != nil {
+			return fmt.Errorf("DATA_DIR %q: %w", dir, err)
+		}
+	}
+	b.kfake, err = kfake.NewCluster(
+		kfake.NumBrokers(1), kfake.DefaultNumPartitions(1), kfake.ClusterID("embedded"), kfake.MaxVersions(b.offered),
+		kfake.WithLogger(kfake.BasicLogger(slog.NewLogLogger(b.cfg.Log.With("from", "the embedded broker").Handler(), slog.LevelWarn).Writer(), kfake.LogLevelWarn)),
+		kfake.DataDir(b.cfg.DataDir), kfake.BrokerConfigs(map[string]string{"compression.type": "uncompressed"}),
 		kfake.ListenFn(func(network, addr string) (net.Listener, error) {
 			ln, err := b.inside.Listen(network, addr)
 			return advertised{ln, b.ln.Addr()}, err
-		}),
-	}
-	if dir := b.cfg.DataDir; dir != "" {
-		if b.lock, err = openDir(dir, b.cfg.Log); err != nil {
-			return fmt.Errorf("DATA_DIR %q: %w", dir, err)
-		}
-		options = append(options, kfake.DataDir(dir))
-	}
-	if b.kfake, err = kfake.NewCluster(options...); err != nil {
+		}))
+	if err != nil {
 		return fmt.Errorf("DATA_DIR %q: %w", b.cfg.DataDir, err)
 	}
+	for _, p := range b.partitions() {
+		delete(segments, fmt.Sprintf("partitions/%s-%d", url.PathEscape(p.topic), p.Partition))
+	}
+	for folder := range segments { // kfake would make this topic anew, and append to the segments of the old one
+		return fmt.Errorf("DATA_DIR %q: %s has records, but topics.json and meta.json do not name its topic: "+
+			"restore these two from a copy, or move the folder away", b.cfg.DataDir, folder)
+	}
+	b.refuse()
 	if topic := b.cfg.Topic; topic != "" {
-		err := b.create(kmsg.CreateTopicsRequestTopic{Topic: topic, NumPartitions: 1}, false)
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		if err := b.kfake.CreateTopic(topic, 1, settings()); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			return fmt.Errorf("making topic %q: %w", topic, err)
 		}
 	}
-	return b.trim()
+	return nil
 }
 
 // listen listens on addr, or on a free port of the same host if that cannot be had.
@@ -147,12 +157,3 @@ type advertised struct {
 }
 
 func (a advertised) Addr() net.Addr { return a.addr }
-
-// logger passes kfake's warnings on.
-type logger struct{ log *slog.Logger }
-
-func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
-	if level <= kfake.LogLevelWarn {
-		l.log.Warn("embedded broker", "err", fmt.Sprintf(format, args...))
-	}
-}

@@ -17,20 +17,14 @@ const (
 	requestTimeout = 10 * time.Second // from a request's first byte to its last, or for a first one
 	answerTimeout  = 30 * time.Second // for reading an answer
 	maxRequest     = 16 * maxBatch    // topics of many partitions send many batches at a time
-	lightRequest   = 64 << 10         // beyond this, only maxTurns are in memory at a time
-	maxTurns       = 2
+	lightRequest   = 64 << 10         // beyond this, only one is in memory at a time
 )
 
 // client is one connection.
 type client struct {
-	*Broker
 	net.Conn
-	turn bool // it has one of Broker.turns; for serve's goroutine
-
-	// Guarded by Broker.mu.
-	own   bool      // its client id begins with Config.Own
-	spoke bool      // it has sent a whole request
-	last  time.Time // when, or when it came
+	own  bool      // its client id begins with Config.Own
+	last time.Time // when it sent its newest request; zero before the first
 }
 
 // accept serves every connection that comes, until Close.
@@ -39,7 +33,7 @@ func (b *Broker) accept() {
 		conn, err := b.ln.Accept()
 		switch {
 		case err == nil:
-			b.admit(&client{Broker: b, Conn: conn, last: time.Now()})
+			b.admit(&client{Conn: conn})
 		case errors.Is(err, net.ErrClosed):
 			return
 		default: // no free file descriptor, for one
@@ -49,90 +43,71 @@ func (b *Broker) accept() {
 	}
 }
 
-// admit serves c. If there are too many connections, one goes: of those that never sent a request,
-// or else of all, the one that was silent longest, and c if all the others are the server's own.
+// admit serves c. If there are too many connections, one goes: the one that has been silent longest,
+// those first that never sent a request, and c if all the others are the server's own.
 func (b *Broker) admit(c *client) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.clientsMu.Lock()
+	defer b.clientsMu.Unlock()
 	if len(b.clients) >= maxConns {
 		victim := c
 		for o := range b.clients {
-			if !o.own && (victim == c || victim.spoke && !o.spoke || victim.spoke == o.spoke && o.last.Before(victim.last)) {
+			if !o.own && (victim == c || o.last.Before(victim.last)) {
 				victim = o
 			}
 		}
-		victim.Conn.Close() // its serve ends
+		victim.Close() // its serve ends
 		if delete(b.clients, victim); victim == c {
 			return
 		}
 	}
 	b.clients[c] = struct{}{}
-	b.tasks.Go(c.serve)
+	b.tasks.Go(func() { b.serve(c) })
 }
 
 // serve answers one request after another. After an error the connection ends: the client's fault.
-func (c *client) serve() {
-	defer context.AfterFunc(c.ctx, func() { c.Conn.Close() })()
+func (b *Broker) serve(c *client) {
+	defer context.AfterFunc(b.ctx, func() { c.Close() })()
+	c.SetReadDeadline(time.Now().Add(requestTimeout))
 	var err error
-	for wait := requestTimeout; err == nil; wait = 0 {
+	for err == nil {
 		var answer []byte
-		if answer, err = c.next(wait); err == nil {
+		if answer, err = b.next(c); err == nil {
 			c.SetWriteDeadline(time.Now().Add(answerTimeout))
 			_, err = c.Write(answer)
 		}
+		c.SetReadDeadline(time.Time{}) // it may be silent for as long as it likes now
 	}
-	c.cfg.Log.Debug("the embedded broker ends a connection", "remote", c.RemoteAddr().String(), "err", err)
-	c.Conn.Close()
-	c.mu.Lock()
-	delete(c.clients, c)
-	c.mu.Unlock()
+	b.cfg.Log.Debug("the embedded broker ends a connection", "remote", c.RemoteAddr().String(), "err", err)
+	c.Close()
+	b.clientsMu.Lock()
+	delete(b.clients, c)
+	b.clientsMu.Unlock()
 }
 
-// next waits for a request, for ever if wait is 0, and returns the answer to it, with its length.
-func (c *client) next(wait time.Duration) ([]byte, error) {
-	var prefix [4]byte
-	c.SetReadDeadline(time.Time{})
-	if wait > 0 {
-		c.SetReadDeadline(time.Now().Add(wait))
-	}
-	n, err := io.ReadAtLeast(c, prefix[:], 1)
-	if err != nil {
+// next waits for a request and returns the answer to it, with its length.
+func (b *Broker) next(c *client) ([]byte, error) {
+	prefix := make([]byte, 4)
+	if _, err := io.ReadFull(c, prefix[:1]); err != nil {
 		return nil, err
 	}
 	c.SetReadDeadline(time.Now().Add(requestTimeout))
-	if _, err := io.ReadFull(c, prefix[n:]); err != nil {
+	if _, err := io.ReadFull(c, prefix[1:]); err != nil {
 		return nil, err
 	}
-	length := binary.BigEndian.Uint32(prefix[:])
-	if length > maxRequest {
+	length := binary.BigEndian.Uint32(prefix)
+	switch {
+	case length > maxRequest:
 		return nil, fmt.Errorf("a request of %d bytes, the largest allowed has %d", length, maxRequest)
-	}
-	if length > lightRequest {
-		c.takeTurn()
+	case length > lightRequest:
+		b.large.Lock()
+		defer b.large.Unlock()
 		c.SetReadDeadline(time.Now().Add(requestTimeout))
 	}
-	defer c.endTurn()
 	request := make([]byte, length)
 	if _, err := io.ReadFull(c, request); err != nil {
 		return nil, err
 	}
-	return c.answer(request)
-}
-
-// takeTurn waits until this connection may use much memory; endTurn lets the next one. Who has a
-// turn uses it within requestTimeout.
-func (c *client) takeTurn() {
-	if !c.turn {
-		c.turns <- struct{}{}
-		c.turn = true
-	}
-}
-
-func (c *client) endTurn() {
-	if c.turn {
-		<-c.turns
-		c.turn = false
-	}
+	return b.answer(c, request)
 }
 
 // ask sends a request to kfake and returns the answer, with its length. kfake keeps the buffers of
@@ -147,12 +122,11 @@ func (b *Broker) ask(req kmsg.Request, number int32) ([]byte, error) {
 	if _, err := conn.Write(kmsg.NewRequestFormatter().AppendRequest(nil, req, number)); err != nil {
 		return nil, err
 	}
-	var prefix [4]byte
-	if _, err := io.ReadFull(conn, prefix[:]); err != nil {
+	prefix := make([]byte, 4)
+	if _, err := io.ReadFull(conn, prefix); err != nil {
 		return nil, err
 	}
-	answer := make([]byte, 4+binary.BigEndian.Uint32(prefix[:]))
-	copy(answer, prefix[:])
+	answer := append(prefix, make([]byte, binary.BigEndian.Uint32(prefix))...)
 	_, err = io.ReadFull(conn, answer[4:])
 	return answer, err
 }

@@ -3,7 +3,6 @@ package broker
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -51,7 +50,24 @@ func dial(t testing.TB, addr string) *raw {
 	return &raw{TB: t, Conn: conn, id: "wire"}
 }
 
-// ask sends a request of a version and returns the answer.
+// errSilent says that neither an answer came nor the end of the connection.
+var errSilent = errors.New("no answer")
+
+// bytes encodes a request of a version.
+func (w *raw) bytes(req kmsg.Request, version int16) []byte {
+	req.SetVersion(version)
+	w.number++
+	return kmsg.NewRequestFormatter(kmsg.FormatterClientID(w.id)).AppendRequest(nil, req, w.number)
+}
+
+func (w *raw) try(req kmsg.Request, version int16) (kmsg.Response, error) {
+	if _, err := w.Write(w.bytes(req, version)); err != nil {
+		return nil, err
+	}
+	return w.read(req.ResponseKind())
+}
+
+// ask sends a request and returns the answer.
 func (w *raw) ask(req kmsg.Request, version int16) kmsg.Response {
 	w.Helper()
 	resp, err := w.try(req, version)
@@ -61,47 +77,25 @@ func (w *raw) ask(req kmsg.Request, version int16) kmsg.Response {
 	return resp
 }
 
-// errSilent is what try returns if neither an answer came nor the end of the connection.
-var errSilent = errors.New("no answer")
-
-func (w *raw) try(req kmsg.Request, version int16) (kmsg.Response, error) {
-	req.SetVersion(version)
-	w.number++
-	if _, err := w.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID(w.id)).AppendRequest(nil, req, w.number)); err != nil {
-		return nil, err
-	}
-	return w.read(req.ResponseKind())
-}
-
 func (w *raw) read(resp kmsg.Response) (kmsg.Response, error) {
 	w.SetReadDeadline(time.Now().Add(patience))
-	var size [4]byte
-	if _, err := io.ReadFull(w, size[:]); errors.Is(err, os.ErrDeadlineExceeded) {
+	head := make([]byte, 8)
+	if _, err := io.ReadFull(w, head); errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, errSilent
 	} else if err != nil {
 		return nil, err
 	}
-	body := make([]byte, binary.BigEndian.Uint32(size[:]))
+	body := make([]byte, binary.BigEndian.Uint32(head)-4)
 	if _, err := io.ReadFull(w, body); err != nil {
 		return nil, err
 	}
-	if n := int32(binary.BigEndian.Uint32(body)); n != w.number {
+	if n := int32(binary.BigEndian.Uint32(head[4:])); n != w.number {
 		w.Fatalf("the answer to request %d came to request %d", n, w.number)
 	}
-	body = body[4:]
 	if resp.IsFlexible() && resp.Key() != kmsg.ApiVersions.Int16() {
 		body = body[1:]
 	}
 	return resp, resp.ReadFrom(body)
-}
-
-// closed fails the test unless the broker ends the connection, without an answer.
-func (w *raw) closed() {
-	w.Helper()
-	w.SetReadDeadline(time.Now().Add(patience))
-	if n, err := w.Read(make([]byte, 100)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-		w.Errorf("the connection is still open (%d bytes of an answer, %v)", n, err)
-	}
 }
 
 // produce sends one batch to partition 0 and returns the error in the answer.
@@ -109,6 +103,17 @@ func (w *raw) produce(topic string, batch []byte) error {
 	w.Helper()
 	resp := w.ask(produceRequest(topic, batch), 7).(*kmsg.ProduceResponse)
 	return kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
+}
+
+func produceRequest(topic string, batches ...[]byte) *kmsg.ProduceRequest {
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks = -1
+	t := kmsg.ProduceRequestTopic{Topic: topic}
+	for _, b := range batches {
+		t.Partitions = append(t.Partitions, kmsg.ProduceRequestTopicPartition{Records: b})
+	}
+	req.Topics = []kmsg.ProduceRequestTopic{t}
+	return req
 }
 
 // offset asks for an offset of partition 0, by time.
@@ -128,12 +133,6 @@ func (w *raw) offset(topic string, at int64) int64 {
 func (w *raw) oldest(topic string) int64 { return w.offset(topic, -2) }
 func (w *raw) newest(topic string) int64 { return w.offset(topic, -1) }
 
-// fetch returns what is in partition 0 from offset on, as much as one answer holds.
-func (w *raw) fetch(topic string, offset int64) *kmsg.FetchResponse {
-	w.Helper()
-	return w.ask(fetchRequest(topic, offset), 11).(*kmsg.FetchResponse)
-}
-
 func fetchRequest(topic string, offset int64) *kmsg.FetchRequest {
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxBytes, req.SessionEpoch = math.MaxInt32, -1
@@ -141,6 +140,30 @@ func fetchRequest(topic string, offset int64) *kmsg.FetchRequest {
 	p.FetchOffset, p.PartitionMaxBytes = offset, math.MaxInt32
 	req.Topics = []kmsg.FetchRequestTopic{{Topic: topic, Partitions: []kmsg.FetchRequestTopicPartition{p}}}
 	return req
+}
+
+// values returns the first value of each batch of partition 0, and fails at a hole and at what cannot
+// be read.
+func (w *raw) values(topic string) (values []string) {
+	w.Helper()
+	for end, next := w.newest(topic), w.oldest(topic); next < end; {
+		p := w.ask(fetchRequest(topic, next), 11).(*kmsg.FetchResponse).Topics[0].Partitions[0]
+		if p.ErrorCode != 0 || len(p.RecordBatches) == 0 {
+			w.Fatalf("record %d of %d in %s cannot be read (code %d)", next, end, topic, p.ErrorCode)
+		}
+		for all := p.RecordBatches; len(all) > 0; {
+			batch, size, err := readBatch(all)
+			if err != nil || batch.FirstOffset > next || batch.FirstOffset+int64(batch.LastOffsetDelta) < next {
+				w.Fatalf("at offset %d there is %d: %v", next, batch.FirstOffset, err)
+			}
+			var r kmsg.Record
+			if err := r.ReadFrom(batch.Records); err != nil {
+				w.Fatal(err)
+			}
+			values, next, all = append(values, string(r.Value)), batch.FirstOffset+int64(batch.LastOffsetDelta)+1, all[size:]
+		}
+	}
+	return values
 }
 
 func createRequest(topic string, partitions int32) *kmsg.CreateTopicsRequest {
@@ -156,24 +179,12 @@ func (w *raw) create(topic string, partitions int32) error {
 	return kerr.ErrorForCode(w.ask(createRequest(topic, partitions), 3).(*kmsg.CreateTopicsResponse).Topics[0].ErrorCode)
 }
 
-func produceRequest(topic string, batches ...[]byte) *kmsg.ProduceRequest {
-	req := kmsg.NewPtrProduceRequest()
-	req.Acks = -1
-	t := kmsg.ProduceRequestTopic{Topic: topic}
-	for _, b := range batches {
-		t.Partitions = append(t.Partitions, kmsg.ProduceRequestTopicPartition{Records: b})
-	}
-	req.Topics = []kmsg.ProduceRequestTopic{t}
-	return req
-}
-
 // records encodes records with these values.
 func records(values ...string) (b []byte) {
 	for i, v := range values {
-		r := kmsg.NewRecord()
-		r.OffsetDelta, r.TimestampDelta64, r.Value = int32(i), int64(i), []byte(v)
-		body := r.AppendTo(nil)[1:] // an empty length is one byte
-		b = append(binary.AppendVarint(b, int64(len(body))), body...)
+		r := kmsg.Record{OffsetDelta: int32(i), TimestampDelta64: int64(i), Value: []byte(v)}
+		r.Length = int32(len(r.AppendTo(nil)) - 1) // an empty length is one byte
+		b = r.AppendTo(b)
 	}
 	return b
 }
@@ -182,14 +193,14 @@ func records(values ...string) (b []byte) {
 // is made.
 func batch(n int32, records []byte, change ...func(*kmsg.RecordBatch)) []byte {
 	b := kmsg.RecordBatch{
-		Length: int32(49 + len(records)), Magic: 2, LastOffsetDelta: n - 1, FirstTimestamp: 1000, MaxTimestamp: -1,
+		Length: int32(headerLength - lengthEnd + len(records)), Magic: 2, LastOffsetDelta: n - 1, FirstTimestamp: 1000, MaxTimestamp: -1,
 		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: n, Records: records,
 	}
 	for _, c := range change {
 		c(&b)
 	}
 	encoded := b.AppendTo(nil)
-	binary.BigEndian.PutUint32(encoded[17:], crc32.Checksum(encoded[21:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(encoded[checksumAt:], checksum(encoded))
 	return encoded
 }
 
@@ -197,9 +208,15 @@ func attributes(a int16) func(*kmsg.RecordBatch) {
 	return func(b *kmsg.RecordBatch) { b.Attributes = a }
 }
 
+// by has a batch come from a producer.
+func by(id int64, epoch int16, sequence int32) func(*kmsg.RecordBatch) {
+	return func(b *kmsg.RecordBatch) { b.ProducerID, b.ProducerEpoch, b.FirstSequence = id, epoch, sequence }
+}
+
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
 // fill puts wild values into all fields of a request, strings and numbers from small alphabets.
 func fill(rng *rand.Rand, v reflect.Value) {
-	pick := func(n ...int64) int64 { return n[rng.IntN(len(n))] }
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
@@ -212,27 +229,27 @@ func fill(rng *rand.Rand, v reflect.Value) {
 			v.Set(reflect.New(v.Type().Elem()))
 			fill(rng, v.Elem())
 		}
-	case reflect.Slice:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			v.SetBytes([][]byte{nil, {}, []byte("bytes"), batch(2, records("a", "b"))}[rng.IntN(4)])
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 && v.Kind() == reflect.Slice {
+			v.SetBytes(pick(rng, nil, []byte{}, []byte("bytes"), batch(2, records("a", "b"))))
 			return
 		}
-		v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
-		for i := range v.Len() {
-			fill(rng, v.Index(i))
+		if v.Kind() == reflect.Slice {
+			v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
 		}
-	case reflect.Array:
 		for i := range v.Len() {
 			fill(rng, v.Index(i))
 		}
 	case reflect.String:
-		v.SetString([]string{"fuzz", "fuzz", "fuzz", "", "a", "a.b", "a_b", "..", "/", "consumer", "range", "max.message.bytes",
-			"cleanup.policy", "compact", "-1", "0", "99999999999999999999", "\xff", string(make([]byte, 300))}[rng.IntN(19)])
+		v.SetString(pick(rng, "fuzz", "fuzz", "fuzz", "", "a", "a.b", "a_b", "..", "/", "consumer", "range", "max.message.bytes",
+			"cleanup.policy", "compact", "-1", "0", "99999999999999999999", "\xff", string(make([]byte, 300))))
 	case reflect.Bool:
 		v.SetBool(rng.IntN(2) == 0)
-	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		v.SetInt(pick(-1, 0, 0, 0, 1, 2, 5, 100, -2, math.MinInt8, math.MaxInt8, math.MinInt32, math.MaxInt32, math.MinInt64, math.MaxInt64))
-	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		v.SetUint(uint64(pick(0, 0, 1, 255)))
+	default:
+		if v.CanInt() {
+			v.SetInt(pick[int64](rng, -1, 0, 0, 0, 1, 2, 5, 100, -2, math.MinInt8, math.MaxInt8, math.MinInt32, math.MaxInt32, math.MinInt64, math.MaxInt64))
+		} else if v.CanUint() {
+			v.SetUint(pick[uint64](rng, 0, 0, 1, 255))
+		}
 	}
 }

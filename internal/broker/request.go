@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
@@ -28,46 +30,72 @@ const (
 	segmentBytes    = 1 << 20         // kfake gives memory (or disk) back by whole segments
 )
 
-// offered are the requests that this broker takes, each with its newest version. The versions are
-// those of Kafka 2.3, the last without tagged fields: kmsg believes the number of tags, and four
-// bytes could keep a processor busy for a minute. Clients of today still speak them.
+// offered are the requests that this broker takes, each with its newest version: the last without
+// tagged fields, since kmsg believes the number of tags, and four bytes could keep a processor busy
+// for a minute. Clients of today still speak them. The body of InitProducerID is not for kmsg, and
+// sarama sends version 4 without asking which versions there are.
 func offered() *kversion.Versions {
-	all, offered := kversion.V2_3_0(), new(kversion.Versions)
+	offered := new(kversion.Versions)
 	for _, key := range []kmsg.Key{
-		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.ApiVersions, kmsg.InitProducerID,
-		kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.DescribeConfigs,
+		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.ApiVersions, kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.DescribeConfigs,
 		// librdkafka's consumers always have a group; without these, closing one takes 45 s.
 		kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.OffsetCommit, kmsg.OffsetFetch,
 	} {
-		newest, _ := all.LookupMaxKeyVersion(key.Int16())
-		offered.SetMaxKeyVersion(key.Int16(), newest)
+		req := kmsg.RequestForKey(key.Int16())
+		for req.SetVersion(req.MaxVersion()); req.IsFlexible(); req.SetVersion(req.GetVersion() - 1) {
+		}
+		offered.SetMaxKeyVersion(key.Int16(), req.GetVersion())
 	}
-	offered.SetMaxKeyVersion(kmsg.CreateTopics.Int16(), 4) // kafka-topics.sh needs it; the next has tags
+	offered.SetMaxKeyVersion(kmsg.InitProducerID.Int16(), 4)
 	return offered
+}
+
+// refuse has kfake answer Kafka's errors to what there is not here.
+func (b *Broker) refuse() {
+	var once sync.Once
+	joins := func(req kmsg.Request) bool {
+		once.Do(func() {
+			b.cfg.Log.Warn("the embedded broker has no consumer groups: read a partition instead, as kcat -C and "+
+				"kafka-console-consumer.sh --partition 0 --offset earliest do", "group", fmt.Sprintf("%.100s", req.(*kmsg.JoinGroupRequest).Group))
+		})
+		return true
+	}
+	// kfake has no rule for names, and a folder is lost to it in which one was too long to be a file's.
+	illegal := regexp.MustCompile(`^\.{0,2}$|[^a-zA-Z0-9._-]|.{250}`)
+	for _, f := range []kfake.Fault{
+		{Keys: []kmsg.Key{kmsg.JoinGroup}, TopLevel: true, Err: kerr.GroupAuthorizationFailed, When: joins},
+		{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.GroupAuthorizationFailed},
+		{Keys: []kmsg.Key{kmsg.OffsetFetch}, TopLevel: true, Err: new(kerr.Error)}, // an empty answer: nothing was ever committed
+		{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.PolicyViolation, When: func(kmsg.Request) bool { return b.wanted > maxPartitions }},
+		{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidTopicException, When: func(req kmsg.Request) bool {
+			return slices.ContainsFunc(req.(*kmsg.CreateTopicsRequest).Topics, func(t kmsg.CreateTopicsRequestTopic) bool {
+				return illegal.MatchString(t.Topic)
+			})
+		}},
+	} {
+		f.Count = -1 // for ever
+		b.kfake.Fault(f)
+	}
 }
 
 // answer returns the answer to a request, with its length. After an error the connection ends, as
 // with Kafka: such a request has no answer.
-func (c *client) answer(request []byte) ([]byte, error) {
+func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 	r := kbin.Reader{Src: request}
 	key, version, number, id := kmsg.Key(r.Int16()), r.Int16(), r.Int32(), r.NullableString()
-	newest, ok := c.offered.LookupMaxKeyVersion(key.Int16())
-	if key == kmsg.InitProducerID {
-		newest = 4 // sarama sends it without asking which versions there are
-	}
+	newest, ok := b.offered.LookupMaxKeyVersion(key.Int16())
 	if !r.Ok() || !ok || version < 0 || version > newest && key != kmsg.ApiVersions ||
 		len(request) > maxOtherRequest && key != kmsg.Produce {
 		return nil, fmt.Errorf("no request that is known here (key %d, version %d, %d bytes)", key, version, len(request))
 	}
-	name := *cmp.Or(id, new(string))
-	c.mu.Lock()
-	c.spoke, c.last, c.own = true, time.Now(), c.cfg.Own != "" && strings.HasPrefix(name, c.cfg.Own)
-	c.mu.Unlock()
+	b.clientsMu.Lock()
+	c.last, c.own = time.Now(), b.cfg.Own != "" && id != nil && strings.HasPrefix(*id, b.cfg.Own)
+	b.clientsMu.Unlock()
 	switch key {
 	case kmsg.Produce:
-		return c.produce(version, number, r)
+		return b.produce(version, number, r)
 	case kmsg.InitProducerID:
-		return encode(c.newProducer(version, r.Src), number), nil
+		return b.newProducer(version, number, r.Src), nil
 	}
 	req := kmsg.RequestForKey(key.Int16())
 	req.SetVersion(min(version, newest+1)) // of ApiVersions; all that are too new have the same answer
@@ -76,7 +104,6 @@ func (c *client) answer(request []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	resp := req.ResponseKind()
 	switch req := req.(type) {
 	case *kmsg.FetchRequest:
 		req.MaxBytes = min(req.MaxBytes, maxFetch)
@@ -87,52 +114,16 @@ func (c *client) answer(request []byte) ([]byte, error) {
 	case *kmsg.DescribeConfigsRequest:
 		req.Resources = req.Resources[:min(len(req.Resources), maxPartitions+1)] // there are no more
 	case *kmsg.CreateTopicsRequest:
-		c.createTopics(req, resp.(*kmsg.CreateTopicsResponse))
-		return encode(resp, number), nil
-	case *kmsg.JoinGroupRequest, *kmsg.OffsetCommitRequest, *kmsg.OffsetFetchRequest:
-		c.refuseGroup(req, resp, name)
-		return encode(resp, number), nil
+		b.topics.Lock()
+		defer b.topics.Unlock()
+		b.limitTopics(req)
 	}
-	return c.ask(req, number)
-}
-
-// refuseGroup answers a member of a consumer group. Nobody can join one, and so nothing can be
-// committed, and the answer to OffsetFetch stays empty.
-func (b *Broker) refuseGroup(req kmsg.Request, resp kmsg.Response, client string) {
-	refused := kerr.GroupAuthorizationFailed.Code
-	switch resp := resp.(type) {
-	case *kmsg.JoinGroupResponse:
-		resp.ErrorCode = refused
-		b.noGroups.Do(func() {
-			b.cfg.Log.Warn("the embedded broker has no consumer groups: read a partition instead, as kcat -C and "+
-				"kafka-console-consumer.sh --partition 0 --offset earliest do", "client", client[:min(len(client), 100)])
-		})
-	case *kmsg.OffsetCommitResponse:
-		for _, t := range req.(*kmsg.OffsetCommitRequest).Topics {
-			answer := kmsg.OffsetCommitResponseTopic{Topic: t.Topic}
-			for _, p := range t.Partitions {
-				answer.Partitions = append(answer.Partitions,
-					kmsg.OffsetCommitResponseTopicPartition{Partition: p.Partition, ErrorCode: refused})
-			}
-			resp.Topics = append(resp.Topics, answer)
-		}
-	}
-}
-
-// encode is what kfake does with its own answers.
-func encode(resp kmsg.Response, number int32) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 4), uint32(number))
-	if resp.IsFlexible() {
-		b = append(b, 0) // no tags
-	}
-	b = resp.AppendTo(b)
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	return b
+	return b.ask(req, number)
 }
 
 // newProducer gives an idempotent producer its id. The ids go round: with a greater epoch, an id is
 // another producer to kfake, and the one that had it before is told so.
-func (b *Broker) newProducer(version int16, body []byte) kmsg.Response {
+func (b *Broker) newProducer(version int16, number int32, body []byte) []byte {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.SetVersion(version)
 	n := b.producers.Add(1)
@@ -142,63 +133,46 @@ func (b *Broker) newProducer(version int16, body []byte) kmsg.Response {
 	if !bytes.HasPrefix(body, []byte{0xff, 0xff}) && !bytes.HasPrefix(body, []byte{0, 0}) {
 		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
 	}
-	return resp
+	answer := binary.BigEndian.AppendUint32(make([]byte, 4), uint32(number))
+	if resp.IsFlexible() {
+		answer = append(answer, 0) // no tags
+	}
+	answer = resp.AppendTo(answer)
+	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
+	return answer
 }
 
-func (b *Broker) createTopics(req *kmsg.CreateTopicsRequest, resp *kmsg.CreateTopicsResponse) {
-	for _, t := range req.Topics {
-		answer := kmsg.NewCreateTopicsResponseTopic()
-		answer.Topic = t.Topic
-		if err := b.create(t, req.ValidateOnly); err != nil {
-			known := kerr.UnknownServerError
-			errors.As(err, &known)
-			answer.ErrorCode, answer.ErrorMessage = known.Code, kmsg.StringPtr(err.Error())
-		}
-		resp.Topics = append(resp.Topics, answer)
-	}
+// settings are those of every topic; time does not count, since a client may write anything for it.
+func settings() map[string]string {
+	return map[string]string{"retention.bytes": fmt.Sprint(maxKept), "retention.ms": "-1", "segment.bytes": fmt.Sprint(segmentBytes),
+		"max.message.bytes": fmt.Sprint(maxBatch)}
 }
 
-// create makes a topic; a dry run only says whether it could.
-func (b *Broker) create(t kmsg.CreateTopicsRequestTopic, dry bool) error {
-	n := int(t.NumPartitions)
-	if n == -1 {
-		n = max(1, len(t.ReplicaAssignment))
-	}
-	b.topics.Lock()
-	defer b.topics.Unlock()
-	all, err := b.partitions()
-	if err != nil {
-		return err
-	}
-	// kfake has no rule for names, and a folder is lost to it in which one was too long to be a file's.
-	const legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-	switch {
-	case t.Topic == "" || t.Topic == "." || t.Topic == ".." || len(t.Topic) > 249 ||
-		strings.ContainsFunc(t.Topic, func(r rune) bool { return !strings.ContainsRune(legal, r) }):
-		return fmt.Errorf("%w (it has 1 to 249 letters, digits, '.', '_' and '-')", kerr.InvalidTopicException)
-	case b.kfake.TopicInfo(t.Topic) != nil:
-		return kerr.TopicAlreadyExists
-	case t.ReplicationFactor > 1:
-		return fmt.Errorf("%w (there is one broker)", kerr.InvalidReplicationFactor)
-	case n < 1:
-		return kerr.InvalidPartitions
-	case len(all)+n > maxPartitions:
-		return fmt.Errorf("%w (the embedded broker has at most %d partitions in all)", kerr.PolicyViolation, maxPartitions)
-	case dry:
-		return nil
-	}
-	settings := map[string]string{ // time does not count: a client may write anything for it
-		"retention.bytes": fmt.Sprint(maxKept), "retention.ms": "-1", "segment.bytes": fmt.Sprint(segmentBytes),
-		"max.message.bytes": fmt.Sprint(maxBatch),
-	}
-	for _, c := range t.Configs {
-		wanted, err := strconv.Atoi(*cmp.Or(c.Value, new(string)))
-		most, _ := strconv.Atoi(settings[c.Name])
-		if err == nil && wanted > 0 && wanted < most && c.Name != "segment.bytes" { // less may be asked for
-			settings[c.Name] = *c.Value
+// limitTopics counts the partitions that there would be, and gives the topics their settings: of two,
+// less may be wanted than everybody gets.
+func (b *Broker) limitTopics(req *kmsg.CreateTopicsRequest) {
+	b.wanted = len(b.partitions())
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		b.wanted += max(1, int(t.NumPartitions), len(t.ReplicaAssignment))
+		if t.NumPartitions < -1 {
+			t.NumPartitions = 0 // which kfake does not take for the default
+		}
+		if t.ReplicationFactor < 2 {
+			t.ReplicationFactor = -1
+		}
+		given := settings()
+		for _, c := range t.Configs {
+			most := map[string]int{"retention.bytes": maxKept, "max.message.bytes": maxBatch}[c.Name]
+			if n, err := strconv.Atoi(*cmp.Or(c.Value, new(string))); err == nil && 0 < n && n < most {
+				given[c.Name] = *c.Value
+			}
+		}
+		t.Configs = nil
+		for name, value := range given {
+			t.Configs = append(t.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: name, Value: &value})
 		}
 	}
-	return b.kfake.CreateTopic(t.Topic, int32(n), settings)
 }
 
 // partition is what kfake says of one.
@@ -207,48 +181,36 @@ type partition struct {
 	*kfake.PartitionInfo
 }
 
-func (b *Broker) partitions() (all []partition, err error) {
+// partitions returns all that there are, or none when the broker ends.
+func (b *Broker) partitions() (all []partition) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.SetVersion(1)
-	answer, err := b.ask(req, 0)
-	if err != nil {
-		return nil, err
-	}
 	resp := req.ResponseKind().(*kmsg.MetadataResponse)
-	if err := resp.ReadFrom(answer[8:]); err != nil {
-		return nil, err
+	if answer, err := b.ask(req, 0); err != nil || resp.ReadFrom(answer[8:]) != nil {
+		return nil
 	}
 	for _, t := range resp.Topics {
 		for _, p := range b.kfake.PartitionInfos(*t.Topic) {
 			all = append(all, partition{*t.Topic, p})
 		}
 	}
-	return all, nil
+	return all
 }
 
 // trim deletes the oldest records of the largest partition, until all together keep maxKept at most.
 // kfake's retention is a bound for each: a hundred of them would be too much for a laptop.
-func (b *Broker) trim() error {
-	b.topics.Lock()
-	defer b.topics.Unlock()
+func (b *Broker) trim() {
 	b.kfake.ApplyRetention() // kfake does so by itself for a topic that was made, but not for one loaded
 	for {
-		all, err := b.partitions()
-		if err != nil || len(all) == 0 {
-			return err
-		}
-		sum, largest := int64(0), all[0]
-		for _, p := range all {
+		sum, largest := int64(0), partition{PartitionInfo: new(kfake.PartitionInfo)}
+		for _, p := range b.partitions() {
 			if sum += p.NumBytes; p.NumBytes > largest.NumBytes {
 				largest = p
 			}
 		}
-		if sum <= maxKept {
-			return nil
-		}
 		eighth := (largest.HighWatermark-largest.LogStartOffset)/8 + 1
-		if err := b.kfake.DeleteRecords(largest.topic, largest.Partition, largest.LogStartOffset+eighth); err != nil {
-			return err
+		if sum <= maxKept || b.kfake.DeleteRecords(largest.topic, largest.Partition, largest.LogStartOffset+eighth) != nil {
+			return
 		}
 	}
 }
