@@ -9,7 +9,6 @@
 package framelog
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -17,17 +16,6 @@ import (
 
 // ErrEvicted says that the log no longer holds what a reader asked for.
 var ErrEvicted = errors.New("framelog: the offset is older than the log")
-
-// A Place is where a position lies, seen from a log.
-type Place int
-
-const (
-	Here      Place = iota // in the log, or directly before its start: what follows it is complete
-	Before                 // older than the log's start: something between them is missing
-	InGap                  // among records that were gone before they could be appended
-	Ahead                  // not appended yet: it may still come
-	Elsewhere              // at this offset is another record, or none: the position is of another log
-)
 
 // Log is safe for concurrent use by one appender and any number of readers.
 //
@@ -49,15 +37,10 @@ type Log struct {
 	before *Position // of the record directly before start; nil if it is not known
 }
 
-const (
-	chunksPerLog = 64
-	minChunkSize = 4 << 10 // bytes
-)
-
 // New returns an empty log of entries from offset start on, with at most limit bytes
 // (frames, index and the spare capacity of both) and one frame a track for each entry.
 func New(limit, tracks int, start int64) *Log {
-	l := &Log{limit: limit, chunkSize: max(limit/chunksPerLog, minChunkSize), tracks: tracks, start: start, end: start}
+	l := &Log{limit: limit, chunkSize: max(limit/64, 4<<10), tracks: tracks, start: start, end: start}
 	if start == 0 {
 		// Nothing can come before offset 0, so a reader who has seen nothing misses nothing.
 		l.before = &Position{Offset: -1}
@@ -76,29 +59,20 @@ func (l *Log) AppendGap(next int64, frames ...[]byte) {
 }
 
 func (l *Log) append(e entry, frames [][]byte) {
-	if len(frames) != l.tracks {
-		panic("framelog: an entry needs one frame for each track")
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e.Offset < l.end {
-		panic("framelog: entry appended out of order")
+	if e.Offset < l.end || len(frames) != l.tracks {
+		panic("framelog: an entry out of order, or without one frame for each track")
 	}
-	last := len(l.chunks) - 1
-	was := 0 // bytes of the chunk that l.bytes counts
-	if last < 0 || l.chunks[last].used() >= l.chunkSize {
+	n := len(l.chunks)
+	if n == 0 || l.chunks[n-1].used >= l.chunkSize {
 		l.chunks = append(l.chunks, l.newChunk())
-		last++
-	} else {
-		was = l.chunks[last].size()
+		n++
 	}
-	c := l.chunks[last]
-	c.entries = append(c.entries, e)
-	for t, frame := range frames {
-		c.frames[t] = append(c.frames[t], frame...)
-		c.ends[t] = append(c.ends[t], len(c.frames[t]))
-	}
-	l.bytes += c.size() - was
+	c := l.chunks[n-1]
+	l.bytes -= c.size
+	c.append(e, frames)
+	l.bytes += c.size
 	l.end = e.Offset + 1
 	for l.bytes > l.limit && len(l.chunks) > 1 {
 		l.evict()
@@ -120,8 +94,8 @@ func (l *Log) Skip(p Position) {
 func (l *Log) evict() {
 	c := l.chunks[0]
 	l.chunks = slices.Delete(l.chunks, 0, 1)
-	l.bytes -= c.size()
-	e := c.entries[len(c.entries)-1]
+	l.bytes -= c.size
+	e := c.last()
 	l.start, l.before = e.Offset+1, &e.Position
 	if e.gap {
 		l.before = nil
@@ -160,11 +134,11 @@ func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64,
 	if from >= to {
 		return nil, 0, from, nil
 	}
-	at := l.chunkAt(from)
+	at, first := l.find(from)
 	c := l.chunks[at]
-	first, last := c.search(from), len(c.entries)
+	last := len(c.entries)
 	next = to
-	if c.entries[last-1].Offset >= to {
+	if c.last().Offset >= to {
 		last = c.search(to)
 	} else if at+1 < len(l.chunks) {
 		next = min(to, l.chunks[at+1].entries[0].Offset)
@@ -177,9 +151,8 @@ func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64,
 
 // Newest returns the offset from which on the newest n entries lie (fewer if there are fewer).
 func (l *Log) Newest(n int) int64 {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	from, _ := l.newest(n, l.end)
+	_, end := l.Bounds()
+	from, _ := l.NewestBefore(n, end)
 	return from
 }
 
@@ -188,50 +161,53 @@ func (l *Log) Newest(n int) int64 {
 func (l *Log) NewestBefore(n int, offset int64) (from int64, found int) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.newest(n, offset)
-}
-
-// newest needs l.mu.
-func (l *Log) newest(n int, before int64) (from int64, found int) {
-	from = max(before, l.start)
-	for at := min(l.chunkAt(before), len(l.chunks)-1); at >= 0 && found < n; at-- {
-		c := l.chunks[at]
-		if i := c.search(before); i > 0 {
-			take := min(n-found, i)
-			found += take
-			from = c.entries[i-take].Offset
+	from = max(offset, l.start)
+	for at, i := l.find(offset); found < n; {
+		if i == 0 {
+			if at--; at < 0 {
+				return l.start, found
+			}
+			i = len(l.chunks[at].entries)
 		}
-	}
-	if found < n {
-		from = l.start
+		take := min(n-found, i)
+		found += take
+		i -= take
+		from = l.chunks[at].entries[i].Offset
 	}
 	return from, found
 }
+
+// A Place is where a position lies, seen from a log.
+type Place int
+
+const (
+	Here      Place = iota // in the log, or directly before its start: what follows it is complete
+	Before                 // older than the log's start: something between them is missing
+	InGap                  // among records that were gone before they could be appended
+	Ahead                  // not appended yet: it may still come
+	Elsewhere              // at this offset is another record, or none: the position is of another log
+)
 
 // Locate says where p lies.
 func (l *Log) Locate(p Position) Place {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	var there entry
 	switch {
 	case l.before != nil && p.Offset == l.before.Offset:
-		if p.Sum == l.before.Sum {
-			return Here
-		}
-		return Elsewhere
+		there.Position = *l.before
 	case p.Offset < l.start:
 		return Before
 	case p.Offset >= l.end:
 		return Ahead
+	default:
+		at, i := l.find(p.Offset)
+		there = l.chunks[at].entries[i]
 	}
-	c := l.chunks[l.chunkAt(p.Offset)]
-	i := c.search(p.Offset)
-	if i == len(c.entries) { // a hole between two chunks
-		c, i = l.chunks[l.chunkAt(p.Offset)+1], 0
-	}
-	switch e := c.entries[i]; {
-	case e.gap:
+	switch {
+	case there.gap:
 		return InGap
-	case e.Position == p:
+	case there.Position == p:
 		return Here
 	}
 	return Elsewhere
@@ -242,44 +218,31 @@ func (l *Log) Locate(p Position) Place {
 func (l *Log) Preceding(offset int64) (Position, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	for at := min(l.chunkAt(offset), len(l.chunks)-1); at >= 0; at-- {
-		if i := l.chunks[at].search(offset); i > 0 {
-			e := l.chunks[at].entries[i-1]
-			return e.Position, !e.gap
-		}
-	}
-	if l.before != nil && l.before.Offset < offset {
+	at, i := l.find(offset)
+	switch {
+	case i > 0:
+		e := l.chunks[at].entries[i-1]
+		return e.Position, !e.gap
+	case at > 0:
+		e := l.chunks[at-1].last()
+		return e.Position, !e.gap
+	case l.before != nil && l.before.Offset < offset:
 		return *l.before, true
 	}
 	return Position{}, false
 }
 
-// chunkAt returns the index of the last chunk that begins at or before offset, or 0. It needs l.mu.
-func (l *Log) chunkAt(offset int64) int {
-	// Readers are nearly always at the end.
-	if n := len(l.chunks); n > 0 && l.chunks[n-1].entries[0].Offset <= offset {
-		return n - 1
+// find returns where the first entry at or after offset is: the chunk's index, and the entry's in the
+// chunk. If there is none, that is behind the last chunk. It needs l.mu.
+func (l *Log) find(offset int64) (at, i int) {
+	n := len(l.chunks)
+	switch {
+	case n == 0 || offset >= l.end:
+		return n, 0
+	case l.chunks[n-1].entries[0].Offset <= offset: // readers are nearly always at the end
+		at = n - 1
+	default:
+		at, _ = slices.BinarySearchFunc(l.chunks, offset, func(c *chunk, offset int64) int { return c.last().compare(offset) })
 	}
-	at, found := slices.BinarySearchFunc(l.chunks, offset, func(c *chunk, offset int64) int {
-		return cmp.Compare(c.entries[0].Offset, offset)
-	})
-	if !found && at > 0 {
-		at--
-	}
-	return at
-}
-
-// newChunk returns an empty chunk with room for about as much as the one before it took. It needs
-// l.mu.
-func (l *Log) newChunk() *chunk {
-	c := &chunk{frames: make([][]byte, l.tracks), ends: make([][]int, l.tracks)}
-	if n := len(l.chunks); n > 0 {
-		full := l.chunks[n-1]
-		c.entries = make([]entry, 0, len(full.entries))
-		for t := range c.frames {
-			c.frames[t] = make([]byte, 0, min(len(full.frames[t]), l.chunkSize))
-			c.ends[t] = make([]int, 0, len(full.ends[t]))
-		}
-	}
-	return c
+	return at, l.chunks[at].search(offset)
 }

@@ -1,10 +1,6 @@
 package framelog
 
-import (
-	"fmt"
-	"strconv"
-	"strings"
-)
+import "fmt"
 
 // A Position names a record and the log that the record stands in: the offset, and a sum over the
 // record's content, so that another log with the same offsets is noticed.
@@ -18,12 +14,9 @@ func (p Position) String() string { return fmt.Sprintf("%d.%08x", p.Offset, p.Su
 
 // ParsePosition reads what String wrote. Offset -1 is the position of a client that has seen
 // nothing of a log that begins at offset 0.
-func ParsePosition(s string) (Position, error) {
-	offset, sum, ok := strings.Cut(s, ".")
-	o, err1 := strconv.ParseInt(offset, 10, 64)
-	h, err2 := strconv.ParseUint(sum, 16, 32)
-	if !ok || err1 != nil || err2 != nil || len(sum) != 8 || o < -1 {
+func ParsePosition(s string) (p Position, err error) {
+	if _, err := fmt.Sscanf(s, "%d.%x", &p.Offset, &p.Sum); err != nil || p.String() != s || p.Offset < -1 {
 		return Position{}, fmt.Errorf("%.40q is not a position that this server gave", s)
 	}
-	return Position{Offset: o, Sum: uint32(h)}, nil
+	return p, nil
 }
