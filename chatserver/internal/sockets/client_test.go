@@ -22,56 +22,54 @@ type client struct {
 	head http.Header
 }
 
-// dial connects over TCP with a receive buffer of so many bytes, 0 for the system's choice.
-func (s *server) dial(path string, rcvbuf int, header ...string) *client {
-	s.t.Helper()
-	conn := s.connect(rcvbuf)
-	return handshake(s.t, conn, path, header...)
+// notices asks for the subprotocol whose clients get notices.
+const notices = "Sec-WebSocket-Protocol: notices"
+
+// request returns a handshake's request; accepts is the answer to its key.
+func request(path string, header ...string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + strings.Join(append(header, ""), "\r\n") + "\r\n"
 }
 
-func (s *server) connect(rcvbuf int) net.Conn {
+const accepts = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+// dial makes a websocket with a receive buffer of so many bytes, 0 for the system's choice.
+func (s *server) dial(path string, rcvbuf int, header ...string) *client {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
+	c, err := dial(s.t, s.http.Listener.Addr().String(), path, rcvbuf, header...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return c
+}
+
+func dial(t testing.TB, addr, path string, rcvbuf int, header ...string) (*client, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { conn.Close() })
 	if rcvbuf > 0 {
 		conn.(*net.TCPConn).SetReadBuffer(rcvbuf)
 	}
-	s.t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-// The headers of a handshake, and the answer to its key.
-const (
-	keyHeader = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-	accepts   = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-	headers   = "Host: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + keyHeader
-	// notices asks for the subprotocol whose clients get notices.
-	notices = "Sec-WebSocket-Protocol: notices"
-)
-
-// request returns a handshake's request.
-func request(path string, header ...string) string {
-	return "GET " + path + " HTTP/1.1\r\n" + headers + strings.Join(append(header, ""), "\r\n") + "\r\n"
-}
-
-func handshake(t testing.TB, conn net.Conn, path string, header ...string) *client {
-	t.Helper()
 	c := &client{t: t, conn: conn, r: bufio.NewReaderSize(conn, 4096)}
-	conn.SetDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(conn, request(path, header...)); err != nil {
-		t.Fatal(err)
-	}
+	io.WriteString(conn, request(path, header...))
+	conn.SetReadDeadline(time.Now().Add(patience))
 	response, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Sec-WebSocket-Accept") != accepts {
-		t.Fatalf("handshake answered with %v", response)
+	if c.head = response.Header; response.StatusCode != http.StatusSwitchingProtocols || c.head.Get("Sec-WebSocket-Accept") != accepts {
+		return nil, fmt.Errorf("handshake answered with %v", response)
 	}
-	conn.SetDeadline(time.Time{})
-	c.head = response.Header
+	return c, nil
+}
+
+// join makes a websocket that is live.
+func (s *server) join(rcvbuf int, header ...string) *client {
+	s.t.Helper()
+	c := s.dial("/", rcvbuf, header...)
+	c.want("hello", "live")
 	return c
 }
 
@@ -86,30 +84,22 @@ const (
 
 // frame reads the next frame, and checks that it is one that this server may send.
 func (c *client) frame() (opcode int, payload []byte, err error) {
+	c.conn.SetReadDeadline(time.Now().Add(patience))
 	var head [10]byte
 	if _, err := io.ReadFull(c.r, head[:2]); err != nil {
 		return 0, nil, err
 	}
 	opcode = int(head[0] &^ fin)
-	n := uint64(head[1])
-	switch n {
-	case 126:
-		if _, err := io.ReadFull(c.r, head[2:4]); err != nil {
+	n, least := uint64(head[1]), uint64(0)
+	if more := map[uint64]int{126: 2, 127: 8}[n]; more > 0 {
+		if _, err := io.ReadFull(c.r, head[10-more:]); err != nil {
 			return 0, nil, err
 		}
-		if n = uint64(binary.BigEndian.Uint16(head[2:])); n < 126 {
-			return 0, nil, fmt.Errorf("length %d in two bytes", n)
-		}
-	case 127:
-		if _, err := io.ReadFull(c.r, head[2:10]); err != nil {
-			return 0, nil, err
-		}
-		if n = binary.BigEndian.Uint64(head[2:]); n < 1<<16 || n > 1<<26 {
-			return 0, nil, fmt.Errorf("length %d in eight bytes", n)
-		}
+		clear(head[2 : 10-more])
+		n, least = binary.BigEndian.Uint64(head[2:]), map[int]uint64{2: 126, 8: 1 << 16}[more]
 	}
 	control := opcode == opClose || opcode == opPing || opcode == opPong
-	if head[0]&fin == 0 || opcode != opText && !control || head[1]&0x80 != 0 || control && n > 125 {
+	if head[0]&fin == 0 || opcode != opText && !control || control && n > 125 || n < least || n > 1<<26 {
 		return 0, nil, fmt.Errorf("not a frame of this server's: % x", head)
 	}
 	payload = make([]byte, n)
@@ -128,7 +118,6 @@ func (c *client) next() string {
 }
 
 func (c *client) tryNext() (string, error) {
-	c.conn.SetReadDeadline(time.Now().Add(patience))
 	for {
 		opcode, payload, err := c.frame()
 		switch {
@@ -159,7 +148,7 @@ type closed struct {
 
 func (e closed) Error() string { return fmt.Sprintf("closed with %d %q", e.code, e.reason) }
 
-func closeError(payload []byte) error {
+func closeError(payload []byte) closed {
 	if len(payload) < 2 {
 		return closed{}
 	}
@@ -170,19 +159,17 @@ func closeError(payload []byte) error {
 // nothing after it. Messages before it are dropped.
 func (c *client) wantClose(code int) closed {
 	c.t.Helper()
-	for {
-		_, err := c.tryNext()
-		var end closed
-		switch {
-		case err == nil:
-			continue
-		case !errors.As(err, &end) || end.code != code:
-			c.t.Fatalf("the connection ended with %v, want close code %d", err, code)
-		}
-		c.send(opClose|fin, []byte{3, 232})
-		c.wantEnd()
-		return end
+	var err error
+	for err == nil {
+		_, err = c.tryNext()
 	}
+	end, ok := err.(closed)
+	if !ok || end.code != code {
+		c.t.Fatalf("the connection ended with %v, want close code %d", err, code)
+	}
+	c.send(opClose|fin, []byte{3, 232})
+	c.wantEnd()
+	return end
 }
 
 // wantEnd wants the end of the stream, and nothing before it.
@@ -200,12 +187,17 @@ func isReset(err error) bool {
 }
 
 // send sends a frame; errors are for the reading side to notice.
-func (c *client) send(finOpcode byte, payload []byte) {
-	c.conn.SetWriteDeadline(time.Now().Add(patience))
-	c.conn.Write(masked(finOpcode, payload))
+func (c *client) send(finOpcode byte, payload []byte) error {
+	return c.write(masked(finOpcode, payload))
 }
 
 func (c *client) say(message string) { c.send(opText|fin, []byte(message)) }
+
+func (c *client) write(b []byte) error {
+	c.conn.SetWriteDeadline(time.Now().Add(patience))
+	_, err := c.conn.Write(b)
+	return err
+}
 
 // masked returns a client's frame.
 func masked(finOpcode byte, payload []byte) []byte {

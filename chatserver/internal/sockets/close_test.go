@@ -1,8 +1,9 @@
 package sockets_test
 
 import (
-	"errors"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -11,28 +12,14 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// slack is how much later than planned things may happen on a busy machine.
-const slack = 3 * time.Second
+const farewell = "come back"
 
-// drain begins to close all connections; wait waits until that is done.
+// drain begins to close all connections; wait waits until all have been told.
 func (s *server) drain() (wait func()) {
 	var drains sync.WaitGroup
-	drains.Go(func() {
-		s.loop.Drain(30*time.Second, []byte(farewell), 1012, "restart")
-	})
+	drains.Go(func() { s.loop.Drain(30*time.Second, []byte(farewell), 1012, "restart") })
 	s.t.Cleanup(drains.Wait)
 	return drains.Wait
-}
-
-const farewell = "come back within 500ms"
-
-func (s *server) wantGone(within time.Duration) {
-	s.t.Helper()
-	begun := time.Now()
-	until(s.t, "the connection is gone", func() bool { return s.stats().Conns == 0 })
-	if took := time.Since(begun); took > within+slack {
-		s.t.Errorf("gone after %v, want %v", took, within)
-	}
 }
 
 // closer makes a server whose readers close the connection on the message "close".
@@ -40,138 +27,89 @@ func closer(t *testing.T) *server {
 	noLeaks(t)
 	s := newTCP(t, 64<<20)
 	s.read = func(c *sockets.Conn, m []byte) error {
-		if string(m) == "close" {
-			if err := c.Send([]byte("answer")); err != nil {
-				t.Error(err)
-			}
-			c.Close(4001, strings.Repeat("é", 100))
-			c.Close(4002, "only the first counts")
-			if c.Context().Err() == nil {
-				t.Error("the context goes on")
-			}
-			if err := c.Send([]byte("never")); err == nil {
-				<-c.Context().Done()
-			}
-			return nil
+		if string(m) != "close" {
+			return c.Send(m)
 		}
-		return c.Send(m)
+		if err := c.Send([]byte("answer")); err != nil {
+			t.Error(err)
+		}
+		c.Close(4001, strings.Repeat("é", 100))
+		c.Close(4002, "only the first counts")
+		if c.Context().Err() == nil || c.Send([]byte("never")) == nil {
+			t.Error("the context goes on")
+		}
+		return nil
 	}
 	return s
 }
 
 func TestServerCloses(t *testing.T) {
 	s := closer(t)
-	c := s.dial("/", 0)
-	c.want("hello", "live")
+	c := s.join(0)
 	c.say("close")
 	c.want("answer")
-	_, err := c.tryNext()
-	var end closed
-	if !errors.As(err, &end) || end.code != 4001 || end.reason != strings.Repeat("é", 61) {
+	if _, err := c.tryNext(); err != (closed{4001, strings.Repeat("é", 61)}) {
 		t.Errorf("got %v", err)
 	}
 	s.append("not sent any more")
 	c.send(opClose|fin, []byte{0x0f, 0xa1})
 	c.wantEnd()
-	c.conn.Close()
 	s.wantGone(0)
 }
 
 func TestClientCloses(t *testing.T) {
-	for name, payload := range map[string][]byte{
-		"with a code":            {0x0f, 0xa1},
-		"with code and reason":   []byte("\x03\xe8bye"),
-		"without a code":         nil,
-		"with the longest there": []byte("\x03\xe8" + strings.Repeat("x", 123)),
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, payload := range []string{"\x0f\xa1", "\x03\xe8bye", "", "\x03\xe8" + strings.Repeat("x", 123)} {
+		t.Run(fmt.Sprintf("%.5q", payload), func(t *testing.T) {
 			s := closer(t)
-			c := s.dial("/", 0)
-			c.want("hello", "live")
+			c := s.join(0)
 			c.say("echo")
-			c.send(opClose|fin, payload)
+			c.send(opClose|fin, []byte(payload))
 			c.want("echo")
-			_, err := c.tryNext()
-			if want := closeError(payload[:min(2, len(payload))]); err != want {
-				t.Errorf("got %v, want %v", err, want)
+			if _, err := c.tryNext(); err != closeError([]byte(payload[:min(2, len(payload))])) {
+				t.Errorf("got %v", err)
 			}
 			c.wantEnd()
-			c.conn.Close()
 			s.wantGone(0)
 		})
 	}
-}
-
-func TestClientVanishes(t *testing.T) {
 	s := closer(t)
-	c := s.dial("/", 0)
-	c.want("hello", "live")
-	c.conn.Close()
+	s.join(0).conn.Close() // without a word
 	s.wantGone(0)
 }
 
-// A client that does not answer the close frame is waited for a second, and not longer.
+// A client that does not answer the close frame, though it goes on talking, or does not even read,
+// is waited for a second, and not longer.
 func TestClientDoesNotAnswer(t *testing.T) {
-	for name, talks := range map[string]bool{"silent": false, "talks on": true} {
+	for name, c := range map[string]struct{ talks, full bool }{"silent": {}, "talks on": {talks: true}, "does not read": {full: true}} {
 		t.Run(name, func(t *testing.T) {
 			s := closer(t)
-			c := s.dial("/", 0)
-			c.want("hello", "live")
-			c.say("close")
-			c.want("answer")
-			begun := time.Now()
-			var talking sync.WaitGroup
-			if talks {
-				talking.Go(func() {
-					for time.Since(begun) < 30*time.Second {
-						c.conn.SetWriteDeadline(time.Now().Add(patience))
-						if _, err := c.conn.Write(masked(opText|fin, []byte("and another thing"))); err != nil {
-							return
-						}
-						time.Sleep(time.Millisecond)
-					}
-				})
+			client := s.join(16 << 10)
+			if c.full {
+				s.makeSlow(nil)
 			}
+			begun := time.Now()
+			client.say("close")
+			var talking sync.WaitGroup
+			talking.Go(func() {
+				for c.talks && client.send(opText|fin, []byte("and another thing")) == nil {
+					time.Sleep(time.Millisecond)
+				}
+			})
 			s.wantGone(1100 * time.Millisecond)
 			if took := time.Since(begun); took < 500*time.Millisecond {
 				t.Errorf("it had only %v to answer", took)
 			}
-			c.conn.Close()
+			client.conn.Close()
 			talking.Wait()
 		})
 	}
 }
 
-// One that does not even read is closed all the same, after a second.
-func TestCloseWithFullSocket(t *testing.T) {
-	s := closer(t)
-	c := s.dial("/", 16<<10)
-	c.want("hello", "live")
-	s.makeSlow(nil)
-	begun := time.Now()
-	s.drain()
-	s.wantGone(1100 * time.Millisecond)
-	if took := time.Since(begun); took < 500*time.Millisecond {
-		t.Errorf("it had only %v to read", took)
-	}
-	c.conn.Close()
-}
-
-// One that is slow, but reads, gets what was begun and the close frame.
+// A client that is slow, but reads, gets what was begun and the close frame, whoever closes: a
+// drain, or gorilla, which says something about a wrong frame by itself.
 func TestCloseReachesSlowClient(t *testing.T) {
-	s := closer(t)
-	c := s.dial("/", 128<<10)
-	c.want("hello", "live")
-	s.makeSlow(nil)
-	s.drain()
-	c.wantClose(1012)
-	c.conn.Close()
-	s.wantGone(0)
-}
-
-// What gorilla says by itself about a wrong frame goes through the loop, too.
-func TestProtocolErrorWithFullSocket(t *testing.T) {
 	for code, wrong := range map[int][]byte{
+		1012: nil,
 		1002: masked(3|fin, nil),
 		1009: masked(opText|fin, make([]byte, 2<<20)),
 		1003: masked(opBin|fin, []byte("binary")),
@@ -179,12 +117,12 @@ func TestProtocolErrorWithFullSocket(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			s := closer(t)
-			c := s.dial("/", 128<<10)
-			c.want("hello", "live")
+			c := s.join(128 << 10)
 			s.makeSlow(nil)
-			c.send(wrong[0], nil)
-			c.conn.SetWriteDeadline(time.Now().Add(patience))
-			go c.conn.Write(wrong)
+			if wrong == nil {
+				s.drain()
+			}
+			go c.write(wrong)
 			c.wantClose(code)
 			c.conn.Close()
 			s.wantGone(0)
@@ -198,71 +136,66 @@ func TestDrainIsSpread(t *testing.T) {
 	const n, window = 50, 1200 * time.Millisecond // at least, so that of no tenth of a second more than a tenth comes
 	var clients []*client
 	for i := range n {
-		c := s.dial("/", 0, []string{"X-Nothing: 1", notices}[i%2])
-		c.want("hello", "live")
-		clients = append(clients, c)
+		clients = append(clients, s.join(0, []string{"X-Nothing: 1", notices}[i%2]))
 	}
-	var begun time.Time
-	var mu sync.Mutex
-	var told []time.Duration
+	begun := time.Now()
+	told := make(chan time.Duration, n)
 	var readers sync.WaitGroup
-	ready := make(chan struct{})
 	for i, c := range clients {
 		readers.Go(func() {
-			<-ready
 			if i%2 == 1 {
 				c.want(farewell)
 			}
 			if _, err := c.tryNext(); err != (closed{1012, "restart"}) {
 				t.Error(err)
 			}
-			mu.Lock()
-			told = append(told, time.Since(begun))
-			mu.Unlock()
+			told <- time.Since(begun)
 			c.send(opClose|fin, nil)
 			c.wantEnd()
 		})
 	}
-	begun = time.Now()
-	close(ready)
-	s.drain()()
+	wait := s.drain()
+	for i := range n {
+		if at, earliest := <-told, window*time.Duration(i)/n; at < earliest-time.Millisecond {
+			t.Errorf("client %d was told after %v, not before %v was planned", i, at, earliest)
+		}
+		if i == n/2 { // one that comes now is told at once
+			s.dial("/", 0).wantClose(1012)
+		}
+	}
+	wait()
 	if took := time.Since(begun); took > 2*slack {
 		t.Errorf("took %v", took)
 	}
 	readers.Wait()
-	for i, at := range told {
-		if earliest := window * time.Duration(i) / n; at < earliest-time.Millisecond {
-			t.Errorf("client %d was told after %v, not before %v was planned", i, at, earliest)
-		}
-	}
 	s.wantGone(0)
-	for _, c := range clients {
-		c.conn.Close()
-	}
 }
 
 func TestDrainInAHurry(t *testing.T) {
 	s := newTCP(t, 1<<20)
+	var clients []*client
 	for range 30 {
-		s.dial("/", 0).want("hello", "live")
+		clients = append(clients, s.join(0))
 	}
 	begun := time.Now()
 	s.loop.Drain(0, nil, 1012, "")
-	if took := time.Since(begun); took > 2*time.Second+slack { // they do not answer
+	s.stop() // for their answers it waits a second
+	if took := time.Since(begun); took > 2*time.Second+slack {
 		t.Errorf("took %v", took)
 	}
-	s.wantGone(0)
+	for _, c := range clients {
+		if _, err := c.tryNext(); err != (closed{1012, ""}) {
+			t.Error(err)
+		}
+	}
 }
 
 // When the loop ends, all sockets are closed, whatever state they are in, and nothing is left.
 func TestStop(t *testing.T) {
 	noLeaks(t)
 	s := newTCP(t, 64<<20)
-	var clients []*client
 	for i := range 10 {
-		c := s.dial("/", 16<<10)
-		c.want("hello", "live")
-		clients = append(clients, c)
+		s.join(16 << 10)
 		if i == 5 {
 			s.append(strings.Repeat("x", 8<<20)) // the first ones are stuck
 		}
@@ -275,8 +208,74 @@ func TestStop(t *testing.T) {
 	s.drain()()
 	s.loop.SetNotice(0, nil)
 	s.loop.Wake()
-	for _, c := range clients {
-		c.conn.Close()
+}
+
+// A request that does not come over plain TCP gets no websocket.
+func TestOnlyTCP(t *testing.T) {
+	s := newServer(t, 1<<20)
+	s.http.StartTLS()
+	conn, err := tls.Dial("tcp", s.http.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.http.Close()
+	io.WriteString(conn, request("/"))
+	if answer, err := io.ReadAll(conn); len(answer) > 0 {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
+
+// A client that connects while the loop ends, or after it, is closed.
+func TestComingTooLate(t *testing.T) {
+	noLeaks(t)
+	for range 50 {
+		s := newTCP(t, 1<<20)
+		var clients sync.WaitGroup
+		for range 4 {
+			clients.Go(func() {
+				for range 3 {
+					c, err := dial(t, s.http.Listener.Addr().String(), "/", 0)
+					for err == nil {
+						_, err = c.tryNext()
+					}
+					if !isReset(err) {
+						t.Error("a client that came too late was left waiting")
+					}
+				}
+			})
+		}
+		s.cancel()
+		clients.Wait()
+		s.stop()
+	}
+}
+
+// A connection's context ends with its socket: a reader that waits for Kafka does not keep the
+// server from stopping, also if it came too late to be drained, and is gone when the peer is
+// taken for dead or has taken nothing for long.
+func TestContextEndsWithSocket(t *testing.T) {
+	for name, end := range map[string]func(*server){
+		"stop":          func(s *server) { s.cancel() },
+		"reset":         func(s *server) { s.loop.Reset(s.log, nil, 1013, "") },
+		"log moves on":  func(s *server) { s.fill(3 << 20) },
+		"takes nothing": func(s *server) { s.fill(3 << 17) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			s := newTCP(t, 1<<20, tick(10*time.Millisecond))
+			waits := make(chan struct{})
+			s.read = func(c *sockets.Conn, _ []byte) error {
+				close(waits)
+				<-c.Context().Done() // as for Kafka
+				return c.Context().Err()
+			}
+			s.join(4096).say("publish")
+			<-waits
+			end(s)
+			select {
+			case <-s.ended:
+			case <-time.After(patience):
+				t.Fatalf("the reader waits on: %+v", s.stats())
+			}
+		})
+	}
 }

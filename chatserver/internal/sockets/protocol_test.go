@@ -20,8 +20,6 @@ type protocolCase struct {
 	want []string
 }
 
-const limit = 1 << 20 // of the server's messages
-
 func f(finOpcode byte, payload string) []byte { return masked(finOpcode, []byte(payload)) }
 
 func seq(frames ...[]byte) []byte { return bytes.Join(frames, nil) }

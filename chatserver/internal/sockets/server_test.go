@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,8 +20,14 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// patience is how long a test waits for what must happen; much longer than it takes.
-const patience = 20 * time.Second
+const (
+	// patience is how long a test waits for what must happen; much longer than it takes.
+	patience = 20 * time.Second
+	// slack is how much later than planned things may happen on a busy machine.
+	slack = 3 * time.Second
+	// limit of the server's messages, in bytes.
+	limit = 1 << 20
+)
 
 // The tracks of the test's logs.
 const (
@@ -39,19 +44,16 @@ type server struct {
 	http   *httptest.Server
 	stop   func() // the loop, and waits for it and the readers
 	cancel context.CancelFunc
+	log    *framelog.Log
 
-	mu    sync.Mutex // guards the following
-	log   *framelog.Log
-	limit int
-	opts  sockets.Options                     // Track, Limit and Notices follow from the others
-	place func(r *http.Request) sockets.Place // nil: from the newest ?last=N on, with a mark
-	read  func(*sockets.Conn, []byte) error   // nil: echo
-	ended func(error)                         // not nil: is told why a reader ended, before Finish
+	opts  sockets.Options                   // Track, Limit and Notices follow from the others
+	place sockets.Place                     // nil: from the newest ?last=N on, with a mark
+	read  func(*sockets.Conn, []byte) error // nil: echo
+	ended chan error                        // why readers ended
 }
 
 func newServer(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server {
-	s := &server{t: t, limit: 1 << 20}
-	s.log = framelog.New(logBytes, tracks, 0)
+	s := &server{t: t, log: framelog.New(logBytes, tracks, 0), ended: make(chan error, 10_000)}
 	s.loop = sockets.NewLoop(s.log)
 	for _, set := range with {
 		set(s.loop)
@@ -61,11 +63,11 @@ func newServer(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server 
 	var running sync.WaitGroup
 	running.Go(func() { s.loop.Run(ctx) })
 	var readers atomic.Int64 // a WaitGroup could not be waited for while connections come
-	upgrader := websocket.Upgrader{Subprotocols: []string{"notices"}, ReadBufferSize: 512, WriteBufferPool: &sync.Pool{}}
+	upgrader := websocket.Upgrader{Subprotocols: []string{"notices"}, ReadBufferSize: 256, WriteBufferPool: &sync.Pool{}}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.loop.Upgrade(w, r, &upgrader, func(protocol string) sockets.Options {
 			o := s.opts
-			o.Track, o.Limit = rawTrack, int64(s.limit)
+			o.Limit = limit
 			if protocol == "notices" {
 				o.Track, o.Notices = noticeTrack, true
 			}
@@ -81,34 +83,16 @@ func newServer(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server 
 			s.serve(c)
 		}()
 	}))
-	// Small buffers become full soon.
-	s.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			tcp.SetWriteBuffer(64 << 10)
-		}
-		return ctx
-	}
 	s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.stop = sync.OnceFunc(func() {
 		s.cancel()
 		running.Wait()
 		until(t, "all readers have ended", func() bool { return readers.Load() == 0 })
-	})
-	t.Cleanup(func() {
 		s.http.Close()
-		s.stop()
 	})
+	t.Cleanup(s.stop)
 	return s
 }
-
-// writers are the ways to write to a socket.
-var writers = map[string]func(*sockets.Loop){
-	"without waiting": func(*sockets.Loop) {},
-	"with deadlines":  (*sockets.Loop).WriteWithDeadlines,
-}
-
-// tick shortens the loop's second, for tests of silence.
-func tick(d time.Duration) func(*sockets.Loop) { return func(l *sockets.Loop) { l.SetTick(d) } }
 
 // newTCP returns a server that listens on a loopback socket.
 func newTCP(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server {
@@ -117,16 +101,32 @@ func newTCP(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server {
 	return s
 }
 
+// forWriters runs a test with each of the ways to write to a socket.
+func forWriters(t *testing.T, test func(*testing.T, func(*sockets.Loop))) {
+	t.Parallel()
+	for name, writer := range map[string]func(*sockets.Loop){
+		"without waiting": func(*sockets.Loop) {},
+		"with deadlines":  (*sockets.Loop).WriteWithDeadlines,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, writer)
+		})
+	}
+}
+
+// tick shortens the loop's second, for tests of silence.
+func tick(d time.Duration) func(*sockets.Loop) { return func(l *sockets.Loop) { l.SetTick(d) } }
+
 func (s *server) placeOf(r *http.Request) sockets.Place {
 	if s.place != nil {
-		return s.place(r)
+		return s.place
 	}
 	last := 0
 	fmt.Sscan(r.URL.Query().Get("last"), &last)
 	return func(log *framelog.Log) (sockets.Placement, bool) {
-		from := log.Newest(last)
 		_, end := log.Bounds()
-		return sockets.Placement{Hello: text("hello"), From: from, Mark: end, MarkFrames: text("live")}, true
+		return sockets.Placement{Hello: text("hello"), From: log.Newest(last), Mark: end, MarkFrames: text("live")}, true
 	}
 }
 
@@ -134,18 +134,15 @@ func (s *server) serve(c *sockets.Conn) {
 	defer c.Finish()
 	for {
 		m, err := c.Read()
-		if err != nil {
-			if s.ended != nil {
-				s.ended(err)
-			}
-			return
-		}
-		if s.read != nil {
+		switch {
+		case err != nil:
+		case s.read != nil:
 			err = s.read(c, m)
-		} else {
+		default:
 			err = c.Send(m)
 		}
 		if err != nil {
+			s.ended <- err
 			return
 		}
 	}
@@ -153,19 +150,17 @@ func (s *server) serve(c *sockets.Conn) {
 
 func text(payload string) []byte { return sockets.AppendText(nil, []byte(payload)) }
 
-// append adds a message to the log, and says so.
-func (s *server) append(payload string) {
-	s.appendQuietly(payload)
-	s.loop.Wake()
+// append adds messages to the log, and says so after each.
+func (s *server) append(payloads ...string) {
+	for _, m := range payloads {
+		s.appendFrames(text(m), text("n:"+m))
+	}
 }
 
-func (s *server) appendQuietly(payload string) { s.appendFrames(text(payload), text("n:"+payload)) }
-
 func (s *server) appendFrames(frames ...[]byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	_, end := s.log.Bounds()
 	s.log.Append(framelog.Position{Offset: end}, frames...)
+	s.loop.Wake()
 }
 
 // fill appends messages with so many bytes together.
@@ -175,12 +170,12 @@ func (s *server) fill(bytes int) {
 	}
 }
 
-// makeSlow appends long messages until the socket of a client that does not read is full, and
-// returns how many. Message i begins with i; said is told each.
-func (s *server) makeSlow(said func(message string)) (n int) {
+// makeSlow appends long messages until the socket of a client that does not read is full. Said is
+// told each.
+func (s *server) makeSlow(said func(message string)) {
 	s.t.Helper()
 	filling := strings.Repeat("x", 100<<10)
-	for ; s.stats().Slow == 0; n++ {
+	for n := 0; s.stats().Slow == 0; n++ {
 		m := fmt.Sprint(n, filling)
 		s.append(m)
 		if said != nil {
@@ -190,10 +185,18 @@ func (s *server) makeSlow(said func(message string)) (n int) {
 			s.t.Fatal("the socket does not become full")
 		}
 	}
-	return n
 }
 
 func (s *server) stats() sockets.Stats { return s.loop.Stats() }
+
+func (s *server) wantGone(within time.Duration) {
+	s.t.Helper()
+	begun := time.Now()
+	until(s.t, "the connections are gone", func() bool { return s.stats().Conns == 0 })
+	if took := time.Since(begun); took > within+slack {
+		s.t.Errorf("gone after %v, want %v", took, within)
+	}
+}
 
 // until waits for a condition.
 func until(t testing.TB, what string, holds func() bool) {

@@ -30,54 +30,39 @@ func TestPeersArePinged(t *testing.T) {
 	living, dead, raw := s.dial("/", 0, notices), s.dial("/", 0, notices), s.dial("/", 0)
 	begun := time.Now()
 	var readers sync.WaitGroup
-	var pings, statuses, rawPings atomic.Int64
-	readers.Go(func() {
+	answer := func(c *client, pings, statuses *atomic.Int64) {
 		for {
-			opcode, payload, err := living.frame()
+			opcode, payload, err := c.frame()
 			switch {
 			case err != nil:
 				return
 			case opcode == opPing:
 				pings.Add(1)
-				living.send(opPong|fin, payload)
+				c.send(opPong|fin, payload)
 			case string(payload) == "up":
 				statuses.Add(1)
 			case string(payload) == "other" && pings.Load() > 0:
 				t.Error("a ping brings more than the status")
 			}
 		}
-	})
-	readers.Go(func() {
-		for {
-			opcode, payload, err := raw.frame()
-			switch {
-			case err != nil:
-				return
-			case opcode == opPing:
-				rawPings.Add(1)
-				raw.send(opPong|fin, payload)
-			case string(payload) == "up":
-				t.Error("a status for a client without notices")
-			}
-		}
-	})
+	}
+	var pings, statuses, rawPings, rawStatuses atomic.Int64
+	readers.Go(func() { answer(living, &pings, &statuses) })
+	readers.Go(func() { answer(raw, &rawPings, &rawStatuses) })
 	asked := 0
-	for {
-		opcode, _, err := dead.frame()
-		if err != nil {
-			break
-		}
-		if opcode == opPing {
+	for err := error(nil); err == nil; {
+		var opcode int
+		if opcode, _, err = dead.frame(); opcode == opPing {
 			asked++
 		}
 	}
-	if died := time.Since(begun); died < 30*tickTime || asked == 0 {
+	if died := time.Since(begun); died < 30*tickTime || asked != 2 {
 		t.Errorf("the silent peer was pinged %d times and ended after %v", asked, died)
 	}
 	until(t, "the others are pinged", func() bool { return pings.Load() > 5 && rawPings.Load() > 5 })
 	until(t, "a status came with each ping", func() bool { return statuses.Load() >= pings.Load() })
-	if stats := s.stats(); stats.Conns != 2 || stats.Dead != 1 {
-		t.Errorf("%+v", stats)
+	if stats := s.stats(); stats.Conns != 2 || stats.Dead != 1 || rawStatuses.Load() > 0 {
+		t.Errorf("%+v, and %d statuses for a client without notices", stats, rawStatuses.Load())
 	}
 	living.conn.Close()
 	raw.conn.Close()
@@ -105,13 +90,8 @@ func TestWaitingIsNotSilence(t *testing.T) {
 		}
 	}
 	close(release)
-	if _, err := c.tryNext(); err != nil { // a status with the next ping: from now on the silence is its own
-		t.Fatal(err)
-	}
-	for {
-		if _, _, err := c.frame(); err != nil {
-			break
-		}
+	for err := error(nil); err == nil; { // from now on the silence is its own
+		_, _, err = c.frame()
 	}
 	until(t, "it is taken for dead", func() bool { return s.stats().Dead == 1 && s.stats().Conns == 0 })
 }
@@ -121,17 +101,10 @@ func TestPeersThatTakeNothing(t *testing.T) {
 	t.Parallel()
 	const tickTime = 20 * time.Millisecond
 	s := newTCP(t, 64<<20, tick(tickTime))
-	c := s.dial("/", 4096)
-	c.want("hello", "live")
+	c := s.join(4096)
 	begun := time.Now()
 	s.append(strings.Repeat("x", 8<<20))
-	for s.stats().Stuck == 0 {
-		c.send(opPong|fin, nil)
-		time.Sleep(tickTime)
-		if time.Since(begun) > patience {
-			t.Fatalf("%+v", s.stats())
-		}
-	}
+	until(t, "it is given up", func() bool { c.send(opPong|fin, nil); return s.stats().Stuck == 1 })
 	if took := time.Since(begun); took < 30*tickTime {
 		t.Errorf("given up after %v", took)
 	}
@@ -141,9 +114,9 @@ func TestPeersThatTakeNothing(t *testing.T) {
 // A slow peer is not given up as long as its socket takes something, and not pinged meanwhile.
 func TestPeersThatTakeLittle(t *testing.T) {
 	t.Parallel()
-	s := newTCP(t, 64<<20, tick(20*time.Millisecond))
-	c := s.dial("/", 64<<10)
-	c.want("hello", "live")
+	const tickTime = 20 * time.Millisecond
+	s := newTCP(t, 64<<20, tick(tickTime))
+	c := s.join(64 << 10)
 	long := strings.Repeat("x", 4<<20)
 	s.append(long)
 	begun := time.Now()
@@ -156,7 +129,7 @@ func TestPeersThatTakeLittle(t *testing.T) {
 		got += n
 		time.Sleep(time.Duration(n) * 2 * time.Second / time.Duration(len(long)))
 	}
-	if took := time.Since(begun); took < 64*20*time.Millisecond {
+	if took := time.Since(begun); took < 64*tickTime {
 		t.Errorf("took only %v", took)
 	}
 }

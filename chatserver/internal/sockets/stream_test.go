@@ -2,13 +2,11 @@ package sockets_test
 
 import (
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/gorilla/websocket"
 
 	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/sockets"
@@ -22,8 +20,7 @@ func TestReplayMarkLive(t *testing.T) {
 	}
 	c := s.dial("/?last=3", 0)
 	c.want("hello", "7", "8", "9", "live")
-	s.append("10")
-	s.append("11")
+	s.append("10", "11")
 	c.want("10", "11")
 	c.say("echo")
 	c.want("echo")
@@ -32,42 +29,11 @@ func TestReplayMarkLive(t *testing.T) {
 		t.Errorf("subprotocol %q", got)
 	}
 	n.want("hello", "n:11", "live")
-	fresh := s.dial("/", 0)
-	fresh.want("hello", "live")
+	fresh := s.join(0)
 	s.append("12")
 	c.want("12")
 	n.want("n:12")
 	fresh.want("12")
-}
-
-func TestGorillaUnderstands(t *testing.T) {
-	s := newTCP(t, 1<<20)
-	ws, _, err := websocket.DefaultDialer.Dial("ws://"+s.http.Listener.Addr().String()+"/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ws.Close()
-	ws.SetReadDeadline(time.Now().Add(patience))
-	want := func(messages ...string) {
-		t.Helper()
-		for _, want := range messages {
-			if kind, m, err := ws.ReadMessage(); err != nil || kind != websocket.TextMessage || string(m) != want {
-				t.Fatalf("got %d %q, %v, want %q", kind, m, err, want)
-			}
-		}
-	}
-	want("hello", "live")
-	s.append("grüße")
-	want("grüße")
-	if err := ws.WriteMessage(websocket.TextMessage, []byte("echo")); err != nil {
-		t.Fatal(err)
-	}
-	want("echo")
-	ws.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(4321, "bye"))
-	_, _, err = ws.ReadMessage()
-	if !websocket.IsCloseError(err, 4321) {
-		t.Error(err)
-	}
 }
 
 // The mark is sent without waiting for the next message, however many pieces the replay has.
@@ -86,54 +52,47 @@ func TestMarkDoesNotWait(t *testing.T) {
 	}
 }
 
-// What a Placement says may be older than the log when it is used.
-func TestMarkBeforeFrom(t *testing.T) {
-	s := newTCP(t, 1<<20)
-	s.place = func(*http.Request) sockets.Place {
-		return func(log *framelog.Log) (sockets.Placement, bool) {
-			return sockets.Placement{From: 6, Mark: 5, MarkFrames: text("live")}, true
-		}
+// The mark comes between the frames before it and those after it, wherever it is.
+func TestMark(t *testing.T) {
+	for name, c := range map[string]struct {
+		place sockets.Placement
+		want  []string
+	}{
+		"nothing":     {sockets.Placement{From: 8}, []string{"8", "10"}},
+		"before from": {sockets.Placement{From: 7, Mark: 5}, []string{"mark", "8", "10"}}, // older than the log when it is used
+		"in a hole":   {sockets.Placement{From: 3, Mark: 7}, []string{"mark", "8", "10"}},
+		"between":     {sockets.Placement{From: 2, Mark: 9}, []string{"2", "8", "mark", "10"}},
+		"last":        {sockets.Placement{From: 0, Mark: 8, Last: true}, []string{"0", "2", "mark"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTCP(t, 1<<20)
+			for _, offset := range []int64{0, 2, 8, 10} {
+				s.log.Append(framelog.Position{Offset: offset}, text(fmt.Sprint(offset)), nil)
+			}
+			if name != "nothing" {
+				c.place.MarkFrames = text("mark")
+			}
+			s.place = func(*framelog.Log) (sockets.Placement, bool) { return c.place, true }
+			client := s.dial("/", 0)
+			client.want(c.want...)
+			if c.place.Last {
+				client.wantClose(1000)
+			}
+		})
 	}
-	for i := range 8 {
-		s.append(strconv.Itoa(i))
-	}
-	s.dial("/", 0).want("live", "6", "7")
-}
-
-func TestMarkInAHole(t *testing.T) {
-	s := newTCP(t, 1<<20)
-	s.place = func(*http.Request) sockets.Place {
-		return func(log *framelog.Log) (sockets.Placement, bool) {
-			return sockets.Placement{From: 3, Mark: 7, MarkFrames: text("live")}, true
-		}
-	}
-	for _, offset := range []int64{0, 2, 10} {
-		s.log.Append(framelog.Position{Offset: offset}, text(fmt.Sprint(offset)), nil)
-	}
-	s.dial("/", 0).want("live", "10")
 }
 
 // A connection is asked for its place until it has one; what the place says meanwhile is sent.
 func TestPlaceLater(t *testing.T) {
 	s := newTCP(t, 1<<20)
-	var greet, placed bool
-	s.place = func(*http.Request) sockets.Place {
-		return func(log *framelog.Log) (p sockets.Placement, ok bool) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if greet {
-				p.Hello, greet = text("wait"), false
-			}
-			_, end := log.Bounds()
-			p.From, p.Mark, p.MarkFrames = end, end, text("live")
-			return p, placed
+	var greet, placed atomic.Bool
+	s.place = func(log *framelog.Log) (p sockets.Placement, ok bool) {
+		if greet.Swap(false) {
+			p.Hello = text("wait")
 		}
-	}
-	set := func(what *bool) {
-		s.mu.Lock()
-		*what = true
-		s.mu.Unlock()
-		s.loop.Wake()
+		_, end := log.Bounds()
+		p.From, p.Mark, p.MarkFrames = end, end, text("live")
+		return p, placed.Load()
 	}
 	sent := make(chan error, 9)
 	s.read = func(c *sockets.Conn, m []byte) error { sent <- c.Send(m); return nil }
@@ -142,12 +101,14 @@ func TestPlaceLater(t *testing.T) {
 	<-sent
 	s.loop.SetNotice(0, []byte("status"))
 	time.Sleep(10 * time.Millisecond) // for what must not happen
-	set(&greet)
+	greet.Store(true)
+	s.loop.Wake()
 	c.want("wait", "status", "too early")
 	c.say("echo")
 	c.want("echo")
 	s.append("not for it")
-	set(&placed)
+	placed.Store(true)
+	s.loop.Wake()
 	c.want("live")
 	s.append("for it")
 	c.want("n:for it")
@@ -157,21 +118,18 @@ func TestPlaceLater(t *testing.T) {
 // not a slow one.
 func TestPlaceAfterFullSocket(t *testing.T) {
 	s := newTCP(t, 1<<20)
-	placed := make(chan struct{})
+	placed, greeted := make(chan struct{}), make(chan struct{})
 	long := strings.Repeat("x", 8<<20)
-	greeted := make(chan struct{})
-	s.place = func(*http.Request) sockets.Place {
-		return func(log *framelog.Log) (p sockets.Placement, ok bool) {
-			select {
-			case <-placed:
-				return sockets.Placement{MarkFrames: text("live")}, true
-			case <-greeted:
-			default:
-				close(greeted)
-				p.Hello = text(long)
-			}
-			return p, false
+	s.place = func(log *framelog.Log) (p sockets.Placement, ok bool) {
+		select {
+		case <-placed:
+			return sockets.Placement{MarkFrames: text("live")}, true
+		case <-greeted:
+		default:
+			close(greeted)
+			p.Hello = text(long)
 		}
+		return p, false
 	}
 	c := s.dial("/", 128<<10)
 	<-greeted
@@ -202,36 +160,27 @@ func TestNewcomerIsNotSlow(t *testing.T) {
 
 func TestNoticesAreTheNewest(t *testing.T) {
 	s := newTCP(t, 1<<20)
-	raw, early := s.dial("/", 0), s.dial("/", 0, notices)
-	raw.want("hello", "live")
-	early.want("hello", "live")
-	s.loop.SetNotice(1, []byte("b1"))
-	early.want("b1")
-	s.loop.SetNotice(0, []byte("a1"))
-	early.want("a1")
-	s.loop.SetNotice(1, []byte("b2"))
-	early.want("b2")
-	late := s.dial("/", 0, notices)
-	late.want("hello", "a1", "b2", "live")
+	raw, early := s.join(0), s.join(0, notices)
+	for _, n := range []struct {
+		which sockets.Notice
+		text  string
+	}{{1, "b1"}, {0, "a1"}, {1, "b2"}} {
+		s.loop.SetNotice(n.which, []byte(n.text))
+		early.want(n.text)
+	}
+	s.dial("/", 0, notices).want("hello", "a1", "b2", "live")
 	s.append("x")
 	raw.want("x")
-	late.want("n:x")
+	early.want("n:x")
 }
 
 func TestReset(t *testing.T) {
 	s := newTCP(t, 1<<20)
-	for i := range 5 {
-		s.append("old " + strconv.Itoa(i))
-	}
-	raw, notified := s.dial("/", 0), s.dial("/", 0, notices)
-	raw.want("hello", "live")
-	notified.want("hello", "live")
-	other := framelog.New(1<<20, tracks, 100)
-	other.Append(framelog.Position{Offset: 100}, text("new 0"), text("n:new 0"))
-	s.mu.Lock()
-	s.log = other
-	s.mu.Unlock()
-	s.loop.Reset(other, []byte("reset"), sockets.CloseTryAgainLater, "another log")
+	s.append("old 0", "old 1")
+	raw, notified := s.join(0), s.join(0, notices)
+	s.log = framelog.New(1<<20, tracks, 100)
+	s.log.Append(framelog.Position{Offset: 100}, text("new 0"), text("n:new 0"))
+	s.loop.Reset(s.log, []byte("reset"), sockets.CloseTryAgainLater, "another log")
 	s.append("new 1")
 	notified.want("reset", "n:new 0", "n:new 1")
 	if end := raw.wantClose(sockets.CloseTryAgainLater); end.reason != "another log" {

@@ -22,19 +22,11 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	rng := rand.New(rand.NewPCG(6, 6))
 
 	// Steady clients have every message at once, choppy ones at the latest when they are asked.
-	var steady, choppy []*counter
-	for range 3 {
-		steady = append(steady, count(s.dial("/", 0)))
-	}
-	for range 2 {
-		choppy = append(choppy, count(s.dial("/", 64<<10)))
-	}
-	until(t, "all are there", func() bool { return s.stats().Conns == 5 })
-	filling := strings.Repeat("x", 64<<10)
+	steady := []*counter{count(s.join(0)), count(s.join(0)), count(s.join(0))}
+	choppy := []*counter{count(s.join(64 << 10)), count(s.join(64 << 10))}
 	var sent int64 // bytes of all messages as frames
 	send := func(payload string) {
 		s.appendFrames(text(payload), nil)
-		s.loop.Wake()
 		sent += int64(len(text(payload)))
 	}
 	wait := func(counters []*counter) {
@@ -53,7 +45,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			c := choppy[rng.IntN(len(choppy))]
 			c.pause.Store(true)
 			for range 8 {
-				send(filling)
+				send(strings.Repeat("x", 64<<10))
 			}
 			wait(steady)
 			c.goOn()
@@ -80,9 +72,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 		}
 	}
 	wait(choppy)
-	stats := s.stats()
-	t.Logf("%+v", stats)
-	if stats.BecameSlow < int64(rounds/200) || stats.FellBehind > 0 {
+	if stats := s.stats(); stats.BecameSlow < int64(rounds/200) || stats.FellBehind > 0 {
 		t.Errorf("%+v: sockets were to become full, but nobody to fall behind", stats)
 	}
 }
@@ -94,36 +84,30 @@ type counter struct {
 	arrived chan struct{} // capacity 1: got has changed
 	pause   atomic.Bool
 	goes    chan struct{}
-	ended   sync.WaitGroup
 }
 
 func count(c *client) *counter {
-	c.want("hello", "live")
 	n := &counter{conn: c.conn, arrived: make(chan struct{}, 1), goes: make(chan struct{}, 1)}
 	n.got.Store(int64(c.r.Buffered()))
 	c.conn.SetReadDeadline(time.Time{})
 	n.live()
-	n.ended.Go(func() {
+	var reading sync.WaitGroup
+	reading.Go(func() {
 		buf := make([]byte, 64<<10)
-		for {
+		for err := error(nil); err == nil; {
 			if n.pause.Load() {
 				<-n.goes
 			}
-			k, err := n.conn.Read(buf)
+			var k int
+			k, err = n.conn.Read(buf)
 			n.got.Add(int64(k))
-			select {
-			case n.arrived <- struct{}{}:
-			default:
-			}
-			if err != nil {
-				return
-			}
+			signal(n.arrived)
 		}
 	})
 	c.t.Cleanup(func() {
 		n.goOn()
 		n.conn.Close()
-		n.ended.Wait()
+		reading.Wait()
 	})
 	return n
 }
@@ -133,23 +117,22 @@ func (n *counter) live() { n.conn.Write(masked(opPong|fin, nil)) }
 
 func (n *counter) goOn() {
 	n.pause.Store(false)
+	signal(n.goes)
+}
+
+func signal(c chan struct{}) {
 	select {
-	case n.goes <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
 // wait says whether so many bytes have come in time.
 func (n *counter) wait(bytes int64) bool {
-	if n.got.Load() >= bytes {
-		return true
-	}
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
 	for n.got.Load() < bytes {
 		select {
 		case <-n.arrived:
-		case <-timeout.C:
+		case <-time.After(patience):
 			return false
 		}
 	}
@@ -162,17 +145,15 @@ func TestDeliveriesDoNotAllocate(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	var counters []*counter
 	for i := range clients {
-		c := s.dial("/", 0, []string{"X-Nothing: 1", notices}[i%2])
-		counters = append(counters, count(c))
+		counters = append(counters, count(s.join(0, []string{"X-Nothing: 1", notices}[i%2])))
 	}
-	raw, notified := text(strings.Repeat("x", 100)), text("n:"+strings.Repeat("x", 100))
+	frames := [][]byte{text(strings.Repeat("x", 100)), text("n:" + strings.Repeat("x", 100))}
 	sent := int64(0)
 	n := testing.AllocsPerRun(2000, func() {
-		s.appendFrames(raw, notified)
-		s.loop.Wake()
+		s.appendFrames(frames...)
 		sent++
 		for i, c := range counters {
-			for want := sent * int64(len([][]byte{raw, notified}[i%2])); c.got.Load() < want; {
+			for want := sent * int64(len(frames[i%2])); c.got.Load() < want; {
 				<-c.arrived
 			}
 		}
