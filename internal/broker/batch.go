@@ -1,10 +1,11 @@
 package broker
 
 import (
-	"encoding/binary"
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,17 +17,8 @@ import (
 // megabyte for the records and a little for the header.
 const maxBatch = 1<<20 + 12
 
-// Where a batch (of version 2) has these; its checksum is over everything from checksummed on.
-const (
-	headerLength = 61
-	lengthEnd    = 12
-	checksumAt   = 17
-	checksummed  = 21
-)
-
-func checksum(b []byte) uint32 {
-	return crc32.Checksum(b[checksummed:], crc32.MakeTable(crc32.Castagnoli))
-}
+// Where a batch (of format 2) has these; its checksum is over everything from checksummed on.
+const lengthEnd, checksummed, headerLength = 12, 21, 61
 
 // readBatch decodes the batch that b begins with, and returns how many bytes it has.
 func readBatch(b []byte) (batch kmsg.RecordBatch, size int, err error) {
@@ -35,7 +27,7 @@ func readBatch(b []byte) (batch kmsg.RecordBatch, size int, err error) {
 	switch {
 	case err != nil || size < headerLength || size > len(b):
 		err = errors.New("a batch is cut short, or its length is wrong")
-	case batch.Magic != 2 || uint32(batch.CRC) != checksum(b[:size]):
+	case batch.Magic != 2 || uint32(batch.CRC) != crc32.Checksum(b[checksummed:size], crc32.MakeTable(crc32.Castagnoli)):
 		err = errors.New("a batch has a wrong format or checksum")
 	}
 	return batch, size, err
@@ -101,8 +93,15 @@ func (b *Broker) checkBatch(raw []byte, room *int) []byte {
 		return make([]byte, maxBatch+1) // MESSAGE_TOO_LARGE: Java's producer splits the batch
 	}
 	*room -= headerLength + len(records)
-	newest, ok := checkRecords(records, int(batch.NumRecords))
-	if err != nil || !ok || batch.Attributes&^codec != 0 {
+	next, newest := int32(0), int64(math.MinInt64)
+	err = cmp.Or(err, wire.Walk(records, int(batch.NumRecords), func(time int64, offset int32, _ int) (err error) {
+		if newest = max(newest, time); offset != next {
+			err = errors.New("a record has another number than its place")
+		}
+		next++
+		return err
+	}))
+	if err != nil || batch.Attributes&^codec != 0 {
 		// Not the records that it promises, or a transaction's or a control batch, or one with the
 		// broker's time, for which kfake changes the header and not the checksum: nobody can read it.
 		batch.Attributes, records = control, nil // INVALID_RECORD
@@ -113,32 +112,6 @@ func (b *Broker) checkBatch(raw []byte, room *int) []byte {
 	}
 	batch.Attributes &^= codec
 	batch.MaxTimestamp = batch.FirstTimestamp + newest
-	batch.Records, batch.Length = records, int32(headerLength-lengthEnd+len(records))
-	raw = batch.AppendTo(make([]byte, 0, headerLength+len(records)))
-	binary.BigEndian.PutUint32(raw[checksumAt:], checksum(raw))
-	return raw
-}
-
-// checkRecords walks n records, which must be all that there is, and returns the largest timestamp
-// among them (as a difference to the batch's first one).
-func checkRecords(records []byte, n int) (newest int64, ok bool) {
-	all := kbin.Reader{Src: records}
-	for i := range n {
-		r := kbin.Reader{Src: all.Span(int(all.Varint()))}
-		r.Int8() // attributes
-		timestamp, number := r.Varlong(), r.Varint()
-		r.VarintBytes() // key
-		r.VarintBytes() // value
-		for range r.VarintArrayLen() {
-			r.VarintBytes() // header's key
-			r.VarintBytes() // header's value
-		}
-		if !all.Ok() || !r.Ok() || len(r.Src) > 0 || int(number) != i {
-			return 0, false
-		}
-		if i == 0 || timestamp > newest {
-			newest = timestamp
-		}
-	}
-	return newest, n > 0 && len(all.Src) == 0
+	batch.Records = records
+	return wire.AppendBatch(make([]byte, 0, headerLength+len(records)), batch)
 }

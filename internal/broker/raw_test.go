@@ -14,6 +14,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkachat/internal/wire"
 )
 
 // patience is how long an answer may take on a busy machine.
@@ -193,15 +195,13 @@ func records(values ...string) (b []byte) {
 // is made.
 func batch(n int32, records []byte, change ...func(*kmsg.RecordBatch)) []byte {
 	b := kmsg.RecordBatch{
-		Length: int32(headerLength - lengthEnd + len(records)), Magic: 2, LastOffsetDelta: n - 1, FirstTimestamp: 1000, MaxTimestamp: -1,
+		Magic: 2, LastOffsetDelta: n - 1, FirstTimestamp: 1000, MaxTimestamp: -1,
 		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: n, Records: records,
 	}
 	for _, c := range change {
 		c(&b)
 	}
-	encoded := b.AppendTo(nil)
-	binary.BigEndian.PutUint32(encoded[checksumAt:], checksum(encoded))
-	return encoded
+	return wire.AppendBatch(nil, b)
 }
 
 func attributes(a int16) func(*kmsg.RecordBatch) {

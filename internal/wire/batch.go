@@ -48,7 +48,7 @@ func (d *Decompressor) plain(batches []byte, budget *int) (out []byte, changed b
 		weight := size
 		if b.NumRecords <= 0 || b.NumRecords > maxRecords || b.Attributes&compression != 0 {
 			weight = d.rewrite(&b)
-			out = appendBatch(append(out, batches[kept:at]...), b)
+			out = AppendBatch(append(out, batches[kept:at]...), b)
 			kept, changed = at+size, true
 		}
 		*budget -= weight
@@ -60,7 +60,8 @@ func (d *Decompressor) plain(batches []byte, budget *int) (out []byte, changed b
 	return append(out, batches[kept:]...), true
 }
 
-func appendBatch(out []byte, b kmsg.RecordBatch) []byte {
+// AppendBatch appends b with the length and the checksum that it should have.
+func AppendBatch(out []byte, b kmsg.RecordBatch) []byte {
 	from := len(out)
 	b.Length = int32(recordsAt - lengthEnd + len(b.Records))
 	out = b.AppendTo(out)
@@ -100,15 +101,27 @@ func (d *Decompressor) rewrite(b *kmsg.RecordBatch) (weight int) {
 	return recordsAt + len(b.Records)
 }
 
-// weigh walks the records, and returns how much memory they take in sarama.
+// weigh returns how much memory the records take in sarama.
 func weigh(records []byte, count int) (weight int, err error) {
 	weight = len(records) + count*recordWeight
+	err = Walk(records, count, func(_ int64, _ int32, headers int) error {
+		if weight += headers * headerWeight; weight > maxWeight {
+			return errors.New("too many headers")
+		}
+		return nil
+	})
+	return weight, err
+}
+
+// Walk calls each with the time and the offset of every record, as differences to the batch's first,
+// and with the number of its headers. It fails if records are not count whole ones and nothing else.
+func Walk(records []byte, count int, each func(time int64, offset int32, headers int) error) error {
+	broken := errors.New("they are no records when they are decompressed")
 	all := kbin.Reader{Src: records}
 	for range count {
 		r := kbin.Reader{Src: all.Span(int(all.Varint()))}
-		r.Int8()        // attributes
-		r.Varlong()     // time
-		r.Varint()      // offset
+		r.Int8() // attributes
+		time, offset := r.Varlong(), r.Varint()
 		r.VarintBytes() // key
 		r.VarintBytes() // value
 		headers := int(r.Varint())
@@ -116,13 +129,15 @@ func weigh(records []byte, count int) (weight int, err error) {
 			r.VarintBytes()
 			r.VarintBytes()
 		}
-		weight += max(0, headers) * headerWeight
-		switch {
-		case !all.Ok() || r.Complete() != nil || headers < 0:
-			return 0, errors.New("they are no records when they are decompressed")
-		case weight > maxWeight:
-			return 0, errors.New("too many headers")
+		if !all.Ok() || !r.Ok() || len(r.Src) > 0 || headers < 0 {
+			return broken
+		}
+		if err := each(time, offset, headers); err != nil {
+			return err
 		}
 	}
-	return weight, all.Complete()
+	if count < 1 || len(all.Src) > 0 {
+		return broken
+	}
+	return nil
 }
