@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err != nil {
 		return err
 	}
-	cluster, name, err := cli.Connect(ctx, getenv, say)
+	cluster, name, err := cli.Connect(ctx, getenv)
 	if err != nil {
 		return err
 	}

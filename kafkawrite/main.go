@@ -44,7 +44,7 @@ func run(reading, sending context.Context, args []string, getenv func(string) st
 	if err != nil {
 		return err
 	}
-	cluster, topic, err := cli.Connect(reading, getenv, say)
+	cluster, topic, err := cli.Connect(reading, getenv)
 	if err != nil {
 		return err
 	}

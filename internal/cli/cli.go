@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -137,7 +138,7 @@ const Escapes = `\n, \r, \t, \0, \\`
 
 // Unescape returns the text that a flag with escapes means.
 func Unescape(s string) (string, error) {
-	if strings.Contains(strings.NewReplacer(`\n`, "", `\r`, "", `\t`, "", `\0`, "", `\\`, "").Replace(s), `\`) {
+	if strings.Contains(regexp.MustCompile(`\\[nrt0\\]`).ReplaceAllString(s, ""), `\`) {
 		return "", fmt.Errorf("a backslash begins one of %s", Escapes)
 	}
 	return strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\0`, "\x00", `\\`, `\`).Replace(s), nil
@@ -152,7 +153,7 @@ func Unreached(err error) error {
 }
 
 // Connect contacts the cluster that the environment names.
-func Connect(ctx context.Context, getenv func(string) string, say Say) (cluster *kafka.Cluster, topic string, err error) {
+func Connect(ctx context.Context, getenv func(string) string) (cluster *kafka.Cluster, topic string, err error) {
 	if topic, err = kafka.Topic(getenv); err == nil {
 		cluster, err = kafka.FromEnv(getenv)
 	}

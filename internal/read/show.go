@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -22,8 +23,7 @@ const (
 
 // parseFormat returns the format for appendFormat that -format means.
 func parseFormat(text string) (string, error) {
-	known := strings.NewReplacer("%s", "", "%k", "", "%h", "", "%t", "", "%p", "", "%o", "", "%T", "", "%%", "")
-	if strings.Contains(known.Replace(text), "%") {
+	if strings.Contains(regexp.MustCompile("%[skhtpoT%]").ReplaceAllString(text, ""), "%") {
 		return "", fmt.Errorf("valid are %s", verbs)
 	}
 	return cli.Unescape(text)
