@@ -20,8 +20,7 @@ type Ends struct {
 	clientID, topic string
 	partition       int32
 	tell            func(error)
-
-	ask chan struct{} // capacity 1: somebody wants an answer soon
+	ask             chan struct{} // capacity 1: somebody wants an answer soon
 
 	mu      sync.Mutex // guards the following
 	last    Bounds
@@ -29,7 +28,7 @@ type Ends struct {
 }
 
 // NewEnds returns one that works while Run runs. Tell is called from there: with nil after each
-// answer, and with the reason when there has been none for a second.
+// answer, and with the reason, each once a minute, when there has been none for a second.
 func (c *Cluster) NewEnds(clientID, topic string, partition int32, tell func(error)) *Ends {
 	return &Ends{cluster: c, clientID: clientID, topic: topic, partition: partition, tell: tell,
 		ask: make(chan struct{}, 1), changed: make(chan struct{})}
@@ -38,8 +37,7 @@ func (c *Cluster) NewEnds(clientID, topic string, partition int32, tell func(err
 // Run asks once a second, and when Ask or Wake is called, until ctx ends. While there is no answer
 // its pause grows.
 func (e *Ends) Run(ctx context.Context) {
-	var wait Wait
-	answered := time.Now()
+	wait := Wait{After: endsPatience, Say: e.tell}
 	for ctx.Err() == nil {
 		err := e.serve(ctx, func(b Bounds) {
 			e.mu.Lock()
@@ -47,13 +45,9 @@ func (e *Ends) Run(ctx context.Context) {
 			close(e.changed)
 			e.changed = make(chan struct{})
 			e.mu.Unlock()
-			answered = time.Now()
 			wait.Worked()
 			e.tell(nil)
 		})
-		if ctx.Err() == nil && time.Since(answered) > endsPatience {
-			e.tell(err)
-		}
 		wait.Failed(ctx, err)
 	}
 }

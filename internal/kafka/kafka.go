@@ -7,9 +7,12 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/wire"
 )
 
 const (
@@ -20,30 +23,19 @@ const (
 )
 
 const (
-	dialTimeout = 3 * time.Second // for a TCP connection, and once more for the TLS handshake on it
+	dialTimeout = 3 * time.Second // for a connection, with its TLS handshake
 
-	// ioTimeout bounds one request. A connection that has gone silent costs about this much before
-	// sarama makes a new one.
-	ioTimeout = 3 * time.Second
-	// produceTimeout is less than ioTimeout, so that the broker's answer comes before the socket is
-	// given up.
+	ioTimeout = 3 * time.Second // for one request
+	// produceTimeout is less, so that the broker's answer comes before the socket is given up.
 	produceTimeout = 2 * time.Second
-	// maxWait is how long a fetch waits for a first record. Data ends the wait at once, so it costs
-	// no latency; it bounds how long it takes to close a consumer.
-	maxWait = 250 * time.Millisecond
-
 	// backoff is the pause between two attempts at something that failed.
 	backoff = 100 * time.Millisecond
 	// metadataRetries times backoff is how long sarama looks for a leader before it reports an
 	// error: "for ever", because three such errors within ten seconds open its circuit breaker, and
 	// then it sends nothing for ten seconds.
 	metadataRetries = 1000
-	// metadataTimeout is never reached by these. It is there so that a pause beyond it calls off
-	// the rest of them.
+	// metadataTimeout is never reached by these: a pause beyond it calls off the rest of them.
 	metadataTimeout = 100 * time.Hour
-	// metadataRefresh finds dead connections to bootstrap brokers and keeps live ones from idling
-	// out.
-	metadataRefresh = time.Second
 )
 
 // Cluster is a Kafka cluster and how to connect to it. It may be used by several goroutines; its
@@ -73,8 +65,7 @@ func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
 	config.ChannelBufferSize = 256
 
 	config.Net.Proxy.Enable = true // not a proxy: the only hook for a dialer of one's own
-	config.Net.Proxy.Dialer = &dialer{ctx, c}
-	config.Net.DialTimeout = dialTimeout
+	config.Net.Proxy.Dialer = &dialer{ctx, c.tls}
 	config.Net.ReadTimeout = ioTimeout
 	config.Net.WriteTimeout = ioTimeout
 	config.Net.MaxOpenRequests = 1
@@ -83,7 +74,7 @@ func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
 	// Only topics that are asked for, and no failure to start while the broker is away.
 	config.Metadata.Full = false
 	config.Metadata.AllowAutoTopicCreation = false
-	config.Metadata.RefreshFrequency = metadataRefresh
+	config.Metadata.RefreshFrequency = time.Second // finds dead connections, and keeps live ones from idling out
 	config.Metadata.Retry.Max = metadataRetries
 	config.Metadata.Timeout = metadataTimeout
 	config.Metadata.Retry.BackoffFunc = func(int, int) time.Duration {
@@ -107,18 +98,12 @@ func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Timeout = produceTimeout
 	config.Producer.Retry.Max = 0
-	config.Producer.Retry.Backoff = backoff
 	config.Producer.Partitioner = sarama.NewManualPartitioner
-	// With key and headers; what brokers take by default (message.max.bytes), but for a batch's
-	// head.
-	config.Producer.MaxMessageBytes = 1 << 20
-	config.Producer.Return.Successes = true // a SyncProducer needs both
+	config.Producer.MaxMessageBytes = 1 << 20 // as brokers do by default, but for a batch's head
+	config.Producer.Return.Successes = true   // a SyncProducer needs both
 	config.Producer.Return.Errors = true
 
-	config.Consumer.MaxWaitTime = maxWait
-	config.Consumer.MaxProcessingTime = maxWait
-	config.Consumer.Retry.Backoff = backoff
-	config.Consumer.Return.Errors = true
+	config.Consumer.MaxWaitTime = 250 * time.Millisecond // a first record ends the wait at once
 	// A transaction that somebody left open must not stop the readers.
 	config.Consumer.IsolationLevel = sarama.ReadUncommitted
 	return config
@@ -137,3 +122,43 @@ func newFault(cause error, format string, args ...any) *fault {
 
 func (f *fault) Error() string { return f.text }
 func (f *fault) Unwrap() error { return f.cause }
+
+// A dialer makes all connections of one client. They end with its context.
+type dialer struct {
+	ctx context.Context
+	tls *tls.Config // nil: plain text
+}
+
+// Dial connects to a broker, including the TLS handshake: sarama's own has no deadline.
+func (d *dialer) Dial(network, addr string) (net.Conn, error) {
+	plain := &net.Dialer{Timeout: dialTimeout}
+	dial := plain.DialContext
+	if d.tls != nil {
+		dial = (&tls.Dialer{NetDialer: plain, Config: d.tls}).DialContext
+	}
+	made, err := dial(d.ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	raw := made
+	if secure, ok := made.(*tls.Conn); ok {
+		raw = secure.NetConn()
+	}
+	return &conn{wire.NewConn(made, ioTimeout), context.AfterFunc(d.ctx, func() {
+		// Nothing that is still in its send buffer goes out: whoever ended the context decides on his
+		// own what happens to a request that was under way.
+		raw.(*net.TCPConn).SetLinger(0)
+		raw.Close() // closing TLS waits to say goodbye
+	})}, nil
+}
+
+// A conn ends with its dialer's context.
+type conn struct {
+	*wire.Conn
+	leave func() bool // the context
+}
+
+func (c *conn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}

@@ -148,7 +148,7 @@ func TestTopics(t *testing.T) {
 	brokers := kafkatest.Broker(t)
 	c := at(t, brokers)
 	topic := kafkatest.Topic(t, brokers)
-	if s, err := c.EnsureTopic(t.Context(), topic, nil); err != nil || s != (kafka.State{Partitions: 1, Copies: 1, MinInSync: 1}) {
+	if s, err := c.EnsureTopic(t.Context(), topic, nil); err != nil || s.Made || s.Partitions != 1 || s.Copies != 1 || s.MinInSync != 1 {
 		t.Errorf("a topic that exists: %+v, %v", s, err)
 	}
 	n := len(topic)

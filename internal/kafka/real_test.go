@@ -16,7 +16,6 @@ import (
 func TestRealKafka(t *testing.T) {
 	kafkaAt := realkafka.Start(t, realkafka.Options{}).Addrs()
 	t.Run("compressed bombs", func(t *testing.T) { compressedBombs(t, kafkaAt) })
-	t.Run("markers", func(t *testing.T) { markers(t, kafkaAt) })
 	t.Run("names that collide", func(t *testing.T) {
 		first := kafkatest.TopicName(t, kafkaAt) + ".chat"
 		if _, err := at(t, kafkaAt).EnsureTopic(t.Context(), first, nil); err != nil {
@@ -25,41 +24,6 @@ func TestRealKafka(t *testing.T) {
 		_, err := at(t, kafkaAt).EnsureTopic(t.Context(), strings.Replace(first, ".", "_", 1), nil)
 		wantError(t, err, `CREATE of topic "[^"]*_chat" is refused \(Kafka: .*collides with existing topic.*chat.*\)$`)
 	})
-}
-
-// The end is reached behind the marker that ends a transaction, though no consumer sees it.
-func markers(t *testing.T, kafkaAt string) {
-	cluster := at(t, kafkaAt)
-	topic := kafkatest.Topic(t, kafkaAt)
-	config := sarama.NewConfig() // the project's own is not for transactions
-	config.Version = sarama.V2_8_0_0
-	config.Net.MaxOpenRequests = 1
-	config.Producer.RequiredAcks = sarama.WaitForAll
-	config.Producer.Return.Successes = true
-	config.Producer.Idempotent, config.Producer.Transaction.ID = true, topic
-	var producer sarama.SyncProducer
-	within(t, "a producer", func() bool { // a fresh cluster has no coordinator yet
-		var err error
-		if producer, err = sarama.NewSyncProducer(cluster.Brokers, config); err != nil {
-			t.Log(err)
-		}
-		return err == nil
-	})
-	defer producer.Close()
-	if err := producer.BeginTxn(); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("a")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := producer.CommitTxn(); err != nil {
-		t.Fatal(err)
-	}
-	s := read(t, cluster, topic)
-	expect(t, s, "a")
-	within(t, "the end behind the marker", func() bool { return s.Reached() == 2 })
-	toEnd(t, cluster, topic, 0, "a")
-	toEnd(t, cluster, topic, 1) // at the marker
 }
 
 // A record of a few kilobytes that becomes 64 MiB costs a reader no memory, and everybody reads the

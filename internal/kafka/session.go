@@ -38,7 +38,7 @@ type Session struct {
 	end      context.CancelCauseFunc
 	fetching sync.WaitGroup
 	messages chan *sarama.ConsumerMessage
-	fetched  atomic.Int64 // everything before this offset has been put into messages; -1: no fetch has been answered
+	fetched  atomic.Int64 // what is before this offset has been put into messages; -1: no fetch has been answered
 	reached  int64        // what Reached returned last
 }
 
@@ -76,9 +76,9 @@ func (s *Session) Bounds(partition int32) (b Bounds, err error) {
 		b.Newest, err = s.client.GetOffset(s.topic, partition, sarama.OffsetNewest)
 	}
 	if err != nil {
-		return Bounds{}, fmt.Errorf("asking where partition %d of topic %q begins and ends: %w", partition, s.topic, err)
+		err = fmt.Errorf("asking where partition %d of topic %q begins and ends: %w", partition, s.topic, err)
 	}
-	return b, nil
+	return b, err
 }
 
 // OffsetAt asks the partition's leader for the offset of the first record that is not older than
@@ -86,9 +86,9 @@ func (s *Session) Bounds(partition int32) (b Bounds, err error) {
 func (s *Session) OffsetAt(partition int32, at time.Time) (int64, error) {
 	offset, err := s.client.GetOffset(s.topic, partition, at.UnixMilli())
 	if err != nil {
-		return 0, fmt.Errorf("asking for the offset at %v in partition %d of topic %q: %w", at, partition, s.topic, err)
+		err = fmt.Errorf("asking for the offset at %v in partition %d of topic %q: %w", at, partition, s.topic, err)
 	}
-	return offset, nil
+	return offset, err
 }
 
 // ConsumePartition begins to read. It is called once, and returns the session itself.

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,6 +20,7 @@ type State struct {
 	// Copies is how many brokers are to have partition 0, and MinInSync how many of them must be
 	// there for a record to be taken; 0 if it is not known.
 	Copies, MinInSync int
+	led               bool // partition 0 has a leader
 }
 
 // Mend returns the command that lets topic be written to while one of its brokers is away; "" if
@@ -37,17 +37,12 @@ func (s State) Mend(topic string) string {
 // Lookup returns how many partitions a topic has. If there is no such topic, the error says so, with
 // names that may be meant, and is a sarama.ErrUnknownTopicOrPartition.
 func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	config := c.Config(ctx, adminID)
-	metadata, err := c.metadata(ctx, config, topic)
-	if err != nil {
-		return 0, err
-	}
-	state, _, err := c.state(metadata, topic)
+	q, done := c.ask(ctx)
+	defer done()
+	_, state, err := q.look(topic)
 	if err == nil && state.Partitions == 0 {
 		meant := ""
-		if all, err := c.metadata(ctx, config); err == nil {
+		if all, err := q.metadata(); err == nil {
 			meant = similar(all, topic)
 		}
 		err = newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", meant, topic)
@@ -71,8 +66,7 @@ func similar(metadata *sarama.MetadataResponse, topic string) string {
 }
 
 // alike says whether a and b differ in upper and lower case, in punctuation, or by a slip at one
-// place: a letter too many, too few or another one, two letters that have changed places, or, in
-// longer names, two others.
+// place: one letter, or in longer names two, too many, too few or other ones.
 func alike(a, b string) bool {
 	plain := strings.NewReplacer(".", "", "_", "", "-", "")
 	a, b = plain.Replace(strings.ToLower(a)), plain.Replace(strings.ToLower(b))
@@ -83,9 +77,7 @@ func alike(a, b string) bool {
 	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
-	differ := max(len(a), len(b))
-	swapped := differ == 2 && len(a) == len(b) && a[0] == b[1] && a[1] == b[0]
-	return differ <= min(2, length/3) || swapped
+	return max(len(a), len(b)) <= min(2, length/2)
 }
 
 // EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and
@@ -93,27 +85,20 @@ func alike(a, b string) bool {
 // (Kafka's names and values) are for a topic that is made here; nil are those for records that are
 // to be kept. A topic that exists keeps the settings that it has.
 func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[string]string) (State, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	config := c.Config(ctx, adminID)
+	q, done := c.ask(ctx)
+	defer done()
 	for made := false; ; {
-		metadata, err := c.metadata(ctx, config, topic)
-		if err != nil {
-			return State{}, err
-		}
-		state, led, err := c.state(metadata, topic)
+		metadata, state, err := q.look(topic)
 		state.Made = made
-		if err != nil {
+		if err == nil && state.led {
+			state.MinInSync, err = q.minInSync(metadata, topic)
 			return state, err
 		}
-		if led {
-			state.MinInSync = c.minInSync(ctx, config, metadata, topic)
-			return state, nil
+		if err == nil && state.Partitions == 0 && !made {
+			made, err = q.createTopic(metadata, topic, settings)
 		}
-		if state.Partitions == 0 && !made {
-			if made, err = c.createTopic(ctx, config, metadata, topic, settings); err != nil {
-				return state, err
-			}
+		if err != nil {
+			return state, err
 		}
 		select {
 		// The brokers are still telling each other, or choosing a leader.
@@ -124,32 +109,32 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[st
 	}
 }
 
-// state says what there is of the topic, and whether partition 0 has a leader.
-func (c *Cluster) state(metadata *sarama.MetadataResponse, topic string) (state State, led bool, err error) {
-	i := slices.IndexFunc(metadata.Topics, func(t *sarama.TopicMetadata) bool { return t.Name == topic })
-	if i < 0 {
-		return State{}, false, nil
+// look says what there is of the topic.
+func (q questions) look(topic string) (metadata *sarama.MetadataResponse, state State, err error) {
+	if metadata, err = q.metadata(topic); err != nil {
+		return nil, State{}, err
 	}
-	t := metadata.Topics[i]
-	switch t.Err {
-	case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
-	case sarama.ErrUnknownTopicOrPartition:
-		return State{}, false, nil
-	default:
-		return State{}, false, c.Explain(t.Err, "DESCRIBE", topic)
-	}
-	for _, p := range t.Partitions {
-		if p.ID == 0 {
-			state.Copies, led = len(p.Replicas), p.Leader >= 0
+	for _, t := range metadata.Topics { // it is the only one
+		switch t.Err {
+		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
+		case sarama.ErrUnknownTopicOrPartition:
+			return metadata, State{}, nil
+		default:
+			return metadata, State{}, q.Explain(t.Err, "DESCRIBE", topic)
 		}
+		for _, p := range t.Partitions {
+			if p.ID == 0 {
+				state.Copies, state.led = len(p.Replicas), p.Leader >= 0
+			}
+		}
+		state.Partitions = int32(len(t.Partitions))
 	}
-	state.Partitions = int32(len(t.Partitions))
-	return state, led, nil
+	return metadata, state, nil
 }
 
 // createTopic asks once. It says false without an error if somebody else was faster, or if the
 // cluster has to settle first.
-func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string, settings map[string]string) (bool, error) {
+func (q questions) createTopic(metadata *sarama.MetadataResponse, topic string, settings map[string]string) (bool, error) {
 	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: int16(min(3, len(metadata.Brokers))), ConfigEntries: make(map[string]*string)}
 	if settings == nil && detail.ReplicationFactor == 3 {
 		// One broker may be away, and still no acknowledged record is on one disk only.
@@ -158,50 +143,42 @@ func (c *Cluster) createTopic(ctx context.Context, config *sarama.Config, metada
 	for name, value := range settings {
 		detail.ConfigEntries[name] = &value
 	}
-	// With a ZooKeeper only the controller does this; later brokers pass it on, and name any of
-	// them.
-	slices.SortStableFunc(metadata.Brokers, func(a, b *sarama.Broker) int {
-		return cmp.Compare(a.ID()^metadata.ControllerID, b.ID()^metadata.ControllerID) // the controller's is 0
-	})
 	request := &sarama.CreateTopicsRequest{Version: 2, Timeout: produceTimeout, TopicDetails: map[string]*sarama.TopicDetail{topic: detail}}
-	answer := &sarama.TopicError{Err: sarama.ErrRequestTimedOut}
-	tried, err := c.first(ctx, config, metadata.Brokers, func(broker *sarama.Broker) error {
+	var answer *sarama.TopicError
+	tried, err := q.first(metadata.Brokers, func(broker *sarama.Broker) error {
 		response, err := broker.CreateTopics(request)
-		if err != nil || response.TopicErrors[topic] == nil {
-			return cmp.Or(err, error(sarama.ErrIncompleteResponse))
+		if err == nil {
+			answer = response.TopicErrors[topic]
 		}
-		if answer = response.TopicErrors[topic]; answer.Err == sarama.ErrNotController {
-			return answer
+		if answer != nil && answer.Err == sarama.ErrNotController { // with a ZooKeeper only the controller does this
+			err = answer
 		}
-		return nil
+		return err
 	})
+	if answer == nil {
+		return false, fmt.Errorf("making topic %q: no answer from %s: %w", topic, tried, err)
+	}
 	switch answer.Err {
 	case sarama.ErrNoError:
 		return true, nil
 	case sarama.ErrTopicAlreadyExists, sarama.ErrRequestTimedOut, sarama.ErrNotController, sarama.ErrInvalidReplicationFactor:
 		// The last one: a broker has just left; the next metadata says how many there are.
-		if tried != "" && answer.Err == sarama.ErrRequestTimedOut {
-			return false, fmt.Errorf("making topic %q: no answer from %s: %w", topic, tried, err)
-		}
 		return false, nil
 	}
-	if err := c.Explain(answer, "CREATE", topic); err != error(answer) {
-		return false, err
-	}
-	return false, fmt.Errorf("making topic %q: %w", topic, answer)
+	return false, q.Explain(answer, "CREATE", topic)
 }
 
-// minInSync asks how many copies of a record there must be, and returns 0 if nobody says: it may
-// not be allowed, which is nothing to fail for.
-func (c *Cluster) minInSync(ctx context.Context, config *sarama.Config, metadata *sarama.MetadataResponse, topic string) (n int) {
+// minInSync asks how many copies of a record there must be. It is 0 if that may not be asked; an
+// error says that the brokers cannot be reached where they say that they are.
+func (q questions) minInSync(metadata *sarama.MetadataResponse, topic string) (n int, err error) {
 	request := &sarama.DescribeConfigsRequest{Version: 1,
 		Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{minInSync}}}}
-	c.first(ctx, config, metadata.Brokers, func(broker *sarama.Broker) error {
+	err = q.advertised(metadata, func(broker *sarama.Broker) error {
 		response, err := broker.DescribeConfigs(request)
 		if err == nil && len(response.Resources) == 1 && len(response.Resources[0].Configs) == 1 {
 			n, _ = strconv.Atoi(response.Resources[0].Configs[0].Value)
 		}
 		return err
 	})
-	return n
+	return n, err
 }

@@ -15,22 +15,26 @@ import (
 
 // batch is a batch from offset first on, to offset last, compressed with zstd if that is asked for.
 func batch(first, last int64, compressed bool, values ...string) []byte {
-	var records []byte
+	var all []kmsg.Record
 	for i, v := range values {
-		r := kmsg.Record{OffsetDelta: int32(int(last-first) - len(values) + 1 + i), Value: []byte(v)}
-		body := r.AppendTo(nil)[1:] // without its length, which is 0 and takes one byte
-		records = append(kbin.AppendVarint(records, int32(len(body))), body...)
+		all = append(all, kmsg.Record{OffsetDelta: int32(int(last-first) - len(values) + 1 + i), Value: []byte(v)})
 	}
-	b := kmsg.RecordBatch{FirstOffset: first, Magic: 2, LastOffsetDelta: int32(last - first), NumRecords: int32(len(values)),
+	return batchOf(first, last, compressed, all...)
+}
+
+func batchOf(first, last int64, compressed bool, all ...kmsg.Record) []byte {
+	var records []byte
+	for _, r := range all {
+		r.Length = int32(len(r.AppendTo(nil)) - 1)
+		records = r.AppendTo(records)
+	}
+	b := kmsg.RecordBatch{FirstOffset: first, Magic: 2, LastOffsetDelta: int32(last - first), NumRecords: int32(len(all)),
 		FirstTimestamp: 1000, MaxTimestamp: 1000, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, Records: records}
 	if compressed {
 		w, _ := zstd.NewWriter(nil)
 		b.Attributes, b.Records = 4, w.EncodeAll(records, nil)
 	}
-	raw := b.AppendTo(nil)
-	binary.BigEndian.PutUint32(raw[lengthAt:], uint32(len(raw)-lengthEnd))
-	binary.BigEndian.PutUint32(raw[checksumAt:], crc32.Checksum(raw[attributesAt:], crc32.MakeTable(crc32.Castagnoli)))
-	return raw
+	return AppendBatch(nil, b)
 }
 
 // describe says what batches hold, and fails the test if one of them is wrong.
@@ -96,7 +100,9 @@ func TestPlain(t *testing.T) {
 		"emptied, compressed":   {batch(1, 9, true), "9-9:", false},
 		"a bomb": {join(batch(4, 4, false, "before"), bomb, batch(6, 6, false, "after")),
 			"4-4: 4=before; 5-5: 5=(offset 5 was left out: more than 16 MiB when decompressed); 6-6: 6=after", false},
-		"a bomb of several":          {batch(5, 7, true, large, large), "7-7: 7=(offsets 5 to 7 (2 records) were left out: more than 16 MiB when decompressed)", false},
+		"a bomb of several": {batch(5, 7, true, large, large), "7-7: 7=(offsets 5 to 7 (2 records) were left out: more than 16 MiB when decompressed)", false},
+		"many headers": {batchOf(5, 5, true, kmsg.Record{Headers: make([]kmsg.Header, maxWeight/headerWeight)}),
+			"5-5: 5=(offset 5 was left out: too many headers)", false},
 		"garbage":                    {garbage, "6-6: 6=(offsets 5 to 6 (2 records) were left out: invalid input: magic number mismatch)", false},
 		"more than an answer may be": {join(batch(0, 0, true, large), batch(1, 1, true, large), batch(2, 2, true, "c")), "0-0: 0=aaaaa...; 1-1: 1=aaaaa...", false},
 		"the last one is cut":        {join(batch(0, 0, true, "a"), batch(1, 1, true, "b")[:70]), "0-0: 0=a", false},
