@@ -1,7 +1,6 @@
 package k8s_test
 
 import (
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -66,79 +65,40 @@ func TestPolicies(t *testing.T) {
 // room is CPU in 1000ths and memory in bytes.
 type room struct{ cpu, memory int }
 
-func (r room) holds(o room) bool { return r.cpu >= o.cpu && r.memory >= o.memory }
-func (r room) minus(o room) room { return room{r.cpu - o.cpu, r.memory - o.memory} }
-
 // The lab's cluster is three e2-medium: 940m and about 2.7 GB that pods may ask for, of which Google's
-// own pods ask for up to free below (DNS, logging, metrics, Dataplane V2; an estimate, with a margin).
-func labNodes() []room {
-	const ownCPU, ownMemory = 500, 800e6
-	free := room{940 - ownCPU, 2.7e9 - ownMemory}
-	return []room{free, free, free}
-}
+// own pods ask for up to 500m and 0.8 GB (DNS, logging, metrics, Dataplane V2; an estimate, with a margin).
+const labNodes, nodeCPU, nodeMemory = 3, 940 - 500, 2.7e9 - 0.8e9
 
-// The lab's nodes hold the lab, four chat pods and a surge pod, whichever pods are there already and
-// on whichever nodes they are: each pod that is missing fits onto some node.
+// The lab's nodes hold the lab, four chat pods and a surge pod, whichever pods are there already and on
+// whichever nodes they are: what all others ask for cannot fill each node so far that a pod fits onto none.
+// The brokers of kraft/, one on each node, leave room for as many chat pods.
 func TestTheLabFits(t *testing.T) {
-	pods := []room{request(t, "zookeeper.yaml"), request(t, "kafka.yaml")}
-	for range 4 + surge(t) {
-		pods = append(pods, request(t, "chatserver.yaml"))
+	chat := request(t, "chatserver.yaml")
+	rolling := at(find(t, load(t, "chatserver.yaml"), "Deployment chatserver"), "spec strategy rollingUpdate")
+	if at(rolling, "maxUnavailable") != 0 {
+		t.Error("a rollout takes a pod away before its successor is there")
 	}
-	placements := 0
-	var place func(pods []room, nodes []room, missing []room)
-	place = func(pods, nodes, missing []room) {
-		if len(pods) == 0 {
-			placements++
-			for _, p := range missing {
-				if !slices.ContainsFunc(nodes, func(n room) bool { return n.holds(p) }) {
-					t.Errorf("a pod that asks for %+v fits onto none of %+v", p, nodes)
-				}
-			}
-			return
-		}
-		place(pods[1:], nodes, append(slices.Clone(missing), pods[0]))
-		for i, n := range nodes {
-			if n.holds(pods[0]) {
-				after := slices.Clone(nodes)
-				after[i] = n.minus(pods[0])
-				place(pods[1:], after, missing)
-			}
+	chats := 4 + number(rolling, "maxSurge")
+	pods := append([]room{request(t, "zookeeper.yaml"), request(t, "kafka.yaml")}, slices.Repeat([]room{chat}, chats)...)
+	var all room
+	for _, p := range pods {
+		all.cpu += p.cpu
+		all.memory += p.memory
+	}
+	for _, p := range pods {
+		full := (all.cpu-p.cpu)/(nodeCPU-p.cpu+1) + (all.memory-p.memory)/(nodeMemory-p.memory+1)
+		if full >= labNodes {
+			t.Errorf("a pod that asks for %+v may find %d of %d nodes too full", p, full, labNodes)
 		}
 	}
-	place(pods, labNodes(), nil)
-	if placements < 1000 {
-		t.Errorf("only %d placements were tried", placements)
-	}
-}
-
-// The brokers of kraft/, one on each of the lab's nodes, leave room for four chat pods and a surge pod.
-func TestKraftFitsOntoTheLabsNodes(t *testing.T) {
-	broker, chat, more := request(t, "kraft/kafka.yaml"), request(t, "chatserver.yaml"), 0
-	for _, n := range labNodes() {
-		if !n.holds(broker) {
-			t.Fatalf("a broker asks for %+v of a node's %+v", broker, n)
-		}
-		for n = n.minus(broker); n.holds(chat); n = n.minus(chat) {
-			more++
-		}
-	}
-	if want := 4 + surge(t); more < want {
-		t.Errorf("there is room for %d chat pods, want %d", more, want)
+	broker := request(t, "kraft/kafka.yaml")
+	if beside := min((nodeCPU-broker.cpu)/chat.cpu, (nodeMemory-broker.memory)/chat.memory); labNodes*beside < chats {
+		t.Errorf("beside the brokers there is room for %d chat pods, want %d", labNodes*beside, chats)
 	}
 }
 
 func request(t *testing.T, file string) room {
 	t.Helper()
-	w := workloads(load(t, file))[0]
-	resources := "spec template spec containers 0 resources requests "
-	return room{quantity(t, text(w, resources+"cpu")), quantity(t, text(w, resources+"memory"))}
-}
-
-func surge(t *testing.T) int {
-	t.Helper()
-	rolling := at(find(t, load(t, "chatserver.yaml"), "Deployment chatserver"), "spec strategy rollingUpdate")
-	if fmt.Sprint(at(rolling, "maxUnavailable")) != "0" {
-		t.Error("a rollout takes a pod away before its successor is there")
-	}
-	return number(rolling, "maxSurge")
+	requests := at(workloads(load(t, file))[0], "spec template spec containers 0 resources requests")
+	return room{quantity(t, text(requests, "cpu")), quantity(t, text(requests, "memory"))}
 }

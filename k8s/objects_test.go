@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,31 +17,25 @@ import (
 // An object is one YAML document of a manifest.
 type object = map[string]any
 
-// load returns the objects of the files that match the patterns; each pattern must match.
-func load(t *testing.T, patterns ...string) []object {
+// load returns the objects of the files that match the pattern; some must.
+func load(t *testing.T, pattern string) (objects []object) {
 	t.Helper()
-	var objects []object
-	for _, pattern := range patterns {
-		files, err := filepath.Glob(pattern)
-		if err != nil || len(files) == 0 {
-			t.Fatalf("no manifests match %s: %v", pattern, err)
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no manifests match %s: %v", pattern, err)
+	}
+	for _, file := range files {
+		if filepath.Base(file) == "kustomization.yaml" {
+			continue
 		}
-		for _, file := range files {
-			if filepath.Base(file) == "kustomization.yaml" {
-				continue
+		for decoder := yaml.NewDecoder(bytes.NewReader(read(t, file))); ; {
+			var o object
+			if err := decoder.Decode(&o); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", file, err)
 			}
-			decoder := yaml.NewDecoder(bytes.NewReader(read(t, file)))
-			for {
-				var o object
-				err := decoder.Decode(&o)
-				if errors.Is(err, io.EOF) {
-					break
-				}
-				if err != nil {
-					t.Fatalf("%s: %v", file, err)
-				}
-				objects = append(objects, o)
-			}
+			objects = append(objects, o)
 		}
 	}
 	return objects
@@ -85,24 +80,16 @@ func name(o object) string { return text(o, "kind") + " " + text(o, "metadata na
 // find returns the object of a kind and name, as in "Service kafka".
 func find(t *testing.T, objects []object, want string) object {
 	t.Helper()
-	for _, o := range objects {
-		if name(o) == want {
-			return o
-		}
+	i := slices.IndexFunc(objects, func(o object) bool { return name(o) == want })
+	if i < 0 {
+		t.Fatalf("there is no %s", want)
 	}
-	t.Fatalf("there is no %s", want)
-	return nil
+	return objects[i]
 }
 
 // workloads are the objects that make pods.
 func workloads(objects []object) []object {
-	var w []object
-	for _, o := range objects {
-		if at(o, "spec template") != nil {
-			w = append(w, o)
-		}
-	}
-	return w
+	return slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return at(o, "spec template") == nil })
 }
 
 // matches tells whether a selector, with or without matchLabels, selects pods with these labels. An
