@@ -40,7 +40,6 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 	"kafkachat/internal/broker"
 	"kafkachat/internal/cli"
-	"kafkachat/internal/kafka"
 )
 
 func main() {
@@ -86,7 +85,6 @@ type pod struct {
 	history   *history.History   // the topic, as this pod has read it
 	conns     *sockets.Loop      // writes the history to the clients
 	publisher *publish.Publisher // brings their messages into the topic
-	ends      *kafka.Ends        // knows where the topic ends
 	presence  *presence.Presence // knows the other pods
 	health    *ops.Health        // knows whether Kafka can be used
 	metrics   *ops.Metrics
@@ -101,31 +99,24 @@ const (
 func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 	p := &pod{cfg: cfg, log: log, page: page.New(cfg.Pod)}
 	p.health = ops.NewHealth(log, func(why error) { p.conns.SetNotice(statusNotice, chat.Status(publish.Reason(why))) }, "consumer", "ends")
-	p.ends = cfg.Cluster.NewEnds(cfg.ClientID("ends"), cfg.Topic, 0, func(err error) {
-		p.health.Report("ends", err)
-		p.conns.Wake() // for those whose place depends on the answer
-	})
 	p.history = history.New(history.Config{
-		Limit: cfg.LogBytes, Ends: p.ends, Record: history.RecordOf(cfg.Cluster, cfg.ClientID("old"), cfg.Topic), Log: log,
-		Report:  func(err error) { p.health.Report("consumer", err) },
-		Changed: func() { p.conns.Wake() },
-		Placed:  func(outcome string) { p.metrics.Resumes.WithLabelValues(outcome).Inc() },
-		Anew:    p.startAnew,
+		Cluster: cfg.Cluster, ClientID: cfg.ClientID, Topic: cfg.Topic, Limit: cfg.LogBytes, Report: p.health.Report, Log: log,
 	})
 	frames, _ := p.history.Frames()
 	p.conns = sockets.NewLoop(frames)
 	p.conns.SetNotice(statusNotice, chat.Status(publish.Reason(p.health.Why())))
 	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), cfg.Topic, p.history, p.health.Report, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, func() presence.Pod {
-		return presence.Pod{Name: cfg.Pod, People: int(p.conns.Stats().Conns), Offset: p.history.Next(), End: p.ends.Last().Newest}
+		topic := p.history.Stats()
+		return presence.Pod{Name: cfg.Pod, People: int(p.conns.Stats().Conns), Offset: topic.Next, End: topic.End}
 	}, func(pods []presence.Pod) {
 		p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 	}, log)
-	p.metrics = ops.New(ops.Parts{Conns: p.conns, History: p.history, Ends: p.ends, Health: p.health})
+	p.metrics = ops.New(ops.Parts{Conns: p.conns, History: p.history, Health: p.health})
 	p.room = room.New(room.Config{
 		Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout, Sockets: p.conns, Metrics: p.metrics, Log: log,
 		Arrive: func(query url.Values, name string) (asChat, asRaw sockets.Place, err error) {
-			return p.history.Places(query, func() chat.Welcome { return p.welcome(name) })
+			return p.history.Place(query, func() chat.Welcome { return p.welcome(name) })
 		},
 	})
 	return p
@@ -139,7 +130,6 @@ func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Wri
 	defer end()
 	var parts sync.WaitGroup
 	parts.Go(func() { p.conns.Run(life) })
-	parts.Go(func() { p.ends.Run(life) })
 	parts.Go(func() { p.history.Run(life) })
 	parts.Go(func() { p.publisher.Run(life) })
 	parts.Go(func() { p.handleMessages(life) })
@@ -203,11 +193,13 @@ func (p *pod) handleMessages(ctx context.Context) {
 }
 
 func (p *pod) consume(ctx context.Context) error {
-	session, from, err := p.history.Connect(ctx, p.cfg.Cluster, p.cfg.ClientID("consumer"), p.cfg.Topic)
+	session, from, err := p.history.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
+	frames, _ := p.history.Frames()
+	p.conns.Reset(frames, chat.Event(chat.Reset, nil), sockets.CloseTryAgainLater, "the chat starts anew: its topic is another one")
 	partition, err := session.ConsumePartition(p.cfg.Topic, 0, from)
 	if err != nil {
 		return err
@@ -231,20 +223,15 @@ func (p *pod) consume(ctx context.Context) error {
 			p.conns.Wake()
 		case <-check.C:
 			p.history.Reached(session.Reached())
+			p.conns.Wake() // for those whose place depends on what history has found out
 		}
 	}
-}
-
-// startAnew tells everybody that the log is a new one.
-func (p *pod) startAnew() {
-	frames, _ := p.history.Frames()
-	p.conns.Reset(frames, chat.Event(chat.Reset, nil), sockets.CloseTryAgainLater, "the chat starts anew: its topic is another one")
 }
 
 // welcome is what a client is told of the pod. Name is the person's, if a proxy has said it.
 func (p *pod) welcome(name string) chat.Welcome {
 	return chat.Welcome{
-		Pod: p.cfg.Pod, Name: name, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.history.Partitions(), Where: p.cfg.Where, Broker: p.cfg.KafkaHere(),
+		Pod: p.cfg.Pod, Name: name, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.history.Stats().Partitions, Where: p.cfg.Where, Broker: p.cfg.KafkaHere(),
 		MaxBytes: p.cfg.Limits.MessageBytes, Kafka: chat.Kafka(publish.Reason(p.health.Why())), Version: p.page.Version(),
 	}
 }

@@ -40,8 +40,8 @@ func mutants() []mutant {
 		{"dedupe: copies of a record are shown", []wrap{{"chatserver/internal/chat", "(Window).Add",
 			`func (w *Window) Add(id string, offset int64) (int64, bool) { w.originalAdd(id, offset); return offset, false }`}},
 			suite + "while_clients_hop", "doubled"},
-		{"resume: a client that comes back gets only what is new", []wrap{{"chatserver/internal/history", "(Client).start",
-			`func (c *Client) start(log *framelog.Log, end, from int64, reason string) sockets.Placement { return c.originalstart(log, end, end, reason) }`}},
+		{"resume: a client that comes back gets only what is new", []wrap{{"chatserver/internal/history", "(client).start",
+			`func (c *client) start(log *framelog.Log, from, end int64, reason string) sockets.Placement { return c.originalstart(log, end, end, reason) }`}},
 			suite + "each_client_is_cut", "lost"},
 		{"resend: a client does not send again what was not acknowledged", []wrap{{"chatserver/internal/chatclient", "(Client).sendAll",
 			`func (c *Client) sendAll(states ...state) { c.originalsendAll(waiting) }`}},
@@ -77,11 +77,10 @@ func mutants() []mutant {
 			`func (l *Loop) Drain(limit time.Duration, payload []byte, code int, reason string) { l.originalDrain(drainGrace, payload, code, reason) }`}},
 			suite + "2,000_clients", "clients away within"},
 		{"readiness: a pod is ready before the first fetch has been answered", []wrap{{"chatserver/internal/history", "(History).Open",
-			`func (h *History) Open(oldest, newest int64) (int64, bool) {
-				from, another := h.originalOpen(oldest, newest)
-				h.reached = newest
-				h.progress()
-				return from, another
+			`func (h *History) Open(oldest, newest int64) int64 {
+				from := h.originalOpen(oldest, newest)
+				h.progress(newest)
+				return from
 			}`}},
 			"./chatserver/internal/history -run TestStates", "ready"},
 		{"pauses: they do not grow", []wrap{{"internal/kafka", "(Wait).Failed",

@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -34,19 +34,9 @@ const (
 	// endIsOld is the age from which on the last known end of the topic says nothing. It is asked
 	// for once a second.
 	endIsOld = 3 * time.Second
-	// progressEvery is the time between two lines in the log while a topic is loaded.
-	progressEvery = 10 * time.Second
-	// CheckEvery is how often Reached is to be called.
-	CheckEvery = 100 * time.Millisecond
 )
 
-// ErrAnotherTopic says that the topic is not the one that was read before: it was deleted and made
-// again, or the broker has lost its data.
-var ErrAnotherTopic = errors.New("the topic has another history than the one read before")
-
-var (
-	errNotAsked = errors.New("no answer from Kafka yet")
-)
+var errNotAsked = errors.New("no answer from Kafka yet")
 
 // A state is what the frame log is to the topic.
 type state int
@@ -59,170 +49,157 @@ const (
 
 // Config is what a History needs. All fields are required.
 type Config struct {
-	Limit int // bytes of the frame log
-	// Ends says where the topic begins and ends.
-	Ends interface {
+	Cluster  *kafka.Cluster
+	ClientID func(part string) string // of a part's connections
+	Topic    string
+	Limit    int // bytes of the frame log
+	// Report is told how the parts "consumer" and "ends" fare: nil when Kafka has answered, else why
+	// the topic cannot be read.
+	Report func(part string, err error)
+	Log    *slog.Logger
+}
+
+// History is written by one goroutine, which calls Connect, Add, Reached and Interrupted. The other
+// methods may be called by anybody.
+type History struct {
+	Config
+	windowSize int64 // in offsets
+	ends       interface {
+		Run(context.Context)
 		Last() kafka.Bounds
 		Ask(context.Context) (kafka.Bounds, error)
 		Wake()
 	}
-	// Record reads the record at an offset, or the next one, from Kafka; see RecordOf.
-	Record func(ctx context.Context, offset int64) (*sarama.ConsumerMessage, error)
-	// Report is called by the goroutine that reads: with nil when a fetch has been answered, else with
-	// why the topic cannot be read.
-	Report func(error)
-	// Changed is called when a client's place may be another than before.
-	Changed func()
-	// Placed is called for each client that named a position, with what followed: resumed, gap or reset.
-	Placed func(outcome string)
-	// Anew is called when the log is a new one, by the goroutine that reads.
-	Anew func()
-	Log  *slog.Logger
-}
-
-// History is written by one goroutine, which calls Open, Add, Reached and Interrupted. The other
-// methods may be called by anybody.
-type History struct {
-	Config
-	windowSize int64      // in offsets
-	ask        chan int64 // capacity 1: the offset of an old record that somebody wants to know
-	partitions atomic.Int32
+	record func(ctx context.Context, offset int64) (*sarama.ConsumerMessage, error)
+	ask    chan int64 // capacity 1: the offset of an old record that somebody wants to know
 
 	// Owned by the writing goroutine.
 	wait       kafka.Wait
-	raw, event []byte // scratch: the two frames of a record
-	showFrom   int64  // records before this offset are read for their ids only
-	verify     bool   // the next record must be last again
-	began      time.Time
+	raw, event []byte    // scratch: the two frames of a record
+	showFrom   int64     // records before this offset are read for their ids only
 	said       time.Time // when progress was logged last
 
 	mu       sync.Mutex // guards the following; held for one record
 	log      *framelog.Log
 	window   *chat.Window
 	state    state
-	ready    bool                        // has been live at one time or another
-	why      error                       // nil while fetches are answered
-	consumer int                         // how often the topic has been opened
-	target   int64                       // where the topic ended when the log was begun
-	next     int64                       // the offset after the last record that was read
-	last     *framelog.Position          // of the record before next; nil if that is not known
-	reached  int64                       // everything before this has been received, markers included
-	old      map[int64]framelog.Position // by offset: records that are no longer in log, as far as they have been asked for
-	counters Counters
+	ready    bool                         // has been live at one time or another
+	why      error                        // the topic cannot be read; nil while fetches are answered
+	consumer int                          // how often the topic has been opened
+	verify   bool                         // the next record must be last again
+	target   int64                        // where the topic ended when the log was begun
+	next     int64                        // everything before it has been received, markers included
+	last     *framelog.Position           // of the last record before next; nil if it is not known
+	old      map[int64]*framelog.Position // of records that were asked for, by offset; nil: retention has taken it
+	stats    Stats
 }
 
-// Counters count since the start.
-type Counters struct {
+// Stats are how things are, and counts since the start.
+type Stats struct {
+	Partitions   int32 // of the topic, 0 until that is known
+	Next         int64 // the offset before which everything has been read
+	End          int64 // where the topic ended when Kafka was asked last
 	Records      int64 // read
 	Copies       int64 // left out
 	Placeholders int64 // shown in place of what is not text
 	Gaps, Resets int64
+	Resumes      map[string]int64 // clients that named a position, by what followed: resumed, gap or reset
 }
 
 // New returns a history of a topic that has not been read.
-func New(config Config) *History { return newHistory(config, chat.WindowSize) }
-
-func newHistory(config Config, windowSize int64) *History {
+func New(c Config) *History {
 	h := &History{
-		Config: config, windowSize: windowSize, ask: make(chan int64, 1), why: errNotAsked,
-		log: framelog.New(config.Limit, tracks, 0), window: chat.NewWindow(windowSize),
+		Config: c, windowSize: chat.WindowSize, ask: make(chan int64, 1), why: errNotAsked,
+		log: framelog.New(c.Limit, tracks, 0), window: chat.NewWindow(0), stats: Stats{Resumes: make(map[string]int64)},
 	}
+	h.ends = c.Cluster.NewEnds(c.ClientID("ends"), c.Topic, 0, func(err error) { c.Report("ends", err) })
+	h.record = h.readRecord
 	h.wait = kafka.Wait{After: 2 * time.Second, Say: func(err error) {
 		if err != nil {
-			h.Log.Warn("the topic cannot be read; trying again", "err", err)
+			c.Log.Warn("the topic cannot be read; trying again", "err", err)
 		}
 	}}
 	return h
 }
 
-// Open says from which offset on to read a topic that now begins at oldest and ends at newest.
-// Another says that the log is a new one: the topic has not been read before, is not the one that
-// was read, or has lost what was being loaded.
-func (h *History) Open(oldest, newest int64) (from int64, another bool) {
+// Open says from which offset on to read a topic that now begins at oldest and ends at newest. It
+// begins a new log if the topic has not been read before, is not the one that was read, or has lost
+// what was being loaded.
+func (h *History) Open(oldest, newest int64) (from int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.verify, h.reached = false, -1
 	h.consumer++
+	h.verify, h.why = false, errNotAsked
 	switch {
 	case h.state == unknown, newest < h.next, h.state == loading && (newest < h.target || oldest > h.next):
-		return h.load(oldest, newest), true
+		h.load(oldest, newest)
 	case oldest > h.next:
 		h.appendGap(oldest)
-		return oldest, false
-	case h.last == nil, h.last.Offset < oldest:
-		return h.next, false
+	case h.last != nil && h.last.Offset >= oldest:
+		h.verify = true
+		return h.last.Offset
 	}
-	h.verify = true
-	return h.last.Offset, false
+	return h.next
 }
 
 // load begins a new log. Its first records are read for their ids only, so that copies of them are
 // known. load needs h.mu.
-func (h *History) load(oldest, newest int64) (from int64) {
-	if h.state != unknown && oldest <= h.next {
-		h.counters.Resets++
+func (h *History) load(oldest, newest int64) {
+	if h.consumer > 1 && (h.state == unknown || oldest <= h.next) {
+		h.stats.Resets++
 	}
 	h.state, h.target, h.last = loading, newest, nil
 	h.showFrom = max(oldest, newest-showAtMost)
 	h.next = max(oldest, h.showFrom-h.windowSize)
 	h.log = framelog.New(h.Limit, tracks, h.showFrom)
 	h.window = chat.NewWindow(h.windowSize)
-	h.old = make(map[int64]framelog.Position)
-	h.began, h.said = time.Now(), time.Now()
-	return h.next
+	h.old = make(map[int64]*framelog.Position)
+	h.said = time.Now()
 }
 
 // appendGap shows that the records before offset oldest are missing. It needs h.mu.
 func (h *History) appendGap(oldest int64) {
-	h.counters.Gaps++
-	event := chat.Event(chat.Gap, struct {
-		Missing int64 `json:"missing"`
-	}{oldest - h.next})
+	h.stats.Gaps++
+	event := chat.Event(chat.Gap, map[string]int64{"missing": oldest - h.next})
 	h.log.AppendGap(oldest, nil, sockets.AppendText(nil, event))
 	h.next, h.last = oldest, nil
 }
 
 // Added says what a record has become.
 type Added struct {
-	ID     string // "" if it has none
-	Offset int64
-	Shown  int64 // the offset of the record that is shown: another than Offset if this one is a copy
-	Live   bool  // it was not there when the log was begun, and is read for the first time
+	ID    string // "" if it has none
+	Shown int64  // the offset of the record that is shown: another one if this is a copy
+	Live  bool   // it was not there when the log was begun, and is read for the first time
 }
 
-// Add takes the next record of the topic. The error is ErrAnotherTopic, or nil.
+// Add takes the next record of the topic. The error is kafka.ErrAnotherTopic, or nil.
 func (h *History) Add(r *sarama.ConsumerMessage) (Added, error) {
-	h.answered()
-	defer h.progress()
+	defer h.progress(0) // when h.mu is free again
 	m := chat.Decode(r)
 	position := positionOf(r, m)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	added := Added{ID: m.ID, Offset: m.Offset, Shown: m.Offset, Live: h.state == live}
 	if h.verify {
-		h.verify, added.Live = false, false
+		h.verify = false
 		if position != *h.last {
-			return Added{}, fmt.Errorf("%w (the record at offset %d differs)", ErrAnotherTopic, h.last.Offset)
+			return Added{}, fmt.Errorf("the record at offset %d differs: %w", h.last.Offset, kafka.ErrAnotherTopic)
 		}
-		return added, nil
 	}
 	if m.Offset < h.next { // read before
-		added.Live = false
-		return added, nil
+		return Added{ID: m.ID, Shown: m.Offset}, nil
 	}
 	h.next, h.last = m.Offset+1, &position
-	h.counters.Records++
+	h.stats.Records++
 	shown, isCopy := h.window.Add(m.ID, m.Offset)
-	added.Shown = shown
 	switch {
 	case m.Offset < h.showFrom:
 		h.log.Skip(position)
 	case isCopy:
-		h.counters.Copies++
+		h.stats.Copies++
 	default:
 		h.append(m, position)
 	}
-	return added, nil
+	return Added{m.ID, shown, h.state == live}, nil
 }
 
 func positionOf(r *sarama.ConsumerMessage, m chat.Message) framelog.Position {
@@ -232,9 +209,67 @@ func positionOf(r *sarama.ConsumerMessage, m chat.Message) framelog.Position {
 // append encodes m once for each track, for all clients. It needs h.mu.
 func (h *History) append(m chat.Message, position framelog.Position) {
 	if m.Placeholder {
-		h.counters.Placeholders++
+		h.stats.Placeholders++
 	}
 	h.raw = sockets.AppendText(h.raw[:0], []byte(m.Text))
 	h.event = sockets.AppendText(h.event[:0], chat.MessageEvent(m, position.String()))
 	h.log.Append(position, h.raw, h.event) // copies them
+}
+
+// Frames returns the frame log, and whether it has what the topic had when the log was begun.
+func (h *History) Frames() (log *framelog.Log, loaded bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.log, h.state == live
+}
+
+// Ready returns nil once the topic has been read, and for ever after; until then, why it has not been
+// and how far it has.
+func (h *History) Ready() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.ready:
+		return nil
+	case h.why != nil:
+		return fmt.Errorf("the topic cannot be read yet: %w", h.why)
+	}
+	return fmt.Errorf("the topic is being read: offset %d of %d has been reached", h.next, h.target)
+}
+
+// Find implements publish.Log.
+func (h *History) Find(id string) (shown int64, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.window.Find(id)
+}
+
+// Reading implements publish.Log.
+func (h *History) Reading() (next int64, consumer int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.next, h.consumer
+}
+
+// End implements publish.Log.
+func (h *History) End(ctx context.Context) (int64, error) {
+	bounds, err := h.ends.Ask(ctx)
+	return bounds.Newest, err
+}
+
+// Behind implements publish.Log.
+func (h *History) Behind() bool {
+	end := h.ends.Last()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.why != nil || h.state != live || time.Since(end.Asked) > endIsOld || end.Newest-h.next > chat.WindowSize/2
+}
+
+// Stats may be called by anybody.
+func (h *History) Stats() Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.stats
+	s.Next, s.End, s.Resumes = h.next, h.ends.Last().Newest, maps.Clone(s.Resumes)
+	return s
 }

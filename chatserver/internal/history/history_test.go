@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,342 +18,237 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// A topic is what a broker would have: records from offset base on, and markers where texts are "".
-type topic struct {
-	base    int64
-	records []*sarama.ConsumerMessage // nil: a marker
-	asked   time.Time                 // what Last says
-	reads   int                       // of single records
-	silent  bool                      // it answers no questions
+// A reading is a topic, a consumer of it, and the history that it feeds.
+type reading struct {
+	*History
+	t        *testing.T
+	base     int64                     // the topic's first offset
+	records  []*sarama.ConsumerMessage // from there on; nil: a marker
+	at       int64                     // what the consumer reads next
+	asked    time.Time                 // when Kafka was asked last for the end
+	reads    int                       // of single records
+	silent   bool                      // Kafka answers no questions
+	reported []error                   // of the consumer
 }
 
-func topicOf(base int64, texts ...string) *topic {
-	p := &topic{base: base}
+// newReading returns one of the topic that set makes, with a window of 3.
+func newReading(t *testing.T, base int64, texts string) *reading {
+	r := &reading{t: t}
+	r.History = New(Config{
+		Cluster: new(kafka.Cluster), ClientID: func(string) string { return "test" }, Limit: 1 << 25,
+		Report: func(_ string, err error) { r.reported = append(r.reported, err) }, Log: slog.New(slog.DiscardHandler),
+	})
+	r.ends, r.record, r.windowSize = r, r.readOld, 3
+	r.set(base, texts)
+	return r
+}
+
+// set makes the topic one of texts of one letter each; "." is a marker.
+func (r *reading) set(base int64, texts string) {
+	r.base, r.records = base, nil
 	for _, text := range texts {
-		p.add("", text)
-	}
-	return p
-}
-
-func (p *topic) end() int64 { return p.base + int64(len(p.records)) }
-
-// add appends a record with this text, and id if there is one.
-func (p *topic) add(id, text string) {
-	if text == "" {
-		p.records = append(p.records, nil)
-		return
-	}
-	r := &sarama.ConsumerMessage{Offset: p.end(), Value: []byte(text), Timestamp: time.UnixMilli(1_700_000_000_000 + p.end())}
-	if id != "" {
-		r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte("id"), Value: []byte(id)})
-	}
-	p.records = append(p.records, r)
-}
-
-// retain has the topic begin at offset base.
-func (p *topic) retain(base int64) { p.base, p.records = base, p.records[base-p.base:] }
-
-func (p *topic) Last() kafka.Bounds {
-	return kafka.Bounds{Oldest: p.base, Newest: p.end(), Asked: p.asked}
-}
-
-func (p *topic) Ask(context.Context) (kafka.Bounds, error) { return p.Last(), nil }
-
-func (p *topic) Wake() {
-	if !p.silent {
-		p.asked = time.Now()
+		r.add("", string(text))
 	}
 }
 
-func (p *topic) record(_ context.Context, offset int64) (*sarama.ConsumerMessage, error) {
-	p.reads++
-	if p.silent {
+func (r *reading) end() int64 { return r.base + int64(len(r.records)) }
+
+// add appends a record with this text, and id if there is one, to the topic.
+func (r *reading) add(id, text string) {
+	m := &sarama.ConsumerMessage{Offset: r.end(), Value: []byte(text), Timestamp: time.UnixMilli(1_700_000_000_000 + r.end())}
+	switch {
+	case text == ".":
+		m = nil
+	case id != "":
+		m.Headers = []*sarama.RecordHeader{{Key: []byte("id"), Value: []byte(id)}}
+	}
+	r.records = append(r.records, m)
+}
+
+func (r *reading) Run(context.Context) {}
+
+func (r *reading) Last() kafka.Bounds { return kafka.Bounds{Newest: r.end(), Asked: r.asked} }
+
+func (r *reading) Ask(context.Context) (kafka.Bounds, error) { return r.Last(), nil }
+
+func (r *reading) Wake() {
+	if !r.silent {
+		r.asked = time.Now()
+	}
+}
+
+func (r *reading) readOld(_ context.Context, offset int64) (*sarama.ConsumerMessage, error) {
+	r.reads++
+	switch {
+	case r.silent:
 		return nil, context.DeadlineExceeded
-	}
-	if offset < p.base {
+	case offset < r.base:
 		return nil, sarama.ErrOffsetOutOfRange
 	}
-	for _, r := range p.records[offset-p.base:] {
-		if r != nil {
-			return r, nil
-		}
-	}
-	return nil, context.DeadlineExceeded
+	return r.records[offset-r.base], nil
 }
 
-// history returns one of p, which nothing has been read into.
-func (p *topic) history(windowSize int64) *History {
-	return newHistory(Config{
-		Limit: 1 << 25, Ends: p, Record: p.record, Log: slog.New(slog.DiscardHandler),
-		Report: func(error) {}, Changed: func() {}, Placed: func(string) {},
-	}, windowSize)
-}
-
-// A reading is a consumer of a topic that feeds a history.
-type reading struct {
-	t     *testing.T
-	topic *topic
-	h     *History
-	at    int64
-}
-
-// open opens the history, and goes on with a new log if the topic is another one.
-func (r *reading) open() (another bool) {
-	r.at, another = r.h.Open(r.topic.base, r.topic.end())
-	return another
-}
-
-// read reads up to an offset; answered says that a fetch has said so.
-func (r *reading) read(to int64, answered bool) error {
+// read reads up to an offset.
+func (r *reading) read(to int64) error {
 	for ; r.at < to; r.at++ {
-		if m := r.topic.records[r.at-r.topic.base]; m != nil {
-			if _, err := r.h.Add(m); err != nil {
+		if m := r.records[r.at-r.base]; m != nil {
+			if _, err := r.Add(m); err != nil {
 				return err
 			}
 		}
-	}
-	if answered {
-		r.h.Reached(r.at)
-	} else {
-		r.h.Reached(-1)
 	}
 	return nil
 }
 
 // all opens the history and reads all, as often as handleMessages does.
-func (r *reading) all() (another bool) {
+func (r *reading) all() {
 	r.t.Helper()
 	for range 3 {
-		another = r.open() || another
-		err := r.read(r.topic.end(), true)
+		r.at = r.Open(r.base, r.end())
+		err := r.read(r.end())
 		if err == nil {
-			return another
+			r.Reached(r.at)
+			return
 		}
-		if !errors.Is(err, ErrAnotherTopic) || !r.h.Interrupted(r.t.Context(), err) {
+		if !errors.Is(err, kafka.ErrAnotherTopic) || !r.Interrupted(r.t.Context(), err) {
 			r.t.Fatal(err)
 		}
 	}
 	r.t.Fatal("reading does not come to an end")
-	return false
 }
 
-func (r *reading) state(want state) {
+// do does one step of a test: see TestStates.
+func (r *reading) do(step string) {
 	r.t.Helper()
-	if r.h.state != want {
-		r.t.Fatalf("state %d, want %d; ready: %v", r.h.state, want, r.h.Ready())
-	}
-	if ready := r.h.Ready(); want == live && ready != nil {
-		r.t.Fatalf("live, and not ready: %v", ready)
+	digits := strings.TrimLeft(step, "abcdefghijklmnopqrstuvwxyz=+-")
+	n, _ := strconv.ParseInt(digits, 10, 64)
+	switch command, texts, _ := strings.Cut(step, "="); strings.TrimSuffix(command, digits) {
+	case "topic":
+		r.set(0, texts)
+	case "+":
+		r.add("", "f")
+	case "base":
+		r.base, r.records = n, r.records[n-r.base:]
+	case "open":
+		if r.at = r.Open(r.base, r.end()); r.at != n {
+			r.t.Errorf("opened at %d, want %d", r.at, n)
+		}
+	case "reached", "read":
+		if err := r.read(n); err != nil {
+			r.t.Error(err)
+		}
+		if step[:4] == "reac" {
+			r.Reached(n)
+		} else {
+			r.Reached(-1)
+		}
+	case "away":
+		r.Interrupted(r.t.Context(), errors.New("away"))
+	case "all":
+		r.all()
+	case "unknown", "unanswered":
+		if err := r.Ready(); !errors.Is(err, errNotAsked) {
+			r.t.Errorf("ready: %v", err)
+		}
+	case "loading":
+		if err := r.Ready(); r.state != loading || err == nil || !strings.Contains(err.Error(), fmt.Sprintf("offset %d of", n)) {
+			r.t.Errorf("state %d, ready: %v, want loading at %d", r.state, err, n)
+		}
+	case "live":
+		if err := r.Ready(); r.state != live || err != nil {
+			r.t.Errorf("state %d, ready: %v, want live", r.state, err)
+		}
+	case "ready":
+		if _, loaded := r.Frames(); loaded || r.Ready() != nil {
+			r.t.Errorf("loaded: %v, ready: %v", loaded, r.Ready())
+		}
+	default:
+		r.t.Fatalf("no such step: %q", step)
 	}
 }
 
 // shown returns the texts that a client without a subprotocol would get from the log's start on.
-func shown(t *testing.T, h *History) string {
-	t.Helper()
-	log, _ := h.Frames()
-	from, end := log.Bounds()
+func (r *reading) shown(separator string) string {
+	log, _ := r.Frames()
 	var all []string
-	for from < end {
+	for from, end := log.Bounds(); from < end; {
 		frames, _, next, err := log.Read(Raw, from, end)
 		if err != nil {
-			t.Fatal(err)
+			r.t.Fatal(err)
 		}
 		for len(frames) > 0 { // texts here are shorter than 126 bytes
-			n := int(frames[1])
-			all = append(all, string(frames[2:2+n]))
-			frames = frames[2+n:]
+			n := 2 + int(frames[1])
+			all = append(all, string(frames[2:n]))
+			frames = frames[n:]
 		}
 		from = next
 	}
-	return strings.Join(all, " ")
+	return strings.Join(all, separator)
 }
 
-// What happens to the topic and to the consumer, in each state, and what is shown at last.
+// What happens to a topic of 5 records and to the consumer, in each state, and what is shown at last. The steps:
+// openN opens the history, which is to read from N on; readN reads up to N, reachedN says so, too; all does
+// what handleMessages does; topic=, + and baseN make the topic another one, longer, and begin at N.
 func TestStates(t *testing.T) {
-	const window = 3
-	five := func() *topic { return topicOf(0, "a", "b", "c", "d", "e") }
+	t.Parallel()
 	for name, c := range map[string]struct {
-		topic *topic
-		steps func(r *reading)
-		want  string // "" where the log is of no interest
-		gaps  int64
-		reset int64
+		steps, want  string
+		gaps, resets int64
 	}{
-		"unknown: nothing is ready before the topic is opened": {five(), func(r *reading) {
-			if err := r.h.Ready(); !errors.Is(err, errNotAsked) || r.h.state != unknown {
-				r.t.Errorf("ready: %v", err)
-			}
-		}, "", 0, 0},
-		"loading: a slow first fetch is not the end": {five(), func(r *reading) {
-			r.open()
-			r.read(0, false)
-			r.state(loading)
-			if err := r.h.Ready(); err == nil || strings.Contains(err.Error(), "has been reached") {
-				r.t.Errorf("before any answer: %v", err)
-			}
-			r.read(2, true)
-			r.state(loading)
-			if err := r.h.Ready(); err == nil || !strings.Contains(err.Error(), "offset 2 of 5 has been reached") {
-				r.t.Errorf("at 2 of 5: %v", err)
-			}
-			r.read(5, false)
-			r.state(live)
-		}, "a b c d e", 0, 0},
-		"loading: an empty topic is read when a fetch has been answered": {topicOf(7), func(r *reading) {
-			r.open()
-			r.read(7, false)
-			r.state(loading)
-			r.read(7, true)
-			r.state(live)
-		}, "", 0, 0},
-		"loading: markers at the end count when they have been received": {topicOf(0, "a", "", ""), func(r *reading) {
-			r.open()
-			r.read(1, true)
-			r.state(loading)
-			if next, _ := r.h.Reading(); next > 1 {
-				r.t.Error("has read 2 before an answer says so")
-			}
-			r.read(3, true)
-			r.state(live)
-		}, "a", 0, 0},
-		"loading: goes on after a fault": {five(), func(r *reading) {
-			r.open()
-			r.read(2, true)
-			r.topic.add("", "f")
-			if r.open() || r.at != 1 {
-				r.t.Errorf("opened at %d, want the last record, 1", r.at)
-			}
-			r.state(loading)
-			if err := r.read(6, true); err != nil {
-				r.t.Error(err)
-			}
-			r.state(live)
-		}, "a b c d e f", 0, 0},
-		"loading: opened twice before the first record": {five(), func(r *reading) {
-			r.open()
-			if r.open() || r.at != 0 {
-				r.t.Errorf("opened at %d", r.at)
-			}
-			r.read(5, true)
-			r.state(live)
-		}, "a b c d e", 0, 0},
-		"loading: retention is faster": {five(), func(r *reading) {
-			r.open()
-			r.read(1, true)
-			r.topic.retain(3)
-			r.all()
-		}, "d e", 0, 0},
-		"loading: the topic is made anew, shorter than what was to be read": {five(), func(r *reading) {
-			r.open()
-			r.topic.base, r.topic.records = 0, topicOf(0, "x", "y").records
-			r.all()
-		}, "x y", 0, 1},
-		"loading: the topic is made anew, longer": {five(), func(r *reading) {
-			r.open()
-			r.read(2, true)
-			r.topic.records = topicOf(0, "u", "v", "w", "x", "y", "z").records
-			r.all()
-		}, "u v w x y z", 0, 1},
-		"live: goes on after faults": {five(), func(r *reading) {
-			r.all()
-			for range 2 { // the second time nothing is new
-				if r.all() {
-					r.t.Error("the topic is the same")
-				}
-				r.topic.add("", "f")
-			}
-			r.all()
-		}, "a b c d e f f", 0, 0},
-		"live: what retention takes has been read": {five(), func(r *reading) {
-			r.all()
-			r.topic.add("", "f")
-			r.topic.retain(5)
-			r.all()
-		}, "a b c d e f", 0, 0},
-		"live: retention is faster, and again before the first record": {topicOf(0, "a", "b", "c", "d", "e", "f", "g", "h"), func(r *reading) {
-			r.topic.records = r.topic.records[:3]
-			r.all()
-			r.topic.records = topicOf(0, "a", "b", "c", "d", "e", "f", "g", "h").records
-			r.topic.retain(5)
-			r.open()
-			r.topic.retain(6)
-			r.open()
-			r.state(live)
-			if err := r.read(8, true); err != nil {
-				r.t.Error(err)
-			}
-			log, _ := r.h.Frames()
-			for from, want := range map[int64]string{3: `{"type":"gap","missing":2}`, 5: `{"type":"gap","missing":1}`} {
-				if _, n, _, err := log.Read(ChatV1, from, from+1); err != nil || n > 1 {
-					r.t.Error(n, err)
-				} else if frames, _, _, _ := log.Read(ChatV1, from, from+2); !strings.Contains(string(frames), want) {
-					r.t.Errorf("from %d on: %q, want %s", from, frames, want)
-				}
-			}
-		}, "a b c g h", 2, 0},
-		"live: the topic is made anew, empty": {five(), func(r *reading) {
-			r.all()
-			r.topic.records = nil
-			r.all()
-		}, "", 0, 1},
-		"live: the topic is made anew, shorter": {five(), func(r *reading) {
-			r.all()
-			r.topic.records = topicOf(0, "x").records
-			r.all()
-		}, "x", 0, 1},
-		"live: the topic is made anew, longer": {five(), func(r *reading) {
-			r.all()
-			r.topic.records = topicOf(0, "u", "v", "w", "x", "y", "z").records
-			if !r.all() {
-				r.t.Error("the topic is another one")
-			}
-			r.all()
-		}, "u v w x y z", 0, 1},
-		"ready is for ever": {five(), func(r *reading) {
-			r.all()
-			r.topic.records = topicOf(0, "x", "y").records
-			r.open()
-			r.h.Interrupted(r.t.Context(), errors.New("away"))
-			if err := r.h.Ready(); err != nil {
-				r.t.Error(err)
-			}
-			if _, loaded := r.h.Frames(); loaded {
-				r.t.Error("loaded, and nothing has been read")
-			}
-			r.all()
-		}, "x y", 0, 1},
+		"unknown: nothing is ready before the topic is opened":              {"unknown", "", 0, 0},
+		"loading: a slow first fetch is not the end":                        {"open0 read0 unanswered reached2 loading2 read5 live", "abcde", 0, 0},
+		"loading: an empty topic is read when a fetch has been answered":    {"topic= open0 read0 unanswered reached0 live", "", 0, 0},
+		"loading: markers at the end count when they have been received":    {"topic=a.. open0 reached1 loading1 reached3 live", "a", 0, 0},
+		"loading: goes on after a fault":                                    {"open0 reached2 + open1 reached2 loading2 reached6 live", "abcdef", 0, 0},
+		"loading: opened twice before the first record":                     {"open0 open0 reached5 live", "abcde", 0, 0},
+		"loading: retention is faster":                                      {"open0 reached1 base3 open3 reached5 live", "de", 0, 0},
+		"loading: the topic is made anew, shorter than what was to be read": {"open0 topic=xy all live", "xy", 0, 1},
+		"loading: the topic is made anew, longer":                           {"open0 reached2 topic=uvwxyz all live", "uvwxyz", 0, 1},
+		"live: goes on after faults":                                        {"all all + all + all", "abcdeff", 0, 0},
+		"live: what retention takes has been read":                          {"all + base5 open5 reached6", "abcdef", 0, 0},
+		"live: retention is faster, and again before the first record":      {"topic=abc all topic=abcdefgh base5 open5 base6 open6 live reached8", "abcgh", 2, 0},
+		"live: a gap, and a fault":                                          {"topic=abc all topic=abcdefgh base5 open5 reached6 open5 reached8", "abcfgh", 1, 0},
+		"live: behind markers":                                              {"topic=ab.. all open1 reached4 + open1 reached5", "abf", 0, 0},
+		"live: the topic is made anew, empty":                               {"all topic= all", "", 0, 1},
+		"live: the topic is made anew, shorter":                             {"all topic=x all", "x", 0, 1},
+		"live: the topic is made anew, longer":                              {"all topic=uvwxyz all all", "uvwxyz", 0, 1},
+		"live: the topic is made anew, with a marker at the last record":    {"all topic=uvwx.z all", "uvwxz", 0, 1},
+		"ready is for ever":                                                 {"all topic=xy open0 away ready all", "xy", 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := &reading{t: t, topic: c.topic, h: c.topic.history(window)}
-			c.steps(r)
-			if got := shown(t, r.h); got != c.want {
-				t.Errorf("shown %q, want %q", got, c.want)
+			r := newReading(t, 0, "abcde")
+			for step := range strings.FieldsSeq(c.steps) {
+				r.do(step)
 			}
-			if n := r.h.Counters(); n.Gaps != c.gaps || n.Resets != c.reset {
-				t.Errorf("%d gaps, %d resets counted, want %d and %d", n.Gaps, n.Resets, c.gaps, c.reset)
+			if got, n := r.shown(""), r.Stats(); got != c.want || n.Gaps != c.gaps || n.Resets != c.resets {
+				t.Errorf("shown %q, %d gaps, %d resets, want %q, %d, %d", got, n.Gaps, n.Resets, c.want, c.gaps, c.resets)
 			}
 		})
+	}
+}
+
+// A gap says how much is missing.
+func TestGap(t *testing.T) {
+	t.Parallel()
+	r := newReading(t, 0, "abc")
+	r.all()
+	r.set(5, "fgh")
+	r.all()
+	log, _ := r.Frames()
+	if frames, _, _, err := log.Read(ChatV1, 3, 5); err != nil || !strings.Contains(string(frames), `{"type":"gap","missing":2}`) {
+		t.Errorf("%q, %v", frames, err)
 	}
 }
 
 // A pod that reads more than what it shows, for the ids, and whose topic lets go of records meanwhile.
 func TestRetentionWhileIDsAreRead(t *testing.T) {
 	t.Parallel()
-	p := &topic{}
-	for i := range showAtMost + 20 {
-		p.add("", fmt.Sprint(i))
+	r := newReading(t, 0, strings.Repeat("x", showAtMost+20))
+	for _, step := range []string{"open17", "reached18", "base19", "all", "live"} {
+		r.do(step)
 	}
-	r := &reading{t: t, topic: p, h: p.history(10)}
-	r.open()
-	if r.at != 10 {
-		t.Fatalf("opened at %d, want 10 before what is shown", r.at)
-	}
-	r.read(12, true)
-	p.retain(16)
-	r.all()
-	r.state(live)
-	if log, _ := r.h.Frames(); log.Newest(1<<20) != 20 {
+	if log, _ := r.Frames(); log.Newest(1<<20) != 20 {
 		start, end := log.Bounds()
 		t.Errorf("the log has %d to %d", start, end)
 	}
@@ -363,41 +259,38 @@ func TestRetentionWhileIDsAreRead(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := topicOf(0, "a", "b")
-		r := &reading{t: t, topic: p, h: p.history(1)}
+		r := newReading(t, 0, "ab")
 		var log strings.Builder
-		var reported []error
-		r.h.Log = slog.New(slog.NewTextHandler(&log, nil))
-		r.h.Report = func(err error) { reported = append(reported, err) }
+		*r.Log = *slog.New(slog.NewTextHandler(&log, nil))
 		refused, begun := errors.New("refused"), time.Now()
 		for time.Since(begun) < 10*time.Minute {
-			r.open()
-			r.read(0, false)
-			if !r.h.Interrupted(t.Context(), refused) {
+			r.do("open0")
+			r.do("read0")
+			if !r.Interrupted(t.Context(), refused) {
 				t.Fatal("given up")
 			}
 		}
-		if n := len(reported); n > 80 || slices.Contains(reported, nil) {
-			t.Errorf("tried %d times within 10 minutes; reported %v", n, reported[:3])
+		if n := len(r.reported); n > 80 || slices.Contains(r.reported, nil) {
+			t.Errorf("tried %d times within 10 minutes; reported %v", n, r.reported[:3])
 		}
 		if n := strings.Count(log.String(), "refused"); n < 5 || n > 12 {
 			t.Errorf("%d lines in the log within 10 minutes:\n%s", n, log.String())
 		}
-		if err := r.h.Ready(); !errors.Is(err, refused) || !r.h.Behind() {
-			t.Errorf("ready: %v, behind: %v", err, r.h.Behind())
+		if err := r.Ready(); !errors.Is(err, refused) || !r.Behind() {
+			t.Errorf("ready: %v, behind: %v", err, r.Behind())
 		}
-		r.open()
-		r.read(2, true)
-		if reported[len(reported)-1] != nil || r.h.Ready() != nil {
-			t.Errorf("after an answer: %v, ready: %v", reported[len(reported)-1], r.h.Ready())
+		r.do("open0")
+		r.do("reached2")
+		if last := r.reported[len(r.reported)-1]; last != nil || r.Ready() != nil {
+			t.Errorf("after an answer: %v, ready: %v", last, r.Ready())
 		}
-		p.Wake()
-		if r.h.Behind() {
+		r.Wake()
+		if r.Behind() {
 			t.Error("behind, and all has been read")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if r.h.Interrupted(ctx, refused) {
+		if r.Interrupted(ctx, refused) {
 			t.Error("goes on after the server has stopped")
 		}
 	})
@@ -409,28 +302,27 @@ func id(i int) string { return fmt.Sprintf("id-%032d", i) }
 // same from there on, also of a copy whose first is before what the second one shows.
 func TestCopiesAreLeftOutAlike(t *testing.T) {
 	t.Parallel()
-	const window = 100
-	p := &topic{}
+	first, second := newReading(t, 0, ""), newReading(t, 0, "")
+	first.windowSize, second.windowSize = 100, 100
 	for i := range 40 {
-		p.add(id(i), fmt.Sprint(i))
+		first.add(id(i), fmt.Sprint(i))
 	}
-	first := &reading{t: t, topic: p, h: p.history(window)}
 	first.all()
-	p.add(id(35), "copy of 35")
-	p.add(id(99), "new")
-	p.add(id(35), "again")
-	for i := range window {
-		p.add("", fmt.Sprint("filler", i))
+	first.add(id(35), "copy of 35")
+	first.add(id(99), "new")
+	first.add(id(35), "again")
+	for i := range 100 {
+		first.add("", fmt.Sprint("filler", i))
 	}
-	p.add(id(35), "too late to be a copy")
-	second := &reading{t: t, topic: p, h: p.history(window)}
+	first.add(id(35), "too late to be a copy")
 	first.all()
+	second.records = first.records
 	second.all()
-	got := shown(t, first.h)
+	got := first.shown(" ")
 	if strings.Contains(got, "copy of 35") || strings.Contains(got, "again") || !strings.Contains(got, "too late") {
 		t.Errorf("shown %q", got)
 	}
-	if other := shown(t, second.h); other != got {
+	if other := second.shown(" "); other != got {
 		t.Errorf("the second pod shows %q", other)
 	}
 }
@@ -438,8 +330,7 @@ func TestCopiesAreLeftOutAlike(t *testing.T) {
 // BenchmarkAdd is what a pod does with a record of 128 bytes before its first client gets it: decode,
 // look for a copy, encode for both kinds of clients, append to the frame log.
 func BenchmarkAdd(b *testing.B) {
-	p := &topic{}
-	h := p.history(chat.WindowSize)
+	h := New(Config{ClientID: func(string) string { return "" }, Limit: 1 << 25, Report: func(string, error) {}, Log: slog.New(slog.DiscardHandler)})
 	h.Open(0, 0)
 	messages := make([]*sarama.ConsumerMessage, chat.WindowSize+1) // an id comes again when the window has let it go
 	for i := range messages {
@@ -460,7 +351,7 @@ func BenchmarkAdd(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(offset)/b.Elapsed().Seconds(), "records/s")
-	if copies := h.Counters().Copies; copies > 0 {
+	if copies := h.Stats().Copies; copies > 0 {
 		b.Fatalf("%d records were left out", copies)
 	}
 }

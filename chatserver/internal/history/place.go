@@ -2,10 +2,15 @@ package history
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
+
+	"github.com/Shopify/sarama"
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/framelog"
@@ -19,158 +24,153 @@ const (
 	// the log would be the next to be evicted.
 	afterLoss = 100
 	// patience is how long a client's welcome waits for what it depends on: the log to be loaded, or
-	// a record that other pods have read already. After that the client is welcomed as if it
-	// continued, and told of a gap or a reset when it comes out.
+	// a record that other pods have read already, or an answer of Kafka. After that the client is
+	// welcomed as if it continued, and told of a gap or a reset when it comes out.
 	patience = time.Second
 	// oldPatience is how long a client waits for Kafka to say whether an old position is of this topic.
-	oldPatience = recordTimeout
+	oldPatience = 3 * time.Second
+	oldAtMost   = 4096 // old records that are remembered
 )
 
-// A Request is what a client asks for in its URL.
-type Request struct {
+// A client is one that comes. It is used by one goroutine at a time.
+type client struct {
+	*History
+	// What it asks for.
 	after   *framelog.Position // everything after it; nil: it names none
 	before  *framelog.Position // only what is older, with chat.v1; nil: it names none
 	problem string             // with after, for a person
-	last    int
-}
+	wanted  int                // messages
 
-// Parse reads ?last=N, ?after=POSITION and ?before=POSITION.
-func Parse(query url.Values) (Request, error) {
-	var r Request
-	if v := query.Get("last"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 0 {
-			return Request{}, fmt.Errorf("last=%.40q: valid is a whole number from 0 on", v)
-		}
-		r.last = min(n, maxLast)
-	}
-	if v := query.Get("before"); v != "" {
-		position, err := framelog.ParsePosition(v)
-		if err != nil {
-			return Request{}, fmt.Errorf("before: %w", err)
-		}
-		r.before = &position
-		return r, nil
-	}
-	if v := query.Get("after"); v != "" {
-		position, err := framelog.ParsePosition(v)
-		if err != nil {
-			r.problem = err.Error()
-		} else {
-			r.after = &position
-		}
-	}
-	return r, nil
-}
-
-// A Client is one that comes. Its methods are used by one goroutine at a time.
-type Client struct {
-	history  *History
-	request  Request
 	welcome  func() chat.Welcome // what does not depend on the client's place
 	came     time.Time
-	log      *framelog.Log // when it came; nil if it was not loaded
+	cameTo   *framelog.Log // the log then; nil if it was not loaded
 	newest   int64         // where the messages that it asked for began then
 	welcomed bool
 }
 
-// Arrive takes note of a client that comes. It is called before the client's handshake is answered,
-// so that the client gets whatever is said after that, by itself above all.
-func (h *History) Arrive(r Request, welcome func() chat.Welcome) *Client {
-	c := &Client{history: h, request: r, welcome: welcome, came: time.Now()}
-	if log, loaded := h.Frames(); loaded {
-		c.log, c.newest = log, log.Newest(r.last)
+// Place decides where a client starts that comes with ?last=N, ?after=POSITION or ?before=POSITION: with
+// chat.v1, and without. It is called before the client's handshake is answered, so that the client gets
+// whatever is said after that, by itself above all. Welcome returns what the client is told of the pod.
+// An error is a fault of the query.
+func (h *History) Place(query url.Values, welcome func() chat.Welcome) (asChat, asRaw sockets.Place, err error) {
+	c := &client{History: h, welcome: welcome, came: time.Now()}
+	if v := query.Get("last"); v != "" {
+		if c.wanted, err = strconv.Atoi(v); err != nil || c.wanted < 0 {
+			return nil, nil, fmt.Errorf("last=%.40q: valid is a whole number from 0 on", v)
+		}
+		c.wanted = min(c.wanted, maxLast)
 	}
-	return c
+	if v := query.Get("before"); v != "" {
+		position, err := framelog.ParsePosition(v)
+		if err != nil {
+			return nil, nil, fmt.Errorf("before: %w", err)
+		}
+		c.before = &position
+	} else if v := query.Get("after"); v != "" {
+		if position, err := framelog.ParsePosition(v); err != nil {
+			c.problem = err.Error()
+		} else {
+			c.after = &position
+		}
+	}
+	if log, loaded := h.Frames(); loaded {
+		c.cameTo, c.newest = log, log.Newest(c.wanted)
+	}
+	return c.asChat, c.asRaw, nil
 }
 
-// Raw places a client without a subprotocol: it gets the newest messages that it asked for, and no
+// asRaw places a client without a subprotocol: it gets the newest messages that it asked for, and no
 // events.
-func (c *Client) Raw(log *framelog.Log) (sockets.Placement, bool) {
-	if !c.loaded(log) {
-		return sockets.Placement{}, false
-	}
-	return sockets.Placement{From: c.fresh(log)}, true
+func (c *client) asRaw(log *framelog.Log) (sockets.Placement, bool) {
+	return sockets.Placement{From: c.fresh(log)}, c.loaded(log)
 }
 
 // fresh returns where a client starts that names no position.
-func (c *Client) fresh(log *framelog.Log) int64 {
-	if c.log != log {
-		return log.Newest(c.request.last)
+func (c *client) fresh(log *framelog.Log) int64 {
+	if c.cameTo != log {
+		return log.Newest(c.wanted)
 	}
 	start, _ := log.Bounds()
 	return max(c.newest, start)
 }
 
-func (c *Client) loaded(log *framelog.Log) bool {
-	current, loaded := c.history.Frames()
+func (c *client) loaded(log *framelog.Log) bool {
+	current, loaded := c.Frames()
 	return loaded && current == log
 }
 
-// Chat places a chat.v1 client.
-func (c *Client) Chat(log *framelog.Log) (sockets.Placement, bool) {
+// asChat places a chat.v1 client.
+func (c *client) asChat(log *framelog.Log) (sockets.Placement, bool) {
 	start, end := log.Bounds()
-	after := c.request.after
 	switch {
 	case !c.loaded(log):
-		return c.wait()
-	case c.request.before != nil:
-		return c.older(log, *c.request.before), true
-	case after == nil:
-		return c.start(log, end, c.fresh(log), chat.Fresh), true
+		return c.wait(), false
+	case c.before != nil:
+		return c.older(log), true
+	case c.after == nil:
+		return c.start(log, c.fresh(log), end, chat.Fresh), true
 	}
-	next := c.history.Next()
-	switch log.Locate(*after) {
+	reason, known := c.missing(log)
+	switch {
+	case !known:
+		return c.wait(), false
+	case reason == "":
+		return c.start(log, max(c.after.Offset+1, start), end, ""), true
+	}
+	return c.start(log, log.Newest(afterLoss), end, reason), true
+}
+
+// missing says why the log does not continue the client's position: because of a gap, or since the
+// position is of another topic (reset). It is "" if the log does.
+func (c *client) missing(log *framelog.Log) (reason string, known bool) {
+	after := *c.after
+	switch log.Locate(after) {
 	case framelog.Here:
-		return c.start(log, end, max(after.Offset+1, start), ""), true
+		return "", true
 	case framelog.Elsewhere:
-		return c.lost(log, end, chat.Reset), true
+		return chat.Reset, true
 	case framelog.InGap:
-		return c.lost(log, end, chat.Gap), true
+		return chat.Gap, true
 	case framelog.Before:
-		switch belongs, known := c.history.belongs(*after); {
-		case known && !belongs:
-			return c.lost(log, end, chat.Reset), true
-		case known, time.Since(c.came) >= oldPatience:
-			return c.lost(log, end, chat.Gap), true
+		belongs, known := c.belongs(after)
+		if !belongs {
+			return chat.Reset, true
 		}
-		return sockets.Placement{}, false
+		return chat.Gap, known || time.Since(c.came) >= oldPatience
 	}
 	// This pod has not read so far. That is ordinary if the client comes from a pod that was a
 	// little ahead; if the topic itself does not go so far, the client knew another one.
 	// A pod that has read past the position, and shows nothing there, knows another topic, too.
-	switch last := c.history.Ends.Last(); {
-	case next > after.Offset, last.Asked.After(c.came) && last.Newest <= after.Offset:
-		return c.lost(log, end, chat.Reset), true
-	case !last.Asked.After(c.came):
-		c.history.Ends.Wake()
+	next, _ := c.Reading()
+	end := c.ends.Last()
+	asked := end.Asked.After(c.came)
+	if !asked {
+		c.ends.Wake()
 	}
-	return c.wait()
-}
-
-// lost places a client that cannot continue.
-func (c *Client) lost(log *framelog.Log, end int64, reason string) sockets.Placement {
-	return c.start(log, end, log.Newest(afterLoss), reason)
+	return chat.Reset, next > after.Offset || asked && end.Newest <= after.Offset
 }
 
 // wait leaves the client where it is, after a welcome once it has waited for long.
-func (c *Client) wait() (sockets.Placement, bool) {
-	if c.welcomed || time.Since(c.came) < patience {
-		return sockets.Placement{}, false
+func (c *client) wait() (p sockets.Placement) {
+	switch {
+	case c.welcomed || time.Since(c.came) < patience:
+	case c.after != nil:
+		p.Hello = c.greet("", c.after.String())
+	default:
+		p.Hello = c.greet(chat.Fresh, "")
 	}
-	reason, position := chat.Fresh, ""
-	if c.request.after != nil {
-		reason, position = "", c.request.after.String()
-	}
-	return sockets.Placement{Hello: c.greet(reason, position)}, false
+	return p
 }
 
-// start places the client at offset from. It is live when it has what was there at offset end.
-func (c *Client) start(log *framelog.Log, end, from int64, reason string) sockets.Placement {
-	if c.request.after != nil {
-		c.history.Placed(cmp.Or(reason, "resumed"))
+// start places the client at offset from. It is live when it has what was there before offset end.
+func (c *client) start(log *framelog.Log, from, end int64, reason string) sockets.Placement {
+	if c.after != nil {
+		c.mu.Lock()
+		c.stats.Resumes[cmp.Or(reason, "resumed")]++
+		c.mu.Unlock()
 	}
-	p := sockets.Placement{From: from, Mark: end, MarkFrames: liveAt(log, end)}
+	live := sockets.AppendText(nil, chat.Live(position(log, end)))
+	p := sockets.Placement{From: from, Mark: end, MarkFrames: live, Last: c.before != nil}
 	switch {
 	case !c.welcomed:
 		p.Hello = c.greet(reason, position(log, from))
@@ -181,35 +181,28 @@ func (c *Client) start(log *framelog.Log, end, from int64, reason string) socket
 }
 
 // older places a client that wants messages before a position, and nothing else.
-func (c *Client) older(log *framelog.Log, before framelog.Position) sockets.Placement {
-	wanted, reason := cmp.Or(c.request.last, afterLoss), ""
-	from, found := log.NewestBefore(wanted, before.Offset)
-	end := max(from, before.Offset)
-	if place := log.Locate(before); place == framelog.Ahead || place == framelog.Elsewhere {
-		reason, from = chat.Reset, end
+func (c *client) older(log *framelog.Log) sockets.Placement {
+	wanted := cmp.Or(c.wanted, afterLoss)
+	from, found := log.NewestBefore(wanted, c.before.Offset)
+	end := max(from, c.before.Offset)
+	if place := log.Locate(*c.before); place == framelog.Ahead || place == framelog.Elsewhere {
+		return c.start(log, end, end, chat.Reset)
 	}
-	p := sockets.Placement{From: from, Mark: end, MarkFrames: liveAt(log, end), Last: true}
-	if !c.welcomed {
-		p.Hello = c.greet(reason, position(log, from))
-	}
-	if reason == "" && found < wanted && from > 0 {
+	p := c.start(log, from, end, "")
+	if found < wanted && from > 0 {
 		p.Hello = append(p.Hello, sockets.AppendText(nil, chat.Event(chat.Gap, nil))...)
 	}
 	return p
 }
 
-func liveAt(log *framelog.Log, offset int64) []byte {
-	return sockets.AppendText(nil, chat.Live(position(log, offset)))
-}
-
 // greet returns the frame of the welcome.
-func (c *Client) greet(reason, position string) []byte {
+func (c *client) greet(reason, position string) []byte {
 	c.welcomed = true
 	w := c.welcome()
 	w.Reason, w.Resumed, w.Position = reason, reason == "", position
 	switch reason {
 	case chat.Fresh:
-		w.Detail = c.request.problem
+		w.Detail = c.problem
 	case chat.Gap:
 		w.Detail = "the position is older than what this pod still has"
 	case chat.Reset:
@@ -225,4 +218,83 @@ func position(log *framelog.Log, offset int64) string {
 		return ""
 	}
 	return p.String()
+}
+
+// belongs says whether p, which is older than the log, is of this topic. Only Kafka can say: the
+// client may know another topic. A record that retention has taken counts as one of this topic.
+// While that is not known, Run finds it out.
+func (h *History) belongs(p framelog.Position) (belongs, known bool) {
+	if p.Offset < 0 {
+		return true, true // of a client that has seen nothing
+	}
+	h.mu.Lock()
+	record, known := h.old[p.Offset]
+	h.mu.Unlock()
+	if !known {
+		select {
+		case h.ask <- p.Offset:
+		default: // the client asks again
+		}
+	}
+	return record == nil || *record == p, known
+}
+
+// Run asks Kafka where the topic ends, and reads an old record when somebody needs one, one at a time,
+// until ctx ends.
+func (h *History) Run(ctx context.Context) {
+	var ends sync.WaitGroup
+	ends.Go(func() { h.ends.Run(ctx) })
+	defer ends.Wait()
+	for {
+		select {
+		case offset := <-h.ask:
+			h.learn(ctx, offset)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// learn finds out which record is at an offset.
+func (h *History) learn(ctx context.Context, offset int64) {
+	ctx, cancel := context.WithTimeout(ctx, oldPatience)
+	defer cancel()
+	h.mu.Lock()
+	old := h.old // if the topic is made anew meanwhile, there is another map
+	h.mu.Unlock()
+	var position *framelog.Position
+	r, err := h.record(ctx, offset)
+	switch {
+	case err == nil:
+		p := positionOf(r, chat.Decode(r))
+		position = &p
+	case !errors.Is(err, sarama.ErrOffsetOutOfRange):
+		h.Log.Debug("cannot read an old record", "offset", offset, "err", err)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(old) >= oldAtMost {
+		clear(old)
+	}
+	old[offset] = position
+}
+
+// readRecord reads the record at an offset, or the next one if there is none. Its error is
+// sarama.ErrOffsetOutOfRange if the topic begins later.
+func (h *History) readRecord(ctx context.Context, offset int64) (*sarama.ConsumerMessage, error) {
+	session, err := h.Cluster.NewSession(ctx, h.ClientID("old"), h.Topic)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	partition, err := session.ConsumePartition(h.Topic, 0, offset)
+	if err != nil {
+		return nil, err
+	}
+	r, ok := <-partition.Messages()
+	if !ok {
+		return nil, fmt.Errorf("reading the record at offset %d: %w", offset, session.Err())
+	}
+	return r, nil
 }

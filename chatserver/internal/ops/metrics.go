@@ -17,7 +17,6 @@ import (
 	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/sockets"
-	"kafkachat/internal/kafka"
 )
 
 // Metrics are those that are counted where things happen.
@@ -26,7 +25,6 @@ type Metrics struct {
 
 	PublishSeconds prometheus.Histogram   // from the websocket to the topic and back
 	FanOutSeconds  prometheus.Histogram   // from the record's time to the frame log
-	Resumes        *prometheus.CounterVec // by outcome
 	Rejects        *prometheus.CounterVec // by reason
 	Refused        *prometheus.CounterVec // connections, by reason
 	MessagesIn     *prometheus.CounterVec // by protocol
@@ -38,7 +36,6 @@ type Metrics struct {
 type Parts struct {
 	Conns   *sockets.Loop
 	History *history.History
-	Ends    *kafka.Ends
 	Health  *Health
 }
 
@@ -61,7 +58,6 @@ func New(parts Parts) *Metrics {
 		Help: "Time from a client's message to its record read back from the topic."})
 	m.FanOutSeconds = all.NewHistogram(prometheus.HistogramOpts{Name: "fanout_delay_seconds", Buckets: buckets,
 		Help: "Time from a record's timestamp, by the clock of the pod that sent it, to its being ready for this pod's clients."})
-	m.Resumes = vector("resumes_total", "Clients that named a position, by what followed.", "outcome", "resumed", "gap", "reset")
 	m.Rejects = vector("rejects_total", "Messages that will not appear, by reason: the client's event made no sense, Kafka refused it, or it ended its connection.",
 		"reason", "malformed", "kafka", "binary", "not_utf8", "too_long", "unfinished", "no_room")
 	m.Refused = vector("connections_refused_total", "Clients that were not let in, by reason.", "reason", "full", "per_address", "origin", "host", "user", "handshake", "stopping")
@@ -84,8 +80,8 @@ func (parts Parts) register(all promauto.Factory) {
 	conns := func(of func(sockets.Stats) int64) func() float64 {
 		return func() float64 { return float64(of(parts.Conns.Stats())) }
 	}
-	records := func(of func(history.Counters) int64) func() float64 {
-		return func() float64 { return float64(of(parts.History.Counters())) }
+	records := func(of func(history.Stats) int64) func() float64 {
+		return func() float64 { return float64(of(parts.History.Stats())) }
 	}
 	log := func(of func(*framelog.Log) int64) func() float64 {
 		return func() float64 {
@@ -95,9 +91,7 @@ func (parts Parts) register(all promauto.Factory) {
 	}
 	gauge("connections", "Open websockets.", conns(func(s sockets.Stats) int64 { return s.Conns }))
 	gauge("slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", conns(func(s sockets.Stats) int64 { return s.Slow }))
-	gauge("consumer_lag_records", "Records between what this pod has read and the topic's end.", func() float64 {
-		return float64(max(0, parts.Ends.Last().Newest-parts.History.Next()))
-	})
+	gauge("consumer_lag_records", "Records between what this pod has read and the topic's end.", records(func(s history.Stats) int64 { return max(0, s.End-s.Next) }))
 	gauge("log_bytes", "Memory of the frame log.", log(func(l *framelog.Log) int64 { b, _ := l.Size(); return int64(b) }))
 	gauge("log_messages", "Messages in the frame log.", log(func(l *framelog.Log) int64 { _, n := l.Size(); return int64(n) }))
 	gauge("log_start_offset", "Offset of the oldest record that the frame log can show.", log(func(l *framelog.Log) int64 { start, _ := l.Bounds(); return start }))
@@ -114,11 +108,15 @@ func (parts Parts) register(all promauto.Factory) {
 	counter("slow_clients_closed_total", "Websockets closed because the frame log no longer held their next message.", conns(func(s sockets.Stats) int64 { return s.FellBehind }))
 	counter("stuck_clients_closed_total", "Websockets closed because the client took nothing for 32 s.", conns(func(s sockets.Stats) int64 { return s.Stuck }))
 	counter("dead_clients_closed_total", "Websockets closed because the client was silent.", conns(func(s sockets.Stats) int64 { return s.Dead }))
-	counter("records_total", "Records read from the topic.", records(func(c history.Counters) int64 { return c.Records }))
-	counter("copies_dropped_total", "Records left out because one with the same id is in the log.", records(func(c history.Counters) int64 { return c.Copies }))
-	counter("placeholders_total", "Records that are not text.", records(func(c history.Counters) int64 { return c.Placeholders }))
-	counter("gaps_total", "Times that the topic had let go of records before this pod read them.", records(func(c history.Counters) int64 { return c.Gaps }))
-	counter("resets_total", "Times that the topic turned out to be another one.", records(func(c history.Counters) int64 { return c.Resets }))
+	counter("records_total", "Records read from the topic.", records(func(s history.Stats) int64 { return s.Records }))
+	counter("copies_dropped_total", "Records left out because one with the same id is in the log.", records(func(s history.Stats) int64 { return s.Copies }))
+	counter("placeholders_total", "Records that are not text.", records(func(s history.Stats) int64 { return s.Placeholders }))
+	counter("gaps_total", "Times that the topic had let go of records before this pod read them.", records(func(s history.Stats) int64 { return s.Gaps }))
+	for _, outcome := range []string{"resumed", "gap", "reset"} {
+		all.NewCounterFunc(prometheus.CounterOpts{Name: "resumes_total", Help: "Clients that named a position, by what followed.",
+			ConstLabels: prometheus.Labels{"outcome": outcome}}, records(func(s history.Stats) int64 { return s.Resumes[outcome] }))
+	}
+	counter("resets_total", "Times that the topic turned out to be another one.", records(func(s history.Stats) int64 { return s.Resets }))
 }
 
 // Since observes the time since begun, in seconds; none if another machine's clock, by which it was

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -12,24 +13,21 @@ import (
 	"github.com/Shopify/sarama"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/ops"
 	"kafkachat/chatserver/internal/sockets"
-	"kafkachat/internal/kafka"
 )
 
 // parts returns a pod's parts, of which nothing runs.
 func parts() (ops.Parts, *history.History) {
 	t := history.New(history.Config{
-		Limit: 1 << 20, Report: func(error) {}, Changed: func() {}, Log: slog.New(slog.DiscardHandler),
+		ClientID: func(string) string { return "" }, Limit: 1 << 20, Report: func(string, error) {}, Log: slog.New(slog.DiscardHandler),
 	})
 	frames, _ := t.Frames()
 	h := ops.NewHealth(slog.New(slog.DiscardHandler), func(error) {}, "consumer")
 	h.Report("consumer", nil)
-	return ops.Parts{
-		Conns: sockets.NewLoop(frames), History: t, Health: h,
-		Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
-	}, t
+	return ops.Parts{Conns: sockets.NewLoop(frames), History: t, Health: h}, t
 }
 
 func get(t *testing.T, m *ops.Metrics, path string) (status int, body string) {
@@ -102,14 +100,19 @@ func TestCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m.Resumes.WithLabelValues("gap").Inc()
+	frames, _ := topic.Frames()
+	if place, _, err := topic.Place(url.Values{"after": {"6.00000000"}}, func() chat.Welcome { return chat.Welcome{} }); err != nil {
+		t.Fatal(err)
+	} else if _, placed := place(frames); !placed {
+		t.Fatal("no place")
+	}
 	ops.Since(m.PublishSeconds, time.Now().Add(-2*time.Second))
 	ops.Since(m.FanOutSeconds, time.Now().Add(time.Hour)) // a record of a pod whose clock is ahead
 	_, body := get(t, m, "/metrics")
 	for _, want := range []string{
 		"chat_records_total 4", "chat_placeholders_total 1", "chat_copies_dropped_total 1",
 		"chat_log_messages 3", "chat_log_start_offset 5", "chat_log_end_offset 8",
-		`chat_resumes_total{outcome="gap"} 1`,
+		`chat_resumes_total{outcome="reset"} 1`,
 		`chat_publish_seconds_bucket{le="1"} 0`, `chat_publish_seconds_bucket{le="5"} 1`,
 		"chat_fanout_delay_seconds_sum 0\n", "chat_fanout_delay_seconds_count 1",
 	} {

@@ -20,7 +20,6 @@ import (
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/ops"
 	"kafkachat/chatserver/internal/sockets"
-	"kafkachat/internal/kafka"
 )
 
 const (
@@ -31,7 +30,7 @@ const (
 // start returns a room with these limits whose loop runs. A client starts at the log's end.
 func start(t *testing.T, limits Limits, log io.Writer) *Room {
 	t.Helper()
-	topic := history.New(history.Config{Limit: 1 << 20})
+	topic := history.New(history.Config{ClientID: func(string) string { return "" }, Limit: 1 << 20})
 	frames, _ := topic.Frames()
 	loop := sockets.NewLoop(frames)
 	var running sync.WaitGroup
@@ -48,7 +47,6 @@ func start(t *testing.T, limits Limits, log io.Writer) *Room {
 		Limits: limits, Pod: "a", PublishTimeout: time.Second, Sockets: loop, Log: slog.New(slog.NewJSONHandler(log, nil)),
 		Metrics: ops.New(ops.Parts{
 			Conns: loop, History: topic, Health: ops.NewHealth(slog.New(slog.DiscardHandler), func(error) {}),
-			Ends: new(kafka.Cluster).NewEnds("ends", "chat", 0, func(error) {}),
 		}),
 		Arrive: func(url.Values, string) (chat, raw sockets.Place, err error) { return place, place, nil },
 	})

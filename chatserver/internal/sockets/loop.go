@@ -194,10 +194,14 @@ func (l *Loop) publish() {
 }
 
 // Reset has all connections go on at the start of another log: those that get notices are
-// told by the given message, the others are closed with the given code and reason.
+// told by the given message, the others are closed with the given code and reason. The log that
+// the loop has is no other.
 func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string) {
 	frame := AppendText(nil, payload)
 	l.do(func() {
+		if log == l.log {
+			return
+		}
 		l.log, l.more = log, true
 		l.start, l.end = log.Bounds()
 		for _, c := range l.conns {

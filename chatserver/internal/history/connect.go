@@ -1,0 +1,110 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"kafkachat/internal/kafka"
+)
+
+// CheckEvery is how often Reached is to be called.
+const CheckEvery = 100 * time.Millisecond
+
+// progressEvery is the time between two lines in the log while a topic is loaded.
+const progressEvery = 10 * time.Second
+
+// Connect makes the topic if there is none, opens a session to read it, and says from which offset on
+// it is to be read. The log may be another one after that.
+func (h *History) Connect(ctx context.Context) (session *kafka.Session, from int64, err error) {
+	if err := h.ensure(ctx); err != nil {
+		return nil, 0, err
+	}
+	if session, err = h.Cluster.NewSession(ctx, h.ClientID("consumer"), h.Topic); err != nil {
+		return nil, 0, err
+	}
+	bounds, err := session.Bounds(0)
+	if err != nil {
+		session.Close()
+		return nil, 0, err
+	}
+	from = h.Open(bounds.Oldest, bounds.Newest)
+	h.Log.Info("reading the topic", "topic", h.Topic, "from", from, "end", bounds.Newest)
+	return session, from, nil
+}
+
+// ensure makes the topic if there is none, and tells an operator what may hold the chat up.
+func (h *History) ensure(ctx context.Context) error {
+	topic, err := h.Cluster.EnsureTopic(ctx, h.Topic, nil)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	known := h.stats.Partitions == topic.Partitions
+	h.stats.Partitions = topic.Partitions
+	h.mu.Unlock()
+	if topic.Made {
+		h.Log.Info("made the topic", "topic", h.Topic)
+	}
+	if topic.Partitions > 1 && !known {
+		h.Log.Warn("the topic has several partitions, and the chat is only in partition 0", "topic", h.Topic, "partitions", topic.Partitions)
+	}
+	if mend := topic.Mend(h.Topic); mend != "" && !known {
+		h.Log.Warn("the topic cannot be written to while one of its brokers is away: give it another copy with kafka-reassign-partitions.sh, or ask for one less",
+			"topic", h.Topic, "copies", topic.Copies, "min.insync.replicas", topic.MinInSync, "mend", mend)
+	}
+	return nil
+}
+
+// Reached takes note that everything before offset has been received, markers included; -1 says that
+// no fetch has been answered. It is called several times a second.
+func (h *History) Reached(offset int64) {
+	if offset >= 0 {
+		h.progress(offset)
+	}
+}
+
+// progress takes note of an answered fetch, and of what has been received by it.
+func (h *History) progress(next int64) {
+	h.mu.Lock()
+	h.next = max(h.next, next)
+	first, was := h.why != nil, h.state
+	h.why = nil
+	if was == loading && h.next >= h.target {
+		h.state, h.ready = live, true
+	}
+	now, at, end := h.state, h.next, h.target
+	h.mu.Unlock()
+	if first {
+		h.wait.Worked()
+		h.Report("consumer", nil)
+	}
+	switch {
+	case was != loading:
+	case now == live:
+		h.Log.Info("the topic has been read", "end", end)
+	case time.Since(h.said) >= progressEvery:
+		h.said = time.Now()
+		h.Log.Info("the topic is being read", "offset", at, "end", end)
+	}
+}
+
+// Interrupted takes note of why reading the topic has ended, and returns when it should be tried
+// again; false says that ctx has ended.
+func (h *History) Interrupted(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	if errors.Is(err, kafka.ErrAnotherTopic) {
+		h.Log.Warn("the chat starts anew", "err", err)
+		h.mu.Lock()
+		h.state = unknown
+		h.mu.Unlock()
+		return true
+	}
+	h.mu.Lock()
+	h.why = err
+	h.mu.Unlock()
+	h.Report("consumer", err)
+	return h.wait.Failed(ctx, err)
+}
