@@ -60,7 +60,7 @@ func TestManifests(t *testing.T) {
 				}
 			}
 			env["POD_NAME"] = "" // from the cluster
-			c, err := settings.Load(func(name string) string { return env[name] })
+			c, err := settings.Load(nil, func(name string) string { return env[name] }, nil)
 			if err != nil {
 				t.Fatalf("the server would not start: %v", err)
 			}

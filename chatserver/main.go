@@ -11,8 +11,7 @@
 //
 //	go run ./chatserver                                            a chat with a broker inside
 //	PORT=8001 KAFKA_BROKER=localhost:9092 go run ./chatserver      a second pod of the same chat
-//
-// With -h it lists the environment variables that it reads.
+//	go run ./chatserver -h                                         lists the environment variables that it reads
 package main
 
 import (
@@ -22,7 +21,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -50,10 +48,7 @@ func main() {
 
 // run serves until ctx ends, and returns when everything that it started has ended.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
-	if err := settings.Answer(args, stdout); err != nil {
-		return err
-	}
-	cfg, err := settings.Load(getenv)
+	cfg, err := settings.Load(args, getenv, stdout)
 	if err != nil {
 		return err
 	}
@@ -79,7 +74,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 // A pod is one running chat server. Its fields do not change after newPod.
 type pod struct {
 	cfg       *settings.Config
-	log       *slog.Logger
 	page      *page.Page
 	room      *room.Room         // lets clients in, and reads what they say
 	history   *history.History   // the topic, as this pod has read it
@@ -90,44 +84,35 @@ type pod struct {
 	metrics   *ops.Metrics
 }
 
-// Notices are what all chat.v1 clients are told, the newest of each kind.
-const (
-	statusNotice sockets.Notice = iota // whether Kafka can be used
-	podsNotice                         // which pods there are
-)
-
 func newPod(cfg *settings.Config, log *slog.Logger) *pod {
-	p := &pod{cfg: cfg, log: log, page: page.New(cfg.Pod)}
-	p.health = ops.NewHealth(log, func(why error) { p.conns.SetNotice(statusNotice, chat.Status(publish.Reason(why))) }, "consumer", "ends")
+	p := &pod{cfg: cfg, page: page.New(cfg.Pod)}
+	p.health = ops.NewHealth(log, func(why error) { p.conns.SetNotice(room.StatusNotice, chat.Status(publish.Reason(why))) }, "consumer", "ends")
 	p.history = history.New(history.Config{
 		Cluster: cfg.Cluster, ClientID: cfg.ClientID, Topic: cfg.Topic, Limit: cfg.LogBytes, Report: p.health.Report, Log: log,
 	})
 	frames, _ := p.history.Frames()
 	p.conns = sockets.NewLoop(frames)
-	p.conns.SetNotice(statusNotice, chat.Status(publish.Reason(p.health.Why())))
+	p.conns.SetNotice(room.StatusNotice, chat.Status(publish.Reason(p.health.Why())))
 	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), cfg.Topic, p.history, p.health.Report, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, func() presence.Pod {
 		topic := p.history.Stats()
 		return presence.Pod{Name: cfg.Pod, People: int(p.conns.Stats().Conns), Offset: topic.Next, End: topic.End}
 	}, func(pods []presence.Pod) {
-		p.conns.SetNotice(podsNotice, chat.Event("pods", map[string]any{"pods": pods}))
+		p.conns.SetNotice(room.PodsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 	}, log)
 	p.metrics = ops.New(ops.Parts{Conns: p.conns, History: p.history, Health: p.health})
 	p.room = room.New(room.Config{
 		Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout, Sockets: p.conns, Metrics: p.metrics, Log: log,
-		Arrive: func(query url.Values, name string) (asChat, asRaw sockets.Place, err error) {
-			return p.history.Place(query, func() chat.Welcome { return p.welcome(name) })
-		},
+		Place: p.history.Place, Welcome: p.welcome,
 	})
 	return p
 }
 
 // serve runs the pod's parts until ctx ends or serving HTTP fails. Then it stops them in an order that
 // lets what is under way arrive: first the clients, then whatever talks to Kafka.
-func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Writer) error {
+func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Writer) (failed error) {
 	ctx, fail := context.WithCancelCause(asked)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
 	var parts sync.WaitGroup
 	parts.Go(func() { p.conns.Run(life) })
 	parts.Go(func() { p.history.Run(life) })
@@ -140,18 +125,16 @@ func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Wri
 	ops.Greet(ctx, stdout, p.cfg.Pod, ln.Addr().(*net.TCPAddr).Port, p.cfg.Where == "laptop", p.history.Ready)
 
 	<-ctx.Done()
-	failed := asked.Err() == nil
-	p.log.Info("stopping", "clients", p.conns.Stats().Conns)
+	if asked.Err() == nil {
+		failed = context.Cause(ctx)
+	}
 	p.room.Drain(p.cfg.DrainTimeout) // http.Server.Shutdown does not close websockets
 	server.Close()
 	adminServer.Close()
 	end()
 	p.room.Wait()
 	parts.Wait()
-	if failed {
-		return context.Cause(ctx)
-	}
-	return nil
+	return failed
 }
 
 func (p *pod) routes() http.Handler {

@@ -95,7 +95,7 @@ func TestKafkaAwayAtStart(t *testing.T) {
 // A server that cannot serve any more ends, with the reason.
 func TestServingFails(t *testing.T) {
 	t.Parallel()
-	cfg, err := settings.Load(func(name string) string { return map[string]string{"KAFKA_BROKER": "127.0.0.1:1"}[name] })
+	cfg, err := settings.Load(nil, func(name string) string { return map[string]string{"KAFKA_BROKER": "127.0.0.1:1"}[name] }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,10 +40,17 @@ type Config struct {
 	Sockets        *sockets.Loop
 	Metrics        *ops.Metrics
 	Log            *slog.Logger
-	// Arrive returns where a client starts in the log, with chat.v1 and without. Name is that of a
-	// person who has signed in, else "". An error is a fault of the query.
-	Arrive func(query url.Values, name string) (chat, raw sockets.Place, err error)
+	// Welcome is what a client is told first. Name is that of a person who has signed in, else "".
+	Welcome func(name string) chat.Welcome
+	// Place returns where a client starts in the log, with chat.v1 and without. An error is a fault of the query.
+	Place func(query url.Values, welcome func() chat.Welcome) (asChat, asRaw sockets.Place, err error)
 }
+
+// Notices are what all chat.v1 clients are told, the newest of each kind.
+const (
+	StatusNotice sockets.Notice = iota // whether Kafka can be used
+	PodsNotice                         // which pods there are
+)
 
 // A Room is used by all requests at once.
 type Room struct {
@@ -106,7 +113,7 @@ func share(connections, files int) (websockets, plain int) {
 // answered.
 func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) {
 	name, _ := r.person(req)
-	asChat, asRaw, err := r.Arrive(req.URL.Query(), name)
+	asChat, asRaw, err := r.Place(req.URL.Query(), func() chat.Welcome { return r.Welcome(name) })
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return nil, err
@@ -185,7 +192,9 @@ const comeBack = 500 * time.Millisecond
 func (r *Room) Drain(limit time.Duration) {
 	r.mu.Lock()
 	r.closed = true
+	inside := r.inside
 	r.mu.Unlock()
+	r.Log.Info("stopping", "clients", inside)
 	r.Sockets.Drain(limit, chat.Reconnect(comeBack), sockets.CloseServiceRestart, "the server is restarting, please reconnect")
 }
 

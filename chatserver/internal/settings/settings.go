@@ -90,8 +90,12 @@ func (c *Config) variables() []Variable {
 	}
 }
 
-// Load reads the environment. Its errors mean cli.Usage.
-func Load(getenv func(string) string) (*Config, error) {
+// Load reads the environment. Errors of that mean cli.Usage. If args ask for something else, which is printed, the
+// error is flag.ErrHelp.
+func Load(args []string, getenv func(string) string, stdout io.Writer) (*Config, error) {
+	if err := answer(args, stdout); err != nil {
+		return nil, err
+	}
 	c := new(Config)
 	if err := c.load(getenv); err != nil {
 		return nil, cli.Fail(cli.Usage, err)
@@ -156,12 +160,12 @@ func (c *Config) nameAfterHost() error {
 	return nil
 }
 
-// Answer reads the flags. It prints what -h and -version ask for, and returns flag.ErrHelp then.
-func Answer(args []string, stdout io.Writer) error {
+// answer prints what the flags -h and -version ask for, and returns flag.ErrHelp then.
+func answer(args []string, stdout io.Writer) error {
 	var own []kafka.Variable
 	for _, v := range Variables() {
-		meaning := strings.ReplaceAll(v.Meaning, "`", "") + " (" + strings.Trim(v.Default, "()") + ")"
-		own = append(own, kafka.Variable{Name: v.Name, Meaning: meaning})
+		meaning := v.Meaning + " (" + strings.Trim(v.Default, "()") + ")"
+		own = append(own, kafka.Variable{Name: v.Name, Meaning: strings.ReplaceAll(meaning, "`", "")})
 	}
 	flags := flag.NewFlagSet("chatserver", flag.ContinueOnError)
 	version := flags.Bool("version", false, "print the edition of this server")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -19,14 +20,14 @@ import (
 
 // load reads an environment of pairs of a name and a value.
 func load(pairs ...string) (*settings.Config, error) {
-	return settings.Load(func(name string) string {
+	return settings.Load(nil, func(name string) string {
 		for i := 0; i+1 < len(pairs); i += 2 {
 			if pairs[i] == name {
 				return pairs[i+1]
 			}
 		}
 		return ""
-	})
+	}, nil)
 }
 
 func TestValues(t *testing.T) {
@@ -146,6 +147,20 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
+// What is allowed and dangerous is said at the start: every web site may chat, a password goes in the clear.
+func TestWarn(t *testing.T) {
+	t.Parallel()
+	c, err := load("ALLOWED_ORIGINS", "*", "KAFKA_BROKER", "kafka", "KAFKA_SASL_MECHANISM", "PLAIN", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	c.Warn(slog.New(slog.NewTextHandler(&log, nil)))
+	if text := log.String(); strings.Count(text, "level=WARN") != 2 || !strings.Contains(text, "ALLOWED_ORIGINS=*") || !strings.Contains(text, "KAFKA_TLS") {
+		t.Errorf("the log is\n%s", text)
+	}
+}
+
 // FuzzLoad sets one variable to anything: Load never panics, an error names the variable, and what is
 // valid is within its bounds.
 func FuzzLoad(f *testing.F) {
@@ -179,14 +194,19 @@ func FuzzLoad(f *testing.F) {
 }
 
 // What -h lists, the README's tables have, a row for each variable as the settings have it.
-func TestAnswer(t *testing.T) {
+func TestFlags(t *testing.T) {
 	t.Parallel()
+	answer := func(args ...string) (string, error) {
+		var stdout bytes.Buffer
+		_, err := settings.Load(args, func(string) string { return "" }, &stdout)
+		return stdout.String(), err
+	}
 	readme, err := os.ReadFile("../../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var help, version bytes.Buffer
-	if err := settings.Answer([]string{"-h"}, &help); !errors.Is(err, flag.ErrHelp) {
+	help, err := answer("-h")
+	if !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("-h: %v", err)
 	}
 	rows := make(map[string]string)
@@ -202,21 +222,18 @@ func TestAnswer(t *testing.T) {
 	}
 	rows["TOPIC"] = "`TOPIC`" // the tools have that one, too
 	for name, row := range rows {
-		if !strings.Contains(help.String(), "\n  "+name+" ") {
-			t.Errorf("-h does not list %s:\n%s", name, &help)
+		if !strings.Contains(help, "\n  "+name+" ") {
+			t.Errorf("-h does not list %s:\n%s", name, help)
 		}
 		if !strings.Contains(string(readme), row) {
 			t.Errorf("README.md has no row\n%s", row)
 		}
 	}
-	if err := settings.Answer([]string{"-version"}, &version); !errors.Is(err, flag.ErrHelp) || !strings.HasPrefix(version.String(), "chatserver ") {
-		t.Errorf("-version: %v, %q", err, &version)
-	}
-	if err := settings.Answer(nil, nil); err != nil {
-		t.Errorf("no arguments: %v", err)
+	if version, err := answer("-version"); !errors.Is(err, flag.ErrHelp) || !strings.HasPrefix(version, "chatserver ") {
+		t.Errorf("-version: %v, %q", err, version)
 	}
 	for _, args := range [][]string{{"8001"}, {"-port", "8001"}} {
-		if err := settings.Answer(args, nil); err == nil || !strings.Contains(err.Error(), "-h") || cli.Exit(t.Logf, err) != cli.Usage {
+		if _, err := answer(args...); err == nil || !strings.Contains(err.Error(), "-h") || cli.Exit(t.Logf, err) != cli.Usage {
 			t.Errorf("%q: %v", args, err)
 		}
 	}
