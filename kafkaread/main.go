@@ -3,8 +3,8 @@
 //	TOPIC=testtopic KAFKA_BROKER=kafka:9092 go run kafkaread/main.go
 //
 // Its manual is what -h prints. Read it from run down: NewConsumer, ConsumePartition and Messages are
-// the three things that it takes to read from Kafka. The consumer is sarama's, in internal/kafka's
-// hands: it goes on after faults. What the flags need besides stands in internal/read.
+// the three things that it takes to read from Kafka. The consumer is internal/kafka's, in the shape of
+// sarama's: it goes on after faults. What the flags need besides stands in internal/read.
 package main
 
 import (

@@ -62,19 +62,12 @@ func CheckTopic(name string, longest int) error {
 // FromEnv returns the cluster that the environment describes, localhost in plain text if it says
 // nothing. Its errors name the variable, its value and what would be valid.
 func FromEnv(getenv func(string) string) (*Cluster, error) {
-	brokers, err := parseBrokers(getenv("KAFKA_BROKER"))
-	if err != nil {
-		return nil, err
-	}
-	config, err := tlsFromEnv(getenv)
-	if err != nil {
-		return nil, err
-	}
-	login, err := saslFromEnv(getenv)
-	if err != nil {
-		return nil, err
-	}
-	return &Cluster{Brokers: brokers, tls: config, sasl: login, inPod: getenv("KUBERNETES_SERVICE_HOST") != ""}, nil
+	c := &Cluster{inPod: getenv("KUBERNETES_SERVICE_HOST") != ""}
+	var brokers, secure, login error
+	c.Brokers, brokers = parseBrokers(getenv("KAFKA_BROKER"))
+	c.tls, secure = tlsFromEnv(getenv)
+	c.sasl, login = saslFromEnv(getenv)
+	return c, cmp.Or(brokers, secure, login)
 }
 
 func parseBrokers(list string) (brokers []string, err error) {

@@ -28,12 +28,11 @@ const (
 // kinds is the table of Kafka's errors: what its protocol calls retriable passes by itself.
 func kinds(code sarama.KError) Kind {
 	switch code {
-	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrGroupAuthorizationFailed,
-		sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism,
-		sarama.ErrIllegalSASLState, sarama.ErrInvalidTopic, sarama.ErrInvalidConfig, sarama.ErrInvalidPartitions,
+	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrSASLAuthenticationFailed,
+		sarama.ErrUnsupportedSASLMechanism, sarama.ErrIllegalSASLState, sarama.ErrInvalidTopic, sarama.ErrInvalidConfig,
 		sarama.ErrPolicyViolation, sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedForMessageFormat,
-		sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidMessageSize, sarama.ErrInvalidTimestamp, sarama.ErrInvalidRecord,
-		sarama.ErrInvalidRequiredAcks, sarama.ErrMessageSetSizeTooLarge, sarama.ErrSecurityDisabled:
+		sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidMessageSize, sarama.ErrMessageSetSizeTooLarge,
+		sarama.ErrInvalidTimestamp, sarama.ErrInvalidRecord:
 		return Permanent
 	}
 	if wire.Retriable(int16(code)) {
@@ -65,8 +64,8 @@ func KindOf(err error) Kind {
 // NotAllowed says whether Kafka has refused something for want of a right, or refused the login.
 func NotAllowed(err error) bool {
 	var code sarama.KError
-	return errors.As(err, &code) && slices.Contains([]sarama.KError{sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
-		sarama.ErrGroupAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism}, code)
+	return errors.As(err, &code) && slices.Contains([]sarama.KError{sarama.ErrTopicAuthorizationFailed,
+		sarama.ErrClusterAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism}, code)
 }
 
 // Explain makes a sentence of an error that Kafka returned for a topic: it names the topic, and

@@ -40,12 +40,11 @@ type Consumer struct {
 	Following
 	ctx      context.Context // ends with the consumer
 	end      context.CancelFunc
+	failed   context.Context // ends with the first final error, which is its cause
+	fail     context.CancelCauseFunc
 	cluster  *Cluster
 	clientID string
 	running  sync.WaitGroup // a goroutine for each partition
-
-	mu  sync.Mutex // guards err
-	err error      // the first final one
 }
 
 // NewConsumer returns a consumer that has not connected yet.
@@ -54,28 +53,22 @@ func (c *Cluster) NewConsumer(ctx context.Context, clientID string, how Followin
 	if r.Say == nil {
 		r.Say = func(int32, error) {}
 	}
-	if r.Adjust == nil {
-		r.Adjust = func(*sarama.Config) {}
-	}
 	r.ctx, r.end = context.WithCancel(ctx)
+	r.failed, r.fail = context.WithCancelCause(context.Background())
 	return r
 }
 
 // ConsumePartition begins to read; what fails is tried again. Offset may be sarama.OffsetOldest or
 // OffsetNewest.
 func (c *Consumer) ConsumePartition(topic string, partition int32, offset int64) *Partition {
-	p := &Partition{consumer: c, topic: topic, partition: partition, start: c.Start, next: offset, end: never, messages: make(chan *sarama.ConsumerMessage, 256)}
+	p := &Partition{consumer: c, topic: topic, partition: partition, begun: c.Start == nil, next: offset, end: never, messages: make(chan *sarama.ConsumerMessage, 256)}
 	session, err := p.open() // a first try, so that OffsetNewest is where the partition ends now
 	c.running.Go(func() { p.run(session, err) })
 	return p
 }
 
 // Err returns the first final error, nil if there was none.
-func (c *Consumer) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *Consumer) Err() error { return context.Cause(c.failed) }
 
 // Close ends the consumer, and waits until nothing of it is left.
 func (c *Consumer) Close() {
@@ -104,10 +97,10 @@ type Partition struct {
 	messages  chan *sarama.ConsumerMessage
 
 	// Owned by the partition's goroutine.
-	start     func(s *Session, partition int32, offset int64, b Bounds) (int64, error) // nil: has been asked, or is not to be
-	next, end int64                                                                    // what is read next, and where it stops
-	last      *sarama.ConsumerMessage                                                  // the record before next; nil if it cannot be compared
-	short     time.Time                                                                // since when the partition has been too short; zero: it is not
+	begun     bool                    // the Consumer's Start need not be asked
+	next, end int64                   // what is read next, and where it stops
+	last      *sarama.ConsumerMessage // the record before next; nil if it cannot be compared
+	short     time.Time               // since when the partition has been too short; zero: it is not
 }
 
 // Messages is closed when the end is reached, when the context ends, and for a final error, which
@@ -136,11 +129,7 @@ func (p *Partition) run(session *Session, err error) {
 			p.next, p.last, p.short = sarama.OffsetOldest, nil, time.Time{}
 			continue
 		case KindOf(err) == Permanent, errors.Is(err, ErrAnotherTopic), c.Patience > 0 && time.Since(begun) > c.Patience && wait.pause > 0:
-			c.mu.Lock()
-			if c.err == nil {
-				c.err = c.cluster.Explain(err, "READ", p.topic)
-			}
-			c.mu.Unlock()
+			c.fail(c.cluster.Explain(err, "READ", p.topic))
 			return
 		}
 		if wait.pause == 0 {
@@ -170,11 +159,11 @@ func (p *Partition) find(session *Session) error {
 	if err != nil {
 		return err
 	}
-	if p.start != nil {
-		if p.next, err = p.start(session, p.partition, p.next, b); err != nil {
+	if !p.begun {
+		if p.next, err = p.consumer.Start(session, p.partition, p.next, b); err != nil {
 			return err
 		}
-		p.start = nil
+		p.begun = true
 	}
 	switch p.next {
 	case sarama.OffsetOldest:

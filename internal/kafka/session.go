@@ -12,7 +12,6 @@ import (
 )
 
 var (
-	errClosed  = errors.New("the session is closed")
 	errStalled = errors.New("the partition goes on, but nothing arrives")
 	errFormat  = errors.New("its records are of a format that Kafka has not written since 0.11")
 )
@@ -50,7 +49,9 @@ func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust
 	config := c.Config(s.ctx, clientID)
 	config.Metadata.Retry.Max = sessionRetries
 	for _, f := range adjust {
-		f(config)
+		if f != nil {
+			f(config)
+		}
 	}
 	s.messages = make(chan *sarama.ConsumerMessage, config.ChannelBufferSize)
 	var err error
@@ -134,7 +135,7 @@ func (s *Session) Err() error { return context.Cause(s.ctx) }
 
 // Close ends the session and waits until nothing of it is left.
 func (s *Session) Close() {
-	s.end(errClosed)
+	s.end(nil)
 	s.fetching.Wait()
 	s.client.Close() // it has nothing to lose
 }

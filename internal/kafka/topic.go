@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -147,16 +148,19 @@ func (q questions) createTopic(metadata *sarama.MetadataResponse, topic string, 
 	var answer *sarama.TopicError
 	tried, err := q.first(metadata.Brokers, func(broker *sarama.Broker) error {
 		response, err := broker.CreateTopics(request)
-		if err == nil {
-			answer = response.TopicErrors[topic]
+		if err != nil || response.TopicErrors[topic] == nil {
+			return cmp.Or(err, error(sarama.ErrIncompleteResponse))
 		}
-		if answer != nil && answer.Err == sarama.ErrNotController { // with a ZooKeeper only the controller does this
-			err = answer
+		if answer = response.TopicErrors[topic]; answer.Err == sarama.ErrNotController { // with a ZooKeeper only that one does this
+			return answer
 		}
-		return err
+		return nil
 	})
+	if answer == nil && tried != "" {
+		err = fmt.Errorf("making topic %q: no answer from %s: %w", topic, tried, err)
+	}
 	if answer == nil {
-		return false, fmt.Errorf("making topic %q: no answer from %s: %w", topic, tried, err)
+		return false, err
 	}
 	switch answer.Err {
 	case sarama.ErrNoError:
