@@ -16,11 +16,6 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-const (
-	patience = 20 * time.Second // with -exit, a partition that cannot be read for so long is given up
-	look     = 3 * time.Second  // between two looks for partitions that are added
-)
-
 // A Topic is the topic that is read.
 type Topic struct {
 	Options
@@ -72,7 +67,7 @@ func (t *Topic) NewConsumer(ctx context.Context) *kafka.Consumer {
 		Adjust: func(config *sarama.Config) { config.Consumer.Fetch.Default = 256 << 10 },
 	}
 	if t.Exit {
-		how.Patience = patience
+		how.Patience = 20 * time.Second // a partition that cannot be read for so long is given up
 	}
 	return t.cluster.NewConsumer(ctx, "kafkaread", how)
 }
@@ -95,7 +90,7 @@ func (t *Topic) Partitions(ctx context.Context) iter.Seq[int32] {
 				return
 			}
 			select {
-			case <-time.After(look):
+			case <-time.After(3 * time.Second):
 			case <-ctx.Done():
 				return
 			}
