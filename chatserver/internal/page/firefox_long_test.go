@@ -86,45 +86,31 @@ func (f *firefox) say(text string) {
 	f.order("press", "Enter")
 }
 
-// visitFirefox opens a page, which is live after one message.
-func visitFirefox(t *testing.T) (*firefox, *visit) {
-	t.Helper()
-	pod := newPod(t)
-	page := openFirefox(t, pod.url)
-	v := &visit{t: t, pod: pod}
+// TestFirefox: sending, resuming after a kill, and coming back after a minute. Firefox delays websockets to an address where
+// many have failed, up to a minute. The page asks by HTTP instead, so it is back within its own longest pause.
+func TestFirefox(t *testing.T) {
+	v := &visit{t: t, pod: newPod(t)}
+	page := openFirefox(t, v.pod.url)
 	v.accept()
 	v.welcome(event{"where": "laptop"})
 	v.send(record(1, "somebody-else-0001", "Ann", "hello"), live())
 	page.wait("the history", isLive+" && "+shown("hello"), patience)
-	return page, v
-}
-
-func TestFirefoxSends(t *testing.T) {
-	page, v := visitFirefox(t)
 	page.say("hi Ann")
 	mine := v.expect("hi Ann")[0]
 	page.wait("my message at once", state("hi Ann", "Sending…"), patience)
 	v.send(mine.echo(2), mine.ack(2))
 	page.wait("stored", shown("hello", "hi Ann")+` && $$("#rows .mine").length === 1`, patience)
-}
 
-func TestFirefoxResumesAfterAKill(t *testing.T) {
-	page, v := visitFirefox(t)
 	page.say("not acked")
-	mine := v.expect("not acked")[0]
+	mine = v.expect("not acked")[0]
 	v.cut()
-	v.acceptAfter(1)
+	v.acceptAfter(2)
 	v.welcome(nil)
-	v.send(record(2, "somebody-else-0002", "Ann", "missed"), live())
+	v.send(record(3, "somebody-else-0003", "Ann", "missed"), live())
 	v.expectAgain(mine)
-	v.send(mine.echo(3))
-	page.wait("everything once", isLive+" && "+shown("hello", "missed", "not acked"), patience)
-}
+	v.send(mine.echo(4))
+	page.wait("everything once", isLive+" && "+shown("hello", "hi Ann", "missed", "not acked"), patience)
 
-// TestFirefoxComesBackAfterAMinute: Firefox delays websockets to an address where many have failed, up to a minute. The page
-// asks by HTTP instead, so it is back within its own longest pause.
-func TestFirefoxComesBackAfterAMinute(t *testing.T) {
-	page, v := visitFirefox(t)
 	v.pod.server.CloseClientConnections()
 	v.pod.server.Close()
 	v.cut()
@@ -138,7 +124,7 @@ func TestFirefoxComesBackAfterAMinute(t *testing.T) {
 	again := &http.Server{Handler: v.pod.server.Config.Handler}
 	defer again.Close()
 	go again.Serve(listener)
-	v.accept()
+	v.acceptAfter(4)
 	v.welcome(nil)
 	v.send(live())
 	page.wait("live again", isLive, patience)
