@@ -135,7 +135,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("the name is %q", mine[0].Name)
 	}
 	v.send(mine[0].echo(2), mine[0].ack(2))
-	v.Wait("one is stored", `$$("#rows .mine").length === 1`)
+	v.Wait("one is stored, and kept in case the browser ends now", `$$("#rows .mine").length === 1 && sessionStorage["kafkachat.conversation"]?.includes('"text":"mine"')`)
 	v.Do(`$("#text").focus()`)
 	v.Write("half a senten")
 	v.Reload()

@@ -205,8 +205,8 @@ func TestTenThousandMessages(t *testing.T) {
 		v.Wait(what, `($$("#rows .text").forEach((text) => window.seen.add(text.textContent)), $("#log").scrollTop `+step+`, `+until+`)`)
 		checkNodes(t, v, what)
 	}
-	scroll("some way back", `-= 500`, `window.seen.has("message 10000")`)
-	scroll("the end again", `+= 500`, `$("#latest").hidden && `+lastShown+` === "message 10599"`)
+	scroll("some way back", `-= 900`, `window.seen.has("message 10000")`)
+	scroll("the end again", `+= 900`, `$("#latest").hidden && `+lastShown+` === "message 10599"`)
 	if seen := browsertest.Value[int](v.Tab, `[...Array(600).keys()].filter((n) => window.seen.has("message " + (10000 + n))).length`); seen != 600 {
 		t.Errorf("scrolling back and forth showed %d of the newest 600 messages", seen)
 	}
