@@ -1,15 +1,11 @@
-package presence_test
+package presence
 
 import (
 	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +13,6 @@ import (
 	"github.com/rcrowley/go-metrics"
 	"go.uber.org/goleak"
 
-	"kafkachat/chatserver/internal/presence"
 	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
 )
@@ -28,59 +23,6 @@ const patience = 60 * time.Second
 func TestMain(m *testing.M) {
 	metrics.UseNilMetrics = true
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("time.Sleep")) // sarama's circuit breaker sleeps for ten seconds, whatever has ended
-}
-
-// A pod is a Presence that runs on a real broker.
-type pod struct {
-	t      *testing.T
-	name   string
-	people atomic.Int64
-	stop   func()
-
-	mu   sync.Mutex
-	last []string
-}
-
-func start(t *testing.T, brokers, topic, name string) *pod {
-	t.Helper()
-	p := &pod{t: t, name: name}
-	onChange := func(pods []presence.Pod) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.last = nil
-		for _, pod := range pods {
-			p.last = append(p.last, fmt.Sprintf("%s:%d", pod.Name, pod.People))
-		}
-	}
-	self := func() presence.Pod { return presence.Pod{Name: name, People: int(p.people.Load())} }
-	log := slog.New(slog.NewTextHandler(t.Output(), nil)).With("pod", name)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		presence.New(cluster(brokers), "test-"+name, topic, self, onChange, log).Run(ctx)
-	}()
-	p.stop = func() {
-		cancel()
-		<-done
-	}
-	t.Cleanup(p.stop)
-	return p
-}
-
-func (p *pod) want(list ...string) {
-	p.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		p.mu.Lock()
-		last := p.last
-		p.mu.Unlock()
-		if slices.Equal(last, list) {
-			return
-		}
-		if time.Now().After(deadline) {
-			p.t.Fatalf("%s shows %v, want %v", p.name, last, list)
-		}
-	}
 }
 
 func cluster(brokers string) *kafka.Cluster {
@@ -119,16 +61,15 @@ func kafkaFor(t *testing.T) (brokers, topic string) {
 func TestTopic(t *testing.T) {
 	t.Parallel()
 	brokers, topic := kafkaFor(t)
-	a, b := start(t, brokers, topic, "a"), start(t, brokers, topic, "b")
-	a.want("a:0", "b:0")
-	b.want("a:0", "b:0")
+	a, b := begin(t, cluster(brokers), topic, "a", nil), begin(t, cluster(brokers), topic, "b", nil)
+	want(patience, "a:0 b:0", a, b)
 	if err := admin(t, brokers).DeleteTopic(topic + ".pods"); err != nil {
 		t.Fatal(err)
 	}
-	b.people.Store(1)
-	a.want("a:0", "b:1")
+	b.people(1)
+	want(patience, "a:0 b:1", a)
 	b.stop()
-	a.want("a:0")
+	want(patience, "a:0", a)
 	entries, err := admin(t, brokers).DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic + ".pods"})
 	if err != nil {
 		t.Fatal(err)
@@ -150,10 +91,10 @@ func TestTopic(t *testing.T) {
 // A pod starts and stops whether Kafka is there or not, and shows itself.
 func TestNoKafka(t *testing.T) {
 	t.Parallel()
-	a := start(t, "127.0.0.1:1", "chat", "a")
-	a.want("a:0")
-	a.people.Store(2)
-	a.want("a:2")
+	a := begin(t, cluster("127.0.0.1:1"), "chat", "a", nil)
+	want(patience, "a:0", a)
+	a.people(2)
+	want(patience, "a:2", a)
 	begun := time.Now()
 	a.stop()
 	if took := time.Since(begun); took > 10*time.Second { // one, on a machine that is not busy
@@ -168,13 +109,12 @@ func TestLargeRecords(t *testing.T) {
 	if _, err := cluster(brokers).EnsureTopic(t.Context(), topic+".pods", nil); err != nil { // without this server's bound
 		t.Fatal(err)
 	}
-	a, b := start(t, brokers, topic, "a"), start(t, brokers, topic, "b")
-	a.want("a:0", "b:0")
-	b.want("a:0", "b:0")
+	a, b := begin(t, cluster(brokers), topic, "a", nil), begin(t, cluster(brokers), topic, "b", nil)
+	want(patience, "a:0 b:0", a, b)
 	large := string(bytes.Repeat([]byte("i"), 900_000))
 	for i := range 20 {
 		kafkatest.Produce(t, brokers, topic+".pods", fmt.Sprintf(`{"pod":"f","seq":1,"people":9,"instance":"%d%s"}`, i, large))
 	}
-	b.people.Store(1)
-	a.want("a:0", "b:1")
+	b.people(1)
+	want(patience, "a:0 b:1", a)
 }

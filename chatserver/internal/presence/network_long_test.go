@@ -1,6 +1,6 @@
 //go:build long
 
-package presence_test
+package presence
 
 import (
 	"testing"
@@ -24,15 +24,14 @@ func TestNetworkFaults(t *testing.T) {
 			t.Parallel()
 			brokers, topic := kafkaFor(t)
 			proxy := kafkatest.NewProxy(t, brokers)
-			a, b := start(t, proxy.Addr(), topic, "a"), start(t, proxy.Addr(), topic, "b")
-			a.want("a:0", "b:0")
-			b.want("a:0", "b:0")
+			a, b := begin(t, cluster(proxy.Addr()), topic, "a", nil), begin(t, cluster(proxy.Addr()), topic, "b", nil)
+			want(patience, "a:0 b:0", a, b)
 			conns := proxy.Conns()
 			fault.begin(proxy)
-			a.people.Store(3)
-			a.want("a:3", "b:0")
+			a.people(3)
+			want(patience, "a:3 b:0", a)
 			fault.end(proxy)
-			b.want("a:3", "b:0")
+			want(patience, "a:3 b:0", b)
 			if now := proxy.Conns(); now > conns+2 { // a connection that is being replaced
 				t.Errorf("%d connections, before the fault %d", now, conns)
 			}

@@ -15,12 +15,17 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafka"
 )
 
@@ -38,7 +43,10 @@ const (
 	farewell = 700 * time.Millisecond // for the goodbye to come back
 
 	// maxPods bounds the other pods that are known, and so the list. Who comes when there are so many is not noticed.
-	maxPods = 100
+	maxPods     = 100
+	maxRecord   = 2 << 10 // bytes; a pod's name can be six times as long in JSON as chat.MaxPod
+	maxInstance = 64      // bytes
+	maxPeople   = 1_000_000
 )
 
 // A Pod is a running chat server.
@@ -49,29 +57,37 @@ type Pod struct {
 	End    int64  `json:"end"`    // of the topic, when it said so
 }
 
-// An other is another pod.
-type other struct {
-	state
-	heard time.Time // when its last record arrived, by this pod's clock
+// A state is what a pod says, as JSON.
+type state struct {
+	Pod
+	Instance string `json:"instance"`        // random, of one process: two pods may have the same name
+	Seq      int64  `json:"seq"`             // grows with each record of an instance
+	Hello    bool   `json:"hello,omitempty"` // please answer
+	Goodbye  bool   `json:"goodbye,omitempty"`
+
+	heard time.Time // of another pod: when the record arrived, by this pod's clock
 }
 
 // Presence is this pod among the others.
 type Presence struct {
-	self     func() Pod
-	onChange func([]Pod)
+	cluster         *kafka.Cluster
+	clientID, topic string
+	self            func() Pod
+	onChange        func([]Pod)
+	log             *slog.Logger
+	connect         func(context.Context) // another one in tests
 
-	// Of the bus. None is closed.
-	joined chan struct{} // something comes when the bus begins to work, at first and after each fault
+	// Between Run and connect. None is closed.
+	joined chan struct{} // something comes when the topic can be heard, at first and after each fault
 	heard  chan []byte   // what was said, by this pod, too
-	say    chan []byte   // is taken from while the bus works
-	run    func(context.Context)
+	say    chan []byte   // is taken from while the topic can be written to
 
 	// Owned by Run.
 	own    state            // as it was said last
 	said   time.Time        // when that was
 	asked  time.Time        // when the first record was said of those that have not come back; zero: none
 	answer bool             // another pod said hello
-	others map[string]other // by instance; also those that have left, until a late record cannot bring them back
+	others map[string]state // by instance; also those that have left, until a late record cannot bring them back
 	shown  []Pod
 	showed time.Time
 }
@@ -80,36 +96,34 @@ type Presence struct {
 // its own, whose name is topic and ".pods". Run calls self, which says how this pod is, often; it calls
 // onChange with the pods, sorted by name, at its start and when they have changed. This pod is always one of them.
 func New(cluster *kafka.Cluster, clientID, topic string, self func() Pod, onChange func([]Pod), log *slog.Logger) *Presence {
-	p := newPresence(self, onChange)
-	b := &bus{cluster: cluster, clientID: clientID, topic: topic + ".pods", log: log, joined: p.joined, heard: p.heard, say: p.say}
-	p.run = b.run
-	return p
-}
-
-func newPresence(self func() Pod, onChange func([]Pod)) *Presence {
-	return &Presence{
-		self: self, onChange: onChange,
+	p := &Presence{
+		cluster: cluster, clientID: clientID, topic: topic + ".pods", self: self, onChange: onChange, log: log,
 		joined: make(chan struct{}), heard: make(chan []byte), say: make(chan []byte),
-		own:    state{Instance: rand.Text()},
-		others: make(map[string]other),
+		own: state{Instance: rand.Text()}, others: make(map[string]state),
 	}
+	p.connect = p.stayConnected
+	return p
 }
 
 // Run takes part until ctx ends; then it says goodbye, for which it takes a second at most.
 func (p *Presence) Run(ctx context.Context) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	var bus sync.WaitGroup
-	bus.Go(func() { p.run(life) })
-	defer bus.Wait()
+	var connection sync.WaitGroup
+	connection.Go(func() { p.connect(life) })
+	defer connection.Wait()
 	defer end()
-
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 	for {
 		p.show()
 		select {
 		case <-p.joined:
-			p.join()
+			// Until now this pod was deaf: what the others said meanwhile is unknown, so their time starts anew.
+			p.own.Hello = true
+			for instance, o := range p.others {
+				o.heard = time.Now()
+				p.others[instance] = o
+			}
 		case value := <-p.heard:
 			p.hear(value)
 		case <-ticker.C:
@@ -121,99 +135,68 @@ func (p *Presence) Run(ctx context.Context) {
 	}
 }
 
-// join is called when the bus works, again or for the first time. Until now this pod was deaf:
-// what the others said meanwhile is unknown, so their time starts anew.
-func (p *Presence) join() {
-	p.own.Hello = true
-	for instance, o := range p.others {
-		o.heard = time.Now()
-		p.others[instance] = o
-	}
-}
-
 // hear takes what a pod said, also this one. Anybody may write to a topic: what makes no sense
 // is no pod's state.
 func (p *Presence) hear(value []byte) {
 	s, ok := decode(value)
+	before, known := p.others[s.Instance]
 	switch {
 	case !ok:
 	case s.Instance == p.own.Instance:
-		p.hearMyself(s)
-	case s.Seq > p.others[s.Instance].Seq && p.hasRoom(s.Instance):
-		p.others[s.Instance] = other{s, time.Now()}
+		// This record came through, and those of the others would have come before it.
+		p.own.Hello = p.own.Hello && !s.Hello
+		maps.DeleteFunc(p.others, func(_ string, o state) bool { return !p.asked.IsZero() && p.asked.Sub(o.heard) > gone })
+		p.asked = time.Time{}
+	case known && s.Seq > before.Seq, !known && p.hasRoom():
+		p.others[s.Instance] = s
 		p.answer = p.answer || s.Hello
 	}
 }
 
-// hasRoom says whether a pod can be noticed. A new one takes the place of one that has left.
-func (p *Presence) hasRoom(instance string) bool {
-	if _, known := p.others[instance]; known || len(p.others) < maxPods {
-		return true
-	}
-	for left, o := range p.others {
-		if o.Goodbye {
-			delete(p.others, left)
-			return true
-		}
-	}
-	return false
-}
-
-// hearMyself is where others are found to be gone: this record came through, and theirs would
-// have come before it.
-func (p *Presence) hearMyself(s state) {
-	if s.Hello {
-		p.own.Hello = false
-	}
+// hasRoom says whether another pod can be noticed. It takes the place of one that has left.
+func (p *Presence) hasRoom() bool {
 	for instance, o := range p.others {
-		if !p.asked.IsZero() && p.asked.Sub(o.heard) > gone {
+		if len(p.others) >= maxPods && o.Goodbye {
 			delete(p.others, instance)
 		}
 	}
-	p.asked = time.Time{}
+	return len(p.others) < maxPods
 }
 
 // speak says how this pod is, if there is a reason to. What gets lost in a fault is said again
 // with the hello after it.
 func (p *Presence) speak() {
-	now, self := time.Now(), p.self()
-	reason := self != p.own.Pod || p.own.Hello || p.answer || p.doubts(now)
-	if silence := now.Sub(p.said); silence < pause || silence < beat && !reason {
+	s := p.next()
+	reason := s.Pod != p.own.Pod || s.Hello || p.answer
+	for _, o := range p.others { // one that has been silent for too long
+		reason = reason || !o.Goodbye && time.Since(o.heard) > silent
+	}
+	if silence := time.Since(p.said); silence < pause || silence < beat && !reason {
 		return
 	}
-	s := p.own
-	s.Seq++
-	s.Pod = self
 	select {
 	case p.say <- s.encode():
-		p.own, p.said, p.answer = s, now, false
+		p.own, p.said, p.answer = s, time.Now(), false
 		if p.asked.IsZero() {
-			p.asked = now
+			p.asked = p.said
 		}
 	default: // Kafka is away, or the bus is busy for a moment
 	}
 }
 
-// doubts says whether a pod has been silent for too long.
-func (p *Presence) doubts(now time.Time) bool {
-	for _, o := range p.others {
-		if !o.Goodbye && now.Sub(o.heard) > silent {
-			return true
-		}
-	}
-	return false
+// next is what this pod says next.
+func (p *Presence) next() state {
+	s := p.own
+	s.Seq++
+	s.Pod = p.self()
+	return s
 }
 
 // leave says goodbye and waits for it to come back, if Kafka is there.
 func (p *Presence) leave() {
-	s := p.own
-	s.Seq++
-	s.Pod = p.self()
+	s := p.next()
 	s.Goodbye = true
-	goodbye := s.encode()
-	say := p.say
-	late := time.NewTimer(farewell)
-	defer late.Stop()
+	goodbye, say, late := s.encode(), p.say, time.After(farewell)
 	for {
 		select {
 		case say <- goodbye:
@@ -223,7 +206,7 @@ func (p *Presence) leave() {
 				return
 			}
 		case <-p.joined:
-		case <-late.C:
+		case <-late:
 			return
 		}
 	}
@@ -237,7 +220,7 @@ func (p *Presence) show() {
 	here := []state{{Pod: p.self(), Instance: p.own.Instance}}
 	for _, o := range p.others {
 		if !o.Goodbye {
-			here = append(here, o.state)
+			here = append(here, o)
 		}
 	}
 	slices.SortFunc(here, func(a, b state) int {
@@ -249,6 +232,28 @@ func (p *Presence) show() {
 	}
 	if !slices.Equal(pods, p.shown) {
 		p.shown, p.showed = pods, time.Now()
-		p.onChange(slices.Clone(pods))
+		p.onChange(pods)
 	}
+}
+
+func (s state) encode() []byte {
+	value, _ := json.Marshal(s) // strings, numbers and booleans can always be written
+	return value
+}
+
+// decode returns what a record says, if it can be a pod's: everything in it is bounded, since it stays in
+// memory and is sent to every client.
+func decode(value []byte) (s state, ok bool) {
+	if len(value) > maxRecord || json.Unmarshal(value, &s) != nil {
+		return state{}, false
+	}
+	s.heard = time.Now()
+	return s, s.Name != "" && len(s.Name) <= chat.MaxPod && printable(s.Name) &&
+		s.Instance != "" && len(s.Instance) <= maxInstance && printable(s.Instance) &&
+		s.Seq > 0 && s.People >= 0 && s.People <= maxPeople && s.Offset >= 0 && s.End >= 0
+}
+
+// printable excludes what turns or hides the text around it, such as U+202E.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -1,0 +1,102 @@
+package presence
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/kafka"
+)
+
+// stayConnected carries what a pod says to every pod that listens at that moment, this one too, until ctx
+// ends and whatever happens to Kafka.
+func (p *Presence) stayConnected(ctx context.Context) {
+	wait := kafka.Wait{Say: func(err error) {
+		switch {
+		case err == nil:
+			p.log.Info("the other pods can be heard again", "topic", p.topic)
+		case kafka.KindOf(err) == kafka.Passing: // whoever reads the chat says why
+			p.log.Debug("the other pods cannot be heard for now", "topic", p.topic, "err", err)
+		default:
+			p.log.Warn("the other pods cannot be heard for now", "topic", p.topic, "err", err)
+		}
+	}, After: 2 * time.Second}
+	for wait.Failed(ctx, p.work(ctx, wait.Worked)) {
+	}
+}
+
+// work connects, and carries until something is wrong. Worked is called when something is heard.
+func (p *Presence) work(ctx context.Context, worked func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(10*time.Second, cancel)
+	defer late.Stop()
+	// Nothing in the topic is of use for longer than some seconds. It is not compacted: nobody reads
+	// what was before.
+	if _, err := p.cluster.EnsureTopic(ctx, p.topic, map[string]string{
+		"cleanup.policy":    "delete",
+		"max.message.bytes": "16384",   // of a batch: some records of 2 KiB
+		"retention.ms":      "600000",  // ten minutes, for a person who has a look with kafkaread
+		"retention.bytes":   "1048576", // 1 MiB, and as much in the segment that is being written
+		"segment.bytes":     "1048576", // the least that Kafka 4 takes
+	}); err != nil {
+		return err
+	}
+	session, err := p.cluster.NewSession(ctx, p.clientID, p.topic, func(config *sarama.Config) {
+		config.Consumer.MaxWaitTime = time.Second // what is said ends the wait at once
+		// It holds little, also of a topic in which other programs write large records.
+		config.Consumer.Fetch.Default = 32 << 10
+		config.ChannelBufferSize = 4
+	})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	if _, err := session.ConsumePartition(p.topic, 0, sarama.OffsetNewest); err != nil {
+		return err
+	}
+	config := p.cluster.Config(ctx, p.clientID) // on connections of its own: a fetch holds up what is behind it
+	config.Metadata.Retry.Max = 10              // for a topic without a leader: a second
+	config.Producer.RequiredAcks = sarama.WaitForLocal
+	config.Producer.Return.Successes = false // a record that has come back is success enough
+	producer, err := sarama.NewAsyncProducer(p.cluster.Brokers, config)
+	if err != nil {
+		return fmt.Errorf("making a producer: %w", err)
+	}
+	defer producer.Close()
+	defer cancel() // first of all: it ends whatever the others wait for
+	late.Stop()
+	return p.carry(ctx, session, producer, worked)
+}
+
+func (p *Presence) carry(ctx context.Context, session *kafka.Session, producer sarama.AsyncProducer, worked func()) error {
+	joined := p.joined
+	for {
+		select {
+		case joined <- struct{}{}:
+			joined = nil
+		case message, ok := <-session.Messages():
+			if !ok {
+				return session.Err()
+			}
+			worked()
+			select {
+			case p.heard <- message.Value:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case value := <-p.say:
+			select {
+			case producer.Input() <- &sarama.ProducerMessage{Topic: p.topic, Value: sarama.ByteEncoder(value)}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case err := <-producer.Errors():
+			return fmt.Errorf("writing: %w", err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
