@@ -192,6 +192,10 @@ func TestFetch(t *testing.T) {
 				}
 				return answer
 			})), "two")
+			time.Sleep(100 * time.Millisecond) // for the first answer
+			if n := s.Reached(); c.values != nil && n != -1 {
+				t.Errorf("%d is reached before anything is received", n)
+			}
 			expect(t, s, c.values...)
 			if c.err != "" {
 				ended(t, s)
