@@ -67,8 +67,8 @@ func Decode(r *sarama.ConsumerMessage) Message {
 		value := h.Value
 		switch string(h.Key) {
 		case headerID:
-			if validID(value) {
-				m.ID = string(value)
+			if id := string(value); CheckID(id) == nil {
+				m.ID = id
 			}
 		case headerName:
 			if name := string(value); CheckName(name) == nil {
@@ -93,22 +93,10 @@ func Decode(r *sarama.ConsumerMessage) Message {
 
 // CheckID returns an error that a person understands if id cannot be a message's id.
 func CheckID(id string) error {
-	if !validID([]byte(id)) {
+	if len(id) < MinID || len(id) > MaxID || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return fmt.Errorf("the id must be %d to %d printable ASCII characters and random, for example a UUID", MinID, MaxID)
 	}
 	return nil
-}
-
-func validID(id []byte) bool {
-	if len(id) < MinID || len(id) > MaxID {
-		return false
-	}
-	for _, c := range id {
-		if c <= ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // CheckName returns an error that a person understands if name cannot be a person's name.

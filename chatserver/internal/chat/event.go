@@ -42,7 +42,7 @@ const (
 	Down = "down"
 )
 
-// Event returns the JSON of an event with the given type and the fields of body, a struct or nil.
+// Event returns the JSON of an event with the given type and the fields of body, a struct, a map or nil.
 func Event(kind string, body any) []byte {
 	head := []byte(`{"type":` + strconv.Quote(kind))
 	var fields bytes.Buffer
@@ -51,21 +51,15 @@ func Event(kind string, body any) []byte {
 	if err := encoder.Encode(body); err != nil {
 		panic("chat: event " + kind + ": " + err.Error()) // only types that JSON has are passed
 	}
-	switch text := bytes.TrimSpace(fields.Bytes()); string(text) {
-	case "null", "{}":
-		return append(head, '}')
-	default:
+	if text := bytes.TrimSpace(fields.Bytes()); len(text) > len("{}") && text[0] == '{' {
 		return append(append(head, ','), text[1:]...)
 	}
+	return append(head, '}')
 }
 
 // Ack is the event that a message was read back from the topic; took is the pod's part.
 func Ack(id string, offset int64, took time.Duration) []byte {
-	return Event("ack", struct {
-		ID     string  `json:"id"`
-		Offset int64   `json:"offset"`
-		Millis float64 `json:"ms"`
-	}{id, offset, float64(took.Microseconds()) / 1000})
+	return Event("ack", map[string]any{"id": id, "offset": offset, "ms": float64(took.Microseconds()) / 1000})
 }
 
 // Reject is the event that a message will not appear.
@@ -94,16 +88,12 @@ func Kafka(reason string) string {
 
 // Reconnect is the event that the pod stops, and within what time the client is to connect again.
 func Reconnect(within time.Duration) []byte {
-	return Event("reconnect", struct {
-		Millis int64 `json:"within_ms"`
-	}{within.Milliseconds()})
+	return Event("reconnect", map[string]any{"within_ms": within.Milliseconds()})
 }
 
 // Live is the event that what there was when the client came has been sent.
 func Live(position string) []byte {
-	return Event("live", struct {
-		Position string `json:"position"`
-	}{position})
+	return Event("live", map[string]any{"position": position})
 }
 
 // timeFormat is RFC 3339 in UTC with milliseconds, which is what Kafka stores.

@@ -95,7 +95,7 @@ func TestEvents(t *testing.T) {
 		{chat.Event("reset", nil), `{"type":"reset"}`},
 		{chat.Event("x", struct{}{}), `{"type":"x"}`},
 		{chat.Event("reconnect", map[string]int{"within_ms": 5}), `{"type":"reconnect","within_ms":5}`},
-		{chat.Ack(someID, 7, 1234567*time.Nanosecond), `{"type":"ack","id":"` + someID + `","offset":7,"ms":1.234}`},
+		{chat.Ack(someID, 7, 1234567*time.Nanosecond), `{"type":"ack","id":"` + someID + `","ms":1.234,"offset":7}`},
 		{chat.Reject("", "no"), `{"type":"reject","reason":"no"}`},
 		{chat.Reject(someID, "a \"b\"\n"), `{"type":"reject","id":"` + someID + `","reason":"a \"b\"\n"}`},
 		{chat.Status(""), `{"type":"status","kafka":"up"}`},

@@ -18,8 +18,7 @@ type Window struct {
 	seeds [2]maphash.Seed
 	next  int64 // the offset after the last record
 	ids   map[idHash]sighting
-	queue []queued // the sightings in the window, oldest first from head on
-	head  int
+	queue []queued // the sightings in the window, oldest first
 }
 
 type idHash [2]uint64
@@ -36,11 +35,7 @@ type queued struct {
 
 // NewWindow returns an empty window of size offsets.
 func NewWindow(size int64) *Window {
-	return &Window{
-		size:  size,
-		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
-		ids:   make(map[idHash]sighting),
-	}
+	return &Window{size: size, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, ids: make(map[idHash]sighting)}
 }
 
 // Add takes the next record of the log; one without an id ("") is never a copy. Shown is the
@@ -74,16 +69,12 @@ func (w *Window) Find(id string) (shown int64, ok bool) {
 
 // expire forgets the sightings before offset oldest.
 func (w *Window) expire(oldest int64) {
-	for w.head < len(w.queue) && w.queue[w.head].offset < oldest {
-		q := w.queue[w.head]
-		w.head++
+	for len(w.queue) > 0 && w.queue[0].offset < oldest {
+		q := w.queue[0]
+		w.queue = w.queue[1:] // append moves what is left to new memory at times
 		if w.ids[q.id].newest == q.offset {
 			delete(w.ids, q.id)
 		}
-	}
-	if w.head > len(w.queue)/2 && w.head > 1024 {
-		w.queue = w.queue[:copy(w.queue, w.queue[w.head:])]
-		w.head = 0
 	}
 }
 

@@ -205,7 +205,6 @@ func (p *Presence) leave() {
 			if bytes.Equal(value, goodbye) {
 				return
 			}
-		case <-p.joined:
 		case <-late:
 			return
 		}
