@@ -1,14 +1,15 @@
 // Package framelog is a pod's memory: a bounded, append-only log of ready-made bytes.
 //
-// Each entry has the position of the record that it was made from, and one frame for each
-// track (a track is one encoding; all connections that speak it share its bytes). A reader
-// is only an offset: it asks for everything from there on, and gets it as one slice of
-// contiguous bytes, so a reader that is k entries behind needs one write.
+// Each entry has the position of the record that it was made from, and one frame for each track (a
+// track is one encoding; all connections that speak it share its bytes). A reader is only an
+// offset: it asks for everything from there on, and gets it as one slice of contiguous bytes, so a
+// reader that is k entries behind needs one write.
 //
 // The package knows bytes and offsets, and nothing of what they mean.
 package framelog
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -19,38 +20,32 @@ var ErrEvicted = errors.New("framelog: the offset is older than the log")
 
 // Log is safe for concurrent use by one appender and any number of readers.
 //
-// Invariants: offsets grow, with holes (transaction markers, dropped copies, compaction).
-// Bytes that a reader was given never change, and their memory is never used again for
-// other bytes, so a slow reader may hold them as long as it likes.
+// Invariants: offsets grow, with holes (transaction markers, dropped copies, compaction). Bytes
+// that a reader was given never change, and their memory is never used again for other bytes, so a
+// slow reader may hold them as long as it likes.
 type Log struct {
 	limit     int // bytes: frames and index; the newest chunk is kept whatever its size
 	chunkSize int // bytes of content at which a chunk is full: limit/64, so eviction goes in small steps
 	tracks    int
 
-	// mu guards the following. It is held for a search and a few loads and stores, or for
-	// the copy of one frame, never during I/O.
-	mu     sync.RWMutex
+	mu     sync.RWMutex // guards the following; held for a search or the copy of one frame, never during I/O
 	chunks []*chunk
-	bytes  int       // sum of the chunks' sizes
-	start  int64     // every record from here on that was appended is in chunks
-	end    int64     // the offset after the last entry
-	before *Position // of the record directly before start; nil if it is not known
+	bytes  int   // sum of the chunks' sizes
+	before entry // the last that is not in chunks any more; a gap if what was there is not known
+	end    int64 // the offset after the last entry
 }
 
-// New returns an empty log of entries from offset start on, with at most limit bytes
-// (frames, index and the spare capacity of both) and one frame a track for each entry.
+// New returns an empty log of entries from offset start on, with at most limit bytes (frames, index
+// and the spare capacity of both).
 func New(limit, tracks int, start int64) *Log {
-	l := &Log{limit: limit, chunkSize: max(limit/64, 4<<10), tracks: tracks, start: start, end: start}
-	if start == 0 {
-		// Nothing can come before offset 0, so a reader who has seen nothing misses nothing.
-		l.before = &Position{Offset: -1}
-	}
-	return l
+	// Nothing can come before offset 0, so a reader who has seen nothing misses nothing.
+	before := entry{Position{Offset: start - 1}, start != 0}
+	return &Log{limit: limit, chunkSize: max(limit/64, 4<<10), tracks: tracks, before: before, end: start}
 }
 
-// Append adds an entry, with one frame for each track; an empty frame is allowed. The frames
-// are copied. The entry's offset must not be below the log's end: Append panics, because a log out
-// of order would be worse than no log.
+// Append adds an entry, with one frame for each track; an empty frame is allowed. The frames are
+// copied. An entry whose offset is below the log's end panics: a log out of order is worse than
+// none.
 func (l *Log) Append(p Position, frames ...[]byte) { l.append(entry{Position: p}, frames) }
 
 // AppendGap adds an entry which says that records before offset next are missing.
@@ -75,39 +70,27 @@ func (l *Log) append(e entry, frames [][]byte) {
 	l.bytes += c.size
 	l.end = e.Offset + 1
 	for l.bytes > l.limit && len(l.chunks) > 1 {
-		l.evict()
+		l.bytes -= l.chunks[0].size
+		l.before = l.chunks[0].last()
+		l.chunks = slices.Delete(l.chunks, 0, 1)
 	}
 }
 
-// Skip says that the record at p was read but is not to be shown: the log begins after it.
-// Skip may be called only before the first Append.
+// Skip says, before the first Append, that the record at p was read but is not to be shown.
 func (l *Log) Skip(p Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.chunks) > 0 {
 		panic("framelog: skip after append")
 	}
-	l.start, l.end, l.before = p.Offset+1, p.Offset+1, &p
+	l.before, l.end = entry{Position: p}, p.Offset+1
 }
 
-// evict forgets the oldest chunk. It needs l.mu.
-func (l *Log) evict() {
-	c := l.chunks[0]
-	l.chunks = slices.Delete(l.chunks, 0, 1)
-	l.bytes -= c.size
-	e := c.last()
-	l.start, l.before = e.Offset+1, &e.Position
-	if e.gap {
-		l.before = nil
-	}
-}
-
-// Bounds returns the offset from which on the log is complete and the offset after its last
-// entry.
+// Bounds returns the offset from which on the log is complete and the one after its last entry.
 func (l *Log) Bounds() (start, end int64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.start, l.end
+	return l.before.Offset + 1, l.end
 }
 
 // Size returns the bytes that the log holds and the number of its entries.
@@ -120,14 +103,14 @@ func (l *Log) Size() (bytes, entries int) {
 	return l.bytes, entries
 }
 
-// Read returns the frames of one track with from <= offset < to as one slice, as far as
-// they are contiguous in memory, how many there are, and the offset to go on from; that is
-// to once everything before it has been returned. The bytes must not be written to. It does
-// not allocate. The error is ErrEvicted, or nil.
+// Read returns the frames of one track with from <= offset < to as one slice, as far as they are
+// contiguous in memory, how many there are, and the offset to go on from; that is to once
+// everything before it has been returned. The bytes must not be written to. It does not allocate.
+// The error is ErrEvicted, or nil.
 func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if from < l.start {
+	if from <= l.before.Offset {
 		return nil, 0, from, ErrEvicted
 	}
 	to = min(to, l.end)
@@ -146,7 +129,11 @@ func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64,
 	if first >= last {
 		return nil, 0, next, nil
 	}
-	return c.slice(track, first, last), last - first, next, nil
+	begin, end := 0, c.ends[track][last-1]
+	if first > 0 {
+		begin = c.ends[track][first-1]
+	}
+	return c.frames[track][begin:end:end], last - first, next, nil // its capacity ends with it: nobody can append into the log
 }
 
 // Newest returns the offset from which on the newest n entries lie (fewer if there are fewer).
@@ -161,11 +148,12 @@ func (l *Log) Newest(n int) int64 {
 func (l *Log) NewestBefore(n int, offset int64) (from int64, found int) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	from = max(offset, l.start)
+	start := l.before.Offset + 1
+	from = max(offset, start)
 	for at, i := l.find(offset); found < n; {
 		if i == 0 {
 			if at--; at < 0 {
-				return l.start, found
+				return start, found
 			}
 			i = len(l.chunks[at].entries)
 		}
@@ -194,9 +182,9 @@ func (l *Log) Locate(p Position) Place {
 	defer l.mu.RUnlock()
 	var there entry
 	switch {
-	case l.before != nil && p.Offset == l.before.Offset:
-		there.Position = *l.before
-	case p.Offset < l.start:
+	case p.Offset == l.before.Offset && !l.before.gap:
+		there = l.before
+	case p.Offset <= l.before.Offset:
 		return Before
 	case p.Offset >= l.end:
 		return Ahead
@@ -218,22 +206,21 @@ func (l *Log) Locate(p Position) Place {
 func (l *Log) Preceding(offset int64) (Position, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	at, i := l.find(offset)
-	switch {
+	e := l.before
+	switch at, i := l.find(offset); {
 	case i > 0:
-		e := l.chunks[at].entries[i-1]
-		return e.Position, !e.gap
+		e = l.chunks[at].entries[i-1]
 	case at > 0:
-		e := l.chunks[at-1].last()
-		return e.Position, !e.gap
-	case l.before != nil && l.before.Offset < offset:
-		return *l.before, true
+		e = l.chunks[at-1].last()
 	}
-	return Position{}, false
+	if e.gap || e.Offset >= offset {
+		return Position{}, false
+	}
+	return e.Position, true
 }
 
-// find returns where the first entry at or after offset is: the chunk's index, and the entry's in the
-// chunk. If there is none, that is behind the last chunk. It needs l.mu.
+// find returns where the first entry at or after offset is: the indices of the chunk, and of the
+// entry in it. If there is none, that is behind the last chunk.
 func (l *Log) find(offset int64) (at, i int) {
 	n := len(l.chunks)
 	switch {
@@ -245,4 +232,55 @@ func (l *Log) find(offset int64) (at, i int) {
 		at, _ = slices.BinarySearchFunc(l.chunks, offset, func(c *chunk, offset int64) int { return c.last().compare(offset) })
 	}
 	return at, l.chunks[at].search(offset)
+}
+
+// A chunk is the unit of eviction. Its slices only grow; readers keep the memory of a smaller one.
+type chunk struct {
+	entries []entry
+	frames  [][]byte // one a track: the frames of all entries, back to back
+	ends    [][]int  // one a track: where the frame of each entry ends in frames
+	size    int      // bytes of memory that the chunk holds, spare capacity included
+	used    int      // of them, what has content
+}
+
+// An entry is a record, or says that records are missing up to and with its offset.
+type entry struct {
+	Position
+	gap bool
+}
+
+func (e entry) compare(offset int64) int { return cmp.Compare(e.Offset, offset) }
+
+// newChunk returns an empty chunk with room for about as much as the one before it took.
+func (l *Log) newChunk() *chunk {
+	c := &chunk{frames: make([][]byte, l.tracks), ends: make([][]int, l.tracks)}
+	if n := len(l.chunks); n > 0 {
+		full := l.chunks[n-1]
+		c.entries = make([]entry, 0, len(full.entries))
+		for t := range c.frames {
+			c.frames[t] = make([]byte, 0, min(len(full.frames[t]), l.chunkSize))
+			c.ends[t] = make([]int, 0, len(full.ends[t]))
+		}
+	}
+	return c
+}
+
+func (c *chunk) append(e entry, frames [][]byte) {
+	const wordSize, entrySize = 8, 24 // bytes of an int and of an entry
+	c.entries = append(c.entries, e)
+	c.size, c.used = cap(c.entries)*entrySize, len(c.entries)*entrySize
+	for t, frame := range frames {
+		c.frames[t] = append(c.frames[t], frame...)
+		c.ends[t] = append(c.ends[t], len(c.frames[t]))
+		c.size += cap(c.frames[t]) + cap(c.ends[t])*wordSize
+		c.used += len(c.frames[t]) + len(c.ends[t])*wordSize
+	}
+}
+
+func (c *chunk) last() entry { return c.entries[len(c.entries)-1] }
+
+// search returns the index of the first entry at or after offset.
+func (c *chunk) search(offset int64) int {
+	i, _ := slices.BinarySearchFunc(c.entries, offset, entry.compare)
+	return i
 }

@@ -43,13 +43,13 @@ type Publish func(ctx context.Context, m chat.Message, again bool) (offset int64
 
 func (c *Client) isChat() bool { return c.conn.Subprotocol() == chat.Protocol }
 
-func (c *Client) options(protocol string) sockets.Options {
+func (c *Client) options(isChat bool, asChat, asRaw sockets.Place) sockets.Options {
 	o := sockets.Options{
 		Track: history.Raw, Limit: int64(c.room.Limits.MessageBytes), MessageTime: c.room.messageTime,
-		Grow: func(bytes int) bool { return c.room.unread.grow(c, bytes) },
+		Grow: func(bytes int) bool { return c.room.unread.grow(c, bytes) }, Place: asRaw,
 	}
-	if protocol == chat.Protocol {
-		o.Track, o.Notices = history.ChatV1, true
+	if isChat {
+		o.Track, o.Notices, o.Place = history.ChatV1, true, asChat
 		o.Limit = 6*o.Limit + 1024 // each byte of the text may be escaped with six
 	}
 	return o

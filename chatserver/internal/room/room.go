@@ -127,15 +127,11 @@ func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) 
 		messages: rate.NewLimiter(rate.Limit(r.Limits.MessageRate), messageBurst*r.Limits.MessageRate),
 		bytes:    rate.NewLimiter(rate.Limit(r.Limits.ByteRate), byteBurst*r.Limits.ByteRate),
 	}
-	if c.conn, err = r.Sockets.Upgrade(w, req, &r.upgrader, c.options); err != nil {
+	options := func(protocol string) sockets.Options { return c.options(protocol == chat.Protocol, asChat, asRaw) }
+	if c.conn, err = r.Sockets.Upgrade(w, req, &r.upgrader, options); err != nil {
 		r.leave(network)
 		r.Log.Debug("no websocket", "remote", req.RemoteAddr, "err", err)
 		return nil, err
-	}
-	if c.isChat() {
-		c.conn.Start(asChat)
-	} else {
-		c.conn.Start(asRaw)
 	}
 	return c, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/sockets"
 )
 
@@ -172,14 +173,18 @@ func TestDrainIsSpread(t *testing.T) {
 }
 
 func TestDrainInAHurry(t *testing.T) {
-	s := newTCP(t, 1<<20)
+	s := newTCP(t, 64<<20)
+	slow := s.join(128 << 10)
+	s.makeSlow(nil)
 	var clients []*client
 	for range 30 {
 		clients = append(clients, s.join(0))
 	}
 	begun := time.Now()
 	s.loop.Drain(0, nil, 1012, "")
-	s.stop() // for their answers it waits a second
+	s.cancel()
+	slow.wantClose(1012) // the loop waits for those that have been told, a second
+	s.stop()
 	if took := time.Since(begun); took > 2*time.Second+slack {
 		t.Errorf("took %v", took)
 	}
@@ -255,7 +260,7 @@ func TestComingTooLate(t *testing.T) {
 func TestContextEndsWithSocket(t *testing.T) {
 	for name, end := range map[string]func(*server){
 		"stop":          func(s *server) { s.cancel() },
-		"reset":         func(s *server) { s.loop.Reset(s.log, nil, 1013, "") },
+		"reset":         func(s *server) { s.loop.Reset(framelog.New(1<<20, tracks, 0), nil, 1013, "") },
 		"log moves on":  func(s *server) { s.fill(3 << 20) },
 		"takes nothing": func(s *server) { s.fill(3 << 17) },
 	} {

@@ -12,8 +12,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Conn is one websocket. Its reader, one goroutine, calls Read, Send and at last Finish; Close
-// may be called by anybody.
+// Conn is one websocket. Its reader, one goroutine, calls Read, Send and at last Finish; Close may
+// be called by anybody.
 type Conn struct {
 	// Static after Upgrade.
 	loop   *Loop
@@ -32,7 +32,6 @@ type Conn struct {
 	phase      phase
 	farewell   *farewell // closing, as far as the loop has been told; nil once it is over
 	index      int       // in loop.conns
-	place      Place     // nil before Start, and once the connection is placed
 	next       int64     // offset of the next entry to send
 	mark       int64
 	markFrames []byte        // nil: none, or sent
@@ -85,6 +84,9 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	}
 	ws.SetReadLimit(c.opts.Limit)
 	ws.SetPingHandler(func(data string) error { return c.send(appendFrame(nil, finPong, []byte(data))) })
+	if !l.post(func() { l.add(c) }) {
+		c.hangUp() // nobody will serve it
+	}
 	return c, nil
 }
 
@@ -93,14 +95,6 @@ func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }
 
 // Context ends when the connection is about to.
 func (c *Conn) Context() context.Context { return c.ctx }
-
-// Start gives the connection to the loop; Read, Send and Close come after it.
-func (c *Conn) Start(place Place) {
-	c.place = place
-	if !c.loop.post(func() { c.loop.add(c) }) {
-		c.hangUp() // nobody will serve it
-	}
-}
 
 // Send sends one text message of the reader's own, after its earlier ones. It returns when the
 // message has taken the connection's only slot, so a peer that does not read is not read from. The
@@ -120,8 +114,8 @@ func (c *Conn) send(frame []byte) error {
 	}
 }
 
-// Close ends the connection: what is in the slot is still sent, then a close frame, and the
-// socket is closed once the peer has answered, or after a second. Close does not wait.
+// Close ends the connection: what is in the slot is still sent, then a close frame, and the socket
+// is closed once the peer has answered, or after a second. Close does not wait.
 func (c *Conn) Close(code int, reason string) { c.end(appendClose(nil, code, reason)) }
 
 // end has frames written last, unless the end has begun before.
@@ -139,8 +133,8 @@ func (c *Conn) end(frames []byte) {
 	})
 }
 
-// Finish is the reader's last call: it closes the socket, after the closing handshake if one
-// has begun.
+// Finish is the reader's last call: it closes the socket, after the closing handshake if one has
+// begun.
 func (c *Conn) Finish() {
 	if f := c.closing.Load(); f != nil {
 		select {
@@ -206,7 +200,7 @@ func (c *Conn) takePosted() (frames []byte) {
 
 // endWriting says that nothing more will be written.
 func (c *Conn) endWriting() {
-	c.phase, c.next, c.noticed, c.place = ended, nothing, math.MaxUint64, nil
+	c.phase, c.next, c.noticed, c.opts.Place = ended, nothing, math.MaxUint64, nil
 	if c.farewell != nil {
 		close(c.farewell.written)
 		c.farewell = nil

@@ -20,9 +20,9 @@ const (
 	drainGrace = closeWait + 500*time.Millisecond
 )
 
-// Drain closes all connections, evenly spread, each after the payload if it gets notices; those that
-// come meanwhile are closed at once. It takes as long as their number needs, but leaves, of limit,
-// what the last need to be closed, for which Run waits when its context has ended.
+// Drain closes all connections, evenly spread, each after the payload if it gets notices; those
+// that come meanwhile are closed at once. It takes as long as their number needs, but leaves, of
+// limit, what the last need to be closed, for which Run waits when its context has ended.
 func (l *Loop) Drain(limit time.Duration, payload []byte, code int, reason string) {
 	limit = max(0, limit-drainGrace)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)

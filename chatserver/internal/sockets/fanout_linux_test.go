@@ -307,15 +307,17 @@ func newLoopFanout(name string) *loopFanout {
 
 func (f *loopFanout) join(w http.ResponseWriter, r *http.Request) {
 	c, err := f.loop.Upgrade(w, r, &f.upgrader, func(protocol string) sockets.Options {
+		o := sockets.Options{Limit: limit, Place: func(log *framelog.Log) (sockets.Placement, bool) {
+			return sockets.Placement{From: log.Newest(0)}, true
+		}}
 		if protocol == chat.Protocol {
-			return sockets.Options{Track: 1, Notices: true, Limit: limit}
+			o.Track, o.Notices = 1, true
 		}
-		return sockets.Options{Limit: limit}
+		return o
 	})
 	if err != nil {
 		panic(err)
 	}
-	c.Start(func(log *framelog.Log) (sockets.Placement, bool) { return sockets.Placement{From: log.Newest(0)}, true })
 	go func() {
 		defer c.Finish()
 		for err == nil {

@@ -15,19 +15,15 @@ const (
 	finPong  = 0x80 | 0xa
 )
 
-// Close codes (RFC 6455 section 7.4 and the IANA registry).
+// Close codes for Close, Reset and Drain (RFC 6455 section 7.4 and the IANA registry).
 const (
-	CloseNormal          = 1000
-	CloseUnsupportedData = 1003
-	CloseInvalidPayload  = 1007
-	ClosePolicyViolation = 1008
-	CloseTooBig          = 1009
-	CloseServiceRestart  = 1012
-	CloseTryAgainLater   = 1013
+	ClosePolicyViolation = websocket.ClosePolicyViolation
+	CloseServiceRestart  = websocket.CloseServiceRestart
+	CloseTryAgainLater   = websocket.CloseTryAgainLater
 )
 
-// AppendText appends a text frame to b. A server's frames are not masked (RFC 6455 section
-// 5.1), so the same bytes serve every connection.
+// AppendText appends a text frame to b. A server's frames are not masked (RFC 6455 section 5.1), so
+// the same bytes serve every connection.
 func AppendText(b, payload []byte) []byte { return appendFrame(b, finText, payload) }
 
 func appendFrame(b []byte, finOpcode byte, payload []byte) []byte {

@@ -71,8 +71,9 @@ func (l *Loop) askFull() {
 	}
 }
 
-// askOne writes the rest to a full socket, and then what else there is for it. The pause grows while
-// the socket takes little at a time: a peer on a slow line is asked as often as it is worth a write.
+// askOne writes the rest to a full socket, and then what else there is for it. The pause grows
+// while the socket takes little at a time: a peer on a slow line is asked as often as it is worth a
+// write.
 func (l *Loop) askOne(c *Conn) {
 	c.took = 0
 	l.write(c, c.rest)
@@ -84,16 +85,6 @@ func (l *Loop) askOne(c *Conn) {
 		c.pause = min(2*c.pause, maxPause)
 	case c.took > sendBuffer/2:
 		c.pause = max(c.pause/2, minPause)
-	}
-}
-
-// dropBehind ends the connections with full sockets whose next message is before start, the log's
-// start: they would find out only when their sockets take something.
-func (l *Loop) dropBehind(start int64) {
-	for _, c := range l.full {
-		if c.next < start {
-			l.fallBehind(c)
-		}
 	}
 }
 

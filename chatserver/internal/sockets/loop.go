@@ -31,7 +31,8 @@ const (
 	turn = 4
 
 	// maxRest is the longest rest after a pass, that is how long what comes then, messages and acks
-	// alike, may have to wait. To sleep and to wake up is more work than a pass shorter than minRest.
+	// alike, may have to wait. To sleep and to wake up is more work than a pass shorter than
+	// minRest.
 	minRest  = 100 * time.Microsecond
 	longPass = time.Millisecond
 	maxRest  = 5 * time.Millisecond
@@ -50,15 +51,13 @@ type Loop struct {
 	out      writer
 	conns    []*Conn
 	unplaced []*Conn // those of conns that have no place yet
-	start    int64   // the bounds of the log at the last pass
-	end      int64
+	end      int64   // of the log at the last pass
 	notices  []notice
 	version  uint64      // of the newest notice
 	more     bool        // a pass is needed though the log has not grown
 	full     []*Conn     // their sockets did not take all of the last write
 	ask      *time.Timer // when the next of them is to be asked
 	begun    time.Time
-	rested   *time.Timer
 	leave    func(*Conn) // done with each connection that comes; nil: it may stay
 	stats    Stats
 
@@ -90,7 +89,6 @@ func NewLoop(log *framelog.Log) *Loop {
 		notices: make([]notice, pinged+1),
 		ask:     time.NewTimer(0),
 		begun:   time.Now(),
-		rested:  time.NewTimer(0),
 	}
 }
 
@@ -118,28 +116,27 @@ func (l *Loop) Run(ctx context.Context) {
 		l.runPosted(false)
 		began := time.Now()
 		passed := l.pass()
-		l.publish()
+		l.stats.Conns = int64(len(l.conns))
+		l.mu.Lock()
+		l.published = l.stats
+		l.mu.Unlock()
 		if passed {
-			l.rest(ctx, time.Since(began))
+			l.rest(time.Since(began))
 		}
 	}
 	l.runPosted(true)
 }
 
 // rest waits after a pass for as long as the pass took, up to maxRest. So the loop leaves room for
-// those who read from Kafka and from the clients, and the messages of that time share a write: under
-// load that is less work than a pass for each. After a short pass during which nothing has come
-// there is no load, and no rest.
-func (l *Loop) rest(ctx context.Context, took time.Duration) {
+// those who read from Kafka and from the clients, and the messages of that time share a write:
+// under load that is less work than a pass for each. After a short pass during which nothing has
+// come there is no load, and no rest.
+func (l *Loop) rest(took time.Duration) {
 	_, end := l.log.Bounds()
 	if took < minRest || took < longPass && end == l.end {
 		return
 	}
-	l.rested.Reset(min(took, maxRest))
-	select {
-	case <-l.rested.C:
-	case <-ctx.Done():
-	}
+	time.Sleep(min(took, maxRest))
 }
 
 // Wake says that the log has grown, or that a Place may have another answer.
@@ -186,16 +183,9 @@ func (l *Loop) Stats() Stats {
 	return l.published
 }
 
-func (l *Loop) publish() {
-	l.stats.Conns = int64(len(l.conns))
-	l.mu.Lock()
-	l.published = l.stats
-	l.mu.Unlock()
-}
-
-// Reset has all connections go on at the start of another log: those that get notices are
-// told by the given message, the others are closed with the given code and reason. The log that
-// the loop has is no other.
+// Reset has all connections go on at the start of another log: those that get notices are told by
+// the given message, the others are closed with the given code and reason. The log that the loop
+// has is no other.
 func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string) {
 	frame := AppendText(nil, payload)
 	l.do(func() {
@@ -203,7 +193,7 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string)
 			return
 		}
 		l.log, l.more = log, true
-		l.start, l.end = log.Bounds()
+		start, _ := log.Bounds()
 		for _, c := range l.conns {
 			switch {
 			case c.phase < replaying || c.phase >= closing:
@@ -211,7 +201,7 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string)
 				c.next = nothing
 				c.Close(code, reason)
 			default:
-				c.phase, c.next, c.mark = replaying, l.start, l.start
+				c.phase, c.next, c.mark = replaying, start, start
 				c.markFrames = append(slices.Clip(frame), c.markFrames...)
 			}
 		}
@@ -228,10 +218,12 @@ func (l *Loop) pass() bool {
 	if end == l.end && !l.more {
 		return false
 	}
-	if start > l.start {
-		l.dropBehind(start)
+	for _, c := range l.full { // they would find out only when their sockets take something
+		if c.next < start {
+			l.fallBehind(c)
+		}
 	}
-	l.start, l.end, l.more = start, end, false
+	l.end, l.more = end, false
 	for _, c := range l.conns {
 		if c.next < end || c.noticed < l.version || c.phase == replaying {
 			l.flush(c, end)
@@ -240,8 +232,8 @@ func (l *Loop) pass() bool {
 	return true
 }
 
-// serve writes what there is for c: what its reader and others have posted, and what it has not
-// got of the log.
+// serve writes what there is for c: what its reader and others have posted, and what it has not got
+// of the log.
 func (l *Loop) serve(c *Conn) {
 	_, end := l.log.Bounds()
 	if c.phase < replaying {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"kafkachat/chatserver/internal/framelog"
 )
 
@@ -12,6 +14,7 @@ type Options struct {
 	Track   int   // of the log, that is the encoding
 	Notices bool  // whether it gets the loop's notices and survives a reset of the log
 	Limit   int64 // bytes of the longest message that is read
+	Place   Place
 
 	// Grow is called by the reader before the buffer of an unfinished message grows by that many
 	// bytes. False gives the message up; Grow has closed the connection then. nil: no bound.
@@ -21,9 +24,9 @@ type Options struct {
 	MessageTime time.Duration
 }
 
-// Place says where a connection starts in the log; it must not block. As long as it returns
-// false it is asked again whenever the log has grown and once a second, and what it returned
-// as Hello is sent all the same.
+// Place says where a connection starts in the log; it must not block. As long as it returns false
+// it is asked again whenever the log has grown and once a second, and what it returned as Hello is
+// sent all the same.
 type Place func(log *framelog.Log) (Placement, bool)
 
 // A Placement is the answer to where a connection starts in the log.
@@ -33,17 +36,17 @@ type Placement struct {
 	Mark  int64  // between the frames before and from this offset on, MarkFrames are sent
 	// MarkFrames may be nil.
 	MarkFrames []byte
-	Last       bool // nothing follows MarkFrames: the connection is closed with CloseNormal
+	Last       bool // nothing follows MarkFrames: the connection is closed with 1000
 }
 
-// output returns what the connection is to get of the log before offset end, and of what goes
-// with it, as one slice, and the number of messages in it; nil if it has everything.
+// output returns what the connection is to get of the log before offset end, and of what goes with
+// it, as one slice, and the number of messages in it; nil if it has everything.
 func (l *Loop) output(c *Conn, end int64) (frames []byte, n int, err error) {
 	if c.phase < replaying {
-		p, placed := c.place(l.log)
+		p, placed := c.opts.Place(l.log)
 		switch {
 		case placed:
-			c.phase, c.place = replaying, nil
+			c.phase, c.opts.Place = replaying, nil
 			c.next, c.mark, c.markFrames, c.last = p.From, p.Mark, p.MarkFrames, p.Last
 		case p.Hello != nil:
 			c.phase = placing
@@ -53,10 +56,9 @@ func (l *Loop) output(c *Conn, end int64) (frames []byte, n int, err error) {
 		}
 	}
 	if c.noticed < l.version {
-		frames, c.noticed = l.noticesSince(c.noticed), l.version
-		if frames != nil {
-			return frames, 0, nil
-		}
+		n := l.noticeAfter(c.noticed)
+		c.noticed = n.version
+		return n.frame, 0, nil
 	}
 	if c.phase == placing {
 		return nil, 0, nil
@@ -74,7 +76,7 @@ func (l *Loop) output(c *Conn, end int64) (frames []byte, n int, err error) {
 		frames, c.markFrames = c.markFrames, nil
 		if c.last {
 			c.next, c.noticed = nothing, math.MaxUint64
-			c.Close(CloseNormal, "")
+			c.Close(websocket.CloseNormalClosure, "")
 		}
 		return frames, 0, nil
 	}

@@ -20,8 +20,8 @@ var (
 )
 
 // Read returns the text of the next message. A message that is not text in UTF-8 within the limits
-// ends the connection with the close code for it, and the error is ErrBinary, ErrNotUTF8, ErrTooLong
-// or ErrUnfinished.
+// ends the connection with the close code for it, and the error is ErrBinary, ErrNotUTF8,
+// ErrTooLong or ErrUnfinished.
 func (c *Conn) Read() ([]byte, error) {
 	c.waiting.Store(false)
 	defer c.waiting.Store(true)
@@ -31,22 +31,21 @@ func (c *Conn) Read() ([]byte, error) {
 		text, err = c.readMessage(r)
 	}
 	switch {
-	case err == ErrTooLong:
-		c.Close(CloseTooBig, "") // gorilla says so itself, but not of a length beyond 63 bits
 	case err == ErrUnfinished:
 		c.Close(CloseTryAgainLater, err.Error())
 	case err != nil:
 	case kind != websocket.TextMessage:
 		err = ErrBinary
-		c.Close(CloseUnsupportedData, "only text messages are understood here")
+		c.Close(websocket.CloseUnsupportedData, "only text messages are understood here")
 	case !utf8.Valid(text):
 		err = ErrNotUTF8
-		c.Close(CloseInvalidPayload, "the message is not UTF-8")
+		c.Close(websocket.CloseInvalidFramePayloadData, "the message is not UTF-8")
 	}
 	return text, err
 }
 
-// smallBuffer is the capacity in bytes of a message's first buffer, which Options.Grow is not asked for.
+// smallBuffer is the capacity in bytes of a message's first buffer, which Options.Grow is not asked
+// for.
 const smallBuffer = 512
 
 // readMessage reads a message whose first header has come.
@@ -77,7 +76,8 @@ func (c *Conn) readMessage(r io.Reader) ([]byte, error) {
 	}
 }
 
-// setReadDeadline sets the deadline of reads. Once the connection is about to end, they end at once.
+// setReadDeadline sets the deadline of reads. Once the connection is about to end, they end at
+// once.
 func (c *Conn) setReadDeadline(t time.Time) {
 	c.sock.SetReadDeadline(t)
 	if c.ctx.Err() != nil {

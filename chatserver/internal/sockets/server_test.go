@@ -67,7 +67,7 @@ func newServer(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server 
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.loop.Upgrade(w, r, &upgrader, func(protocol string) sockets.Options {
 			o := s.opts
-			o.Limit = limit
+			o.Limit, o.Place = limit, s.placeOf(r)
 			if protocol == "notices" {
 				o.Track, o.Notices = noticeTrack, true
 			}
@@ -76,7 +76,6 @@ func newServer(t testing.TB, logBytes int, with ...func(*sockets.Loop)) *server 
 		if err != nil {
 			return
 		}
-		c.Start(s.placeOf(r))
 		readers.Add(1)
 		go func() {
 			defer readers.Add(-1)

@@ -76,7 +76,13 @@ func TestWaitingIsNotSilence(t *testing.T) {
 	s := newTCP(t, 1<<20, tick(5*time.Millisecond))
 	s.loop.SetNotice(0, []byte("down"))
 	release := make(chan struct{})
-	s.read = func(*sockets.Conn, []byte) error { <-release; return nil }
+	s.read = func(c *sockets.Conn, _ []byte) error {
+		select {
+		case <-release:
+		case <-c.Context().Done():
+		}
+		return nil
+	}
 	c := s.dial("/", 0, notices)
 	c.say("publish")
 	for pings := 0; pings < 8; { // three times what a silent peer has

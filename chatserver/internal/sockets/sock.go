@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// A sock is the connection that gorilla gets: it reads from the socket, but what gorilla
-// writes by itself after the upgrade, close frames for protocol errors, for messages that are too
-// big and as answers, goes through the loop, so that it never lands inside another frame. (The
-// deadline of a second that gorilla sets for such a write is the one that every end has.)
+// A sock is the connection that gorilla gets: it reads from the socket, but what gorilla writes by
+// itself after the upgrade, close frames for protocol errors, for messages that are too big and as
+// answers, goes through the loop, so that it never lands inside another frame. (The deadline of a
+// second that gorilla sets for such a write is the one that every end has.)
 type sock struct {
 	*net.TCPConn
 	raw  syscall.RawConn // of TCPConn, for a writer
@@ -38,8 +38,8 @@ func (s *sock) Write(b []byte) (int, error) {
 }
 
 // sendBuffer is the size in bytes of a socket's send buffer; Linux doubles it for what it keeps
-// beside the data. So the kernel keeps 128 KiB for a peer that does not read, and counts them as the
-// pod's; left to itself it would keep 4 MB.
+// beside the data. So the kernel keeps 128 KiB for a peer that does not read, and counts them as
+// the pod's; left to itself it would keep 4 MB.
 const sendBuffer = 64 << 10
 
 // A hijacker hands gorilla a sock in place of the socket. The loop writes to the socket itself, so
@@ -70,7 +70,8 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // an error means that the socket is full. It belongs to the loop's goroutine.
 type writer func(s *sock, b []byte) (int, error)
 
-// writeWait is how long writeWithDeadline waits for a full socket, and so what asking one costs the loop.
+// writeWait is how long writeWithDeadline waits for a full socket, and so what asking one costs the
+// loop.
 const writeWait = time.Millisecond
 
 // writeWithDeadline is the writer where there is no write that does not wait.

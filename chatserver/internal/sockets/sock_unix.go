@@ -15,12 +15,8 @@ func newWriter() writer {
 	var n int
 	var err error
 	try := func(fd uintptr) bool {
-		for {
-			n, err = syscall.Write(int(fd), b)
-			if err != syscall.EINTR {
-				return true // never wait for the socket to become writable
-			}
-		}
+		n, err = syscall.Write(int(fd), b)
+		return true // never wait for the socket to become writable
 	}
 	return func(s *sock, frames []byte) (int, error) {
 		b = frames
@@ -29,7 +25,7 @@ func newWriter() writer {
 		switch {
 		case closed != nil:
 			return 0, closed
-		case err == syscall.EAGAIN:
+		case err == syscall.EAGAIN, err == syscall.EINTR:
 			return 0, nil
 		}
 		return max(n, 0), err
@@ -37,9 +33,9 @@ func newWriter() writer {
 }
 
 // resendAfter is the longest pause between two attempts of the kernel to send what the peer's
-// kernel has not taken. Each pause is twice the one before, up to two minutes if left to itself:
-// a peer whose receive buffer overflows while it does not read for a quarter of a minute, and
-// which then reads again, would wait for nearly as long once more.
+// kernel has not taken. Each pause is twice the one before, up to two minutes if left to itself: a
+// peer whose receive buffer overflows while it does not read for a quarter of a minute, and which
+// then reads again, would wait for nearly as long once more.
 //
 // The kernel also gives up sooner, 61 s after a peer has last acknowledged anything instead of
 // after a quarter of an hour (tcp_retries2 = 15); shorter pauses would have it do so before

@@ -1,8 +1,8 @@
 package sockets
 
-// In ticks of a second: pingAfter is the silence after which a peer is asked for a sign of life, and
-// again after as much more, and deadAfter the silence after which the peer is taken for dead. Load
-// balancers cut idle connections after 60 s and more.
+// In ticks of a second: pingAfter is the silence after which a peer is asked for a sign of life,
+// and again after as much more, and deadAfter the silence after which the peer is taken for dead.
+// Load balancers cut idle connections after 60 s and more.
 const (
 	pingAfter = 25
 	deadAfter = 60
@@ -72,16 +72,12 @@ func (l *Loop) SetNotice(which Notice, payload []byte) {
 	})
 }
 
-// noticesSince returns the frames of the notices that are newer than version.
-func (l *Loop) noticesSince(version uint64) (frames []byte) {
+// noticeAfter returns the oldest of the notices that are newer than version.
+func (l *Loop) noticeAfter(version uint64) (next notice) {
 	for _, n := range l.notices {
-		switch {
-		case n.version <= version:
-		case frames == nil:
-			frames = n.frame[:len(n.frame):len(n.frame)] // shared by all that miss only this one
-		default:
-			frames = append(frames, n.frame...)
+		if n.version > version && (next.version == 0 || n.version < next.version) {
+			next = n
 		}
 	}
-	return frames
+	return next
 }
