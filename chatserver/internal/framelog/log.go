@@ -3,15 +3,14 @@
 // Each entry has the position of the record that it was made from, and one frame for each track (a
 // track is one encoding; all connections that speak it share its bytes). A reader is only an
 // offset: it asks for everything from there on, and gets it as one slice of contiguous bytes, so a
-// reader that is k entries behind needs one write.
-//
-// The package knows bytes and offsets, and nothing of what they mean.
+// reader that is k entries behind needs one write. The package knows bytes and offsets, and nothing
+// of what they mean.
 package framelog
 
 import (
-	"cmp"
 	"errors"
 	"slices"
+	"sort"
 	"sync"
 )
 
@@ -43,9 +42,8 @@ func New(limit, tracks int, start int64) *Log {
 	return &Log{limit: limit, chunkSize: max(limit/64, 4<<10), tracks: tracks, before: before, end: start}
 }
 
-// Append adds an entry, with one frame for each track; an empty frame is allowed. The frames are
-// copied. An entry whose offset is below the log's end panics: a log out of order is worse than
-// none.
+// Append adds an entry, with a copy of one frame for each track, which may be empty. An offset
+// below the log's end panics: a log out of order is worse than none.
 func (l *Log) Append(p Position, frames ...[]byte) { l.append(entry{Position: p}, frames) }
 
 // AppendGap adds an entry which says that records before offset next are missing.
@@ -59,12 +57,10 @@ func (l *Log) append(e entry, frames [][]byte) {
 	if e.Offset < l.end || len(frames) != l.tracks {
 		panic("framelog: an entry out of order, or without one frame for each track")
 	}
-	n := len(l.chunks)
-	if n == 0 || l.chunks[n-1].used >= l.chunkSize {
+	if n := len(l.chunks); n == 0 || l.chunks[n-1].used >= l.chunkSize {
 		l.chunks = append(l.chunks, l.newChunk())
-		n++
 	}
-	c := l.chunks[n-1]
+	c := l.chunks[len(l.chunks)-1]
 	l.bytes -= c.size
 	c.append(e, frames)
 	l.bytes += c.size
@@ -136,7 +132,7 @@ func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64,
 	return c.frames[track][begin:end:end], last - first, next, nil // its capacity ends with it: nobody can append into the log
 }
 
-// Newest returns the offset from which on the newest n entries lie (fewer if there are fewer).
+// Newest returns where the newest n entries begin (fewer if there are fewer).
 func (l *Log) Newest(n int) int64 {
 	_, end := l.Bounds()
 	from, _ := l.NewestBefore(n, end)
@@ -180,11 +176,10 @@ const (
 func (l *Log) Locate(p Position) Place {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var there entry
+	there := l.before
 	switch {
-	case p.Offset == l.before.Offset && !l.before.gap:
-		there = l.before
-	case p.Offset <= l.before.Offset:
+	case p.Offset == there.Offset && !there.gap:
+	case p.Offset <= there.Offset:
 		return Before
 	case p.Offset >= l.end:
 		return Ahead
@@ -229,7 +224,7 @@ func (l *Log) find(offset int64) (at, i int) {
 	case l.chunks[n-1].entries[0].Offset <= offset: // readers are nearly always at the end
 		at = n - 1
 	default:
-		at, _ = slices.BinarySearchFunc(l.chunks, offset, func(c *chunk, offset int64) int { return c.last().compare(offset) })
+		at = sort.Search(n, func(i int) bool { return l.chunks[i].last().Offset >= offset })
 	}
 	return at, l.chunks[at].search(offset)
 }
@@ -248,8 +243,6 @@ type entry struct {
 	Position
 	gap bool
 }
-
-func (e entry) compare(offset int64) int { return cmp.Compare(e.Offset, offset) }
 
 // newChunk returns an empty chunk with room for about as much as the one before it took.
 func (l *Log) newChunk() *chunk {
@@ -281,6 +274,5 @@ func (c *chunk) last() entry { return c.entries[len(c.entries)-1] }
 
 // search returns the index of the first entry at or after offset.
 func (c *chunk) search(offset int64) int {
-	i, _ := slices.BinarySearchFunc(c.entries, offset, entry.compare)
-	return i
+	return sort.Search(len(c.entries), func(i int) bool { return c.entries[i].Offset >= offset })
 }

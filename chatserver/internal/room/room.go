@@ -48,8 +48,8 @@ type Config struct {
 
 // Notices are what all chat.v1 clients are told, the newest of each kind.
 const (
-	StatusNotice sockets.Notice = iota // whether Kafka can be used
-	PodsNotice                         // which pods there are
+	StatusNotice = iota // whether Kafka can be used
+	PodsNotice          // which pods there are
 )
 
 // A Room is used by all requests at once.

@@ -74,7 +74,9 @@ func TestClientCloses(t *testing.T) {
 		})
 	}
 	s := closer(t)
-	s.join(0).conn.Close() // without a word
+	vanishes := s.join(0)
+	until(t, "it is counted", func() bool { return s.stats().Conns == 1 })
+	vanishes.conn.Close()
 	s.wantGone(0)
 }
 
@@ -90,6 +92,9 @@ func TestClientDoesNotAnswer(t *testing.T) {
 			}
 			begun := time.Now()
 			client.say("close")
+			if !c.full {
+				client.want("answer")
+			}
 			var talking sync.WaitGroup
 			talking.Go(func() {
 				for c.talks && client.send(opText|fin, []byte("and another thing")) == nil {

@@ -28,11 +28,11 @@ func (l *Loop) Drain(limit time.Duration, payload []byte, code int, reason strin
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	leave := func(c *Conn) {
+		var frames []byte
 		if c.opts.Notices {
-			c.end(appendClose(AppendText(nil, payload), code, reason))
-		} else {
-			c.Close(code, reason)
+			frames = AppendText(nil, payload)
 		}
+		c.end(appendClose(frames, code, reason))
 	}
 	var conns []*Conn
 	l.do(func() { l.leave, conns = leave, slices.Clone(l.conns) })

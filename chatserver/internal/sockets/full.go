@@ -6,8 +6,7 @@ import (
 )
 
 const (
-	// A full socket is asked again after a pause.
-	minPause = 5 * time.Millisecond
+	minPause = 5 * time.Millisecond // before a full socket is asked again
 	maxPause = 250 * time.Millisecond
 	// stuckAfter is how long a full socket may take nothing, in ticks of a second.
 	stuckAfter = 32
@@ -86,10 +85,4 @@ func (l *Loop) askOne(c *Conn) {
 	case c.took > sendBuffer/2:
 		c.pause = max(c.pause/2, minPause)
 	}
-}
-
-// fallBehind ends a connection that wants what the log no longer holds.
-func (l *Loop) fallBehind(c *Conn) {
-	l.stats.FellBehind++
-	l.cut(c)
 }

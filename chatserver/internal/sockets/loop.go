@@ -52,7 +52,7 @@ type Loop struct {
 	conns    []*Conn
 	unplaced []*Conn // those of conns that have no place yet
 	end      int64   // of the log at the last pass
-	notices  []notice
+	notices  [4]notice
 	version  uint64      // of the newest notice
 	more     bool        // a pass is needed though the log has not grown
 	full     []*Conn     // their sockets did not take all of the last write
@@ -82,13 +82,8 @@ type Stats struct {
 // NewLoop returns a loop over log; it works while Run runs.
 func NewLoop(log *framelog.Log) *Loop {
 	return &Loop{
-		tick:    time.Second,
-		wake:    make(chan struct{}, 1),
-		log:     log,
-		out:     newWriter(),
-		notices: make([]notice, pinged+1),
-		ask:     time.NewTimer(0),
-		begun:   time.Now(),
+		log: log, out: newWriter(), wake: make(chan struct{}, 1),
+		tick: time.Second, ask: time.NewTimer(0), begun: time.Now(),
 	}
 }
 
@@ -220,7 +215,8 @@ func (l *Loop) pass() bool {
 	}
 	for _, c := range l.full { // they would find out only when their sockets take something
 		if c.next < start {
-			l.fallBehind(c)
+			l.stats.FellBehind++
+			l.cut(c)
 		}
 	}
 	l.end, l.more = end, false
@@ -256,8 +252,9 @@ func (l *Loop) flush(c *Conn, end int64) {
 		}
 		frames, n, err := l.output(c, end)
 		switch {
-		case err != nil:
-			l.fallBehind(c)
+		case err != nil: // the log no longer holds it
+			l.stats.FellBehind++
+			l.cut(c)
 			return
 		case frames == nil:
 			if c.phase == replaying {

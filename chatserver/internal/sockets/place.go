@@ -11,17 +11,14 @@ import (
 
 // Options say how a connection is served.
 type Options struct {
-	Track   int   // of the log, that is the encoding
-	Notices bool  // whether it gets the loop's notices and survives a reset of the log
-	Limit   int64 // bytes of the longest message that is read
-	Place   Place
-
+	Track       int           // of the log, that is the encoding
+	Notices     bool          // whether it gets the loop's notices and survives a reset of the log
+	Place       Place         // where it starts
+	Limit       int64         // bytes of the longest message that is read
+	MessageTime time.Duration // for a message, from its first header to its last byte; 0: no bound
 	// Grow is called by the reader before the buffer of an unfinished message grows by that many
 	// bytes. False gives the message up; Grow has closed the connection then. nil: no bound.
 	Grow func(bytes int) bool
-	// MessageTime is how long a message may take from its first header to its last byte; then the
-	// connection is closed with 1013. 0: no bound.
-	MessageTime time.Duration
 }
 
 // Place says where a connection starts in the log; it must not block. As long as it returns false
@@ -31,12 +28,11 @@ type Place func(log *framelog.Log) (Placement, bool)
 
 // A Placement is the answer to where a connection starts in the log.
 type Placement struct {
-	Hello []byte // frames to send first; may be nil
-	From  int64  // then everything from this offset on
-	Mark  int64  // between the frames before and from this offset on, MarkFrames are sent
-	// MarkFrames may be nil.
-	MarkFrames []byte
-	Last       bool // nothing follows MarkFrames: the connection is closed with 1000
+	Hello      []byte // frames to send first; may be nil
+	From       int64  // then everything from this offset on
+	Mark       int64  // between the frames before and from this offset on, MarkFrames are sent
+	MarkFrames []byte // nil: there is no mark
+	Last       bool   // nothing follows MarkFrames: the connection is closed with 1000
 }
 
 // output returns what the connection is to get of the log before offset end, and of what goes with

@@ -44,17 +44,13 @@ func (c *Conn) Read() ([]byte, error) {
 	return text, err
 }
 
-// smallBuffer is the capacity in bytes of a message's first buffer, which Options.Grow is not asked
-// for.
-const smallBuffer = 512
-
 // readMessage reads a message whose first header has come.
 func (c *Conn) readMessage(r io.Reader) ([]byte, error) {
 	if c.opts.MessageTime > 0 {
 		c.setReadDeadline(time.Now().Add(c.opts.MessageTime))
 		defer c.setReadDeadline(time.Time{})
 	}
-	b := make([]byte, 0, smallBuffer)
+	b := make([]byte, 0, 512) // so much is every message's, without asking
 	for {
 		if len(b) == cap(b) {
 			if c.opts.Grow != nil && !c.opts.Grow(cap(b)) {

@@ -137,7 +137,7 @@ func TestFramesAreWhole(t *testing.T) {
 			m := filling[:rng.IntN(1+rng.IntN(1+rng.IntN(len(filling))))]
 			s.append(fmt.Sprintf("%d:%d:%s", i, crc32.ChecksumIEEE([]byte(m)), m))
 			if i%10 == 0 {
-				s.loop.SetNotice(sockets.Notice(i/10%2), fmt.Append(nil, "s:", i))
+				s.loop.SetNotice(i/10%2, fmt.Append(nil, "s:", i))
 			}
 			for r := range reached {
 				until(t, "nobody is about to fall off the log", func() bool { return i-int(reached[r].Load()) <= 700 })

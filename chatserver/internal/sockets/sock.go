@@ -70,13 +70,11 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // an error means that the socket is full. It belongs to the loop's goroutine.
 type writer func(s *sock, b []byte) (int, error)
 
-// writeWait is how long writeWithDeadline waits for a full socket, and so what asking one costs the
-// loop.
-const writeWait = time.Millisecond
-
-// writeWithDeadline is the writer where there is no write that does not wait.
+// writeWithDeadline is the writer where there is no write that does not wait. Asking a full socket
+// costs the loop a millisecond.
 func writeWithDeadline(s *sock, b []byte) (int, error) {
-	s.TCPConn.SetWriteDeadline(time.Now().Add(writeWait)) // an error is of a closed socket, as the write's is
+	// An error is of a closed socket, as the write's is.
+	s.TCPConn.SetWriteDeadline(time.Now().Add(time.Millisecond))
 	n, err := s.TCPConn.Write(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = nil

@@ -5,7 +5,6 @@ package sockets
 import (
 	"runtime"
 	"syscall"
-	"time"
 )
 
 // newWriter returns a writer that never waits. One closure serves all sockets, so a write does not
@@ -32,23 +31,20 @@ func newWriter() writer {
 	}
 }
 
-// resendAfter is the longest pause between two attempts of the kernel to send what the peer's
-// kernel has not taken. Each pause is twice the one before, up to two minutes if left to itself: a
-// peer whose receive buffer overflows while it does not read for a quarter of a minute, and which
-// then reads again, would wait for nearly as long once more.
+// resendSoon bounds the pause between two attempts of the kernel to send what the peer's kernel has
+// not taken. Each pause is twice the one before, up to two minutes if left to itself: a peer whose
+// receive buffer overflows while it does not read for a quarter of a minute, and which then reads
+// again, would wait for nearly as long once more. Linux knows the option from 6.15 on; an older one
+// refuses it, and keeps its pauses.
 //
 // The kernel also gives up sooner, 61 s after a peer has last acknowledged anything instead of
 // after a quarter of an hour (tcp_retries2 = 15); shorter pauses would have it do so before
 // deadAfter.
-const resendAfter = 5 * time.Second
-
-// resendSoon sets resendAfter. Linux knows the option from 6.15 on; an older one refuses it, and
-// keeps its pauses.
 func resendSoon(socket syscall.RawConn) {
-	const optionRTOMaxMS = 44 // TCP_RTO_MAX_MS
+	const optionRTOMaxMS, pause = 44, 5000 // TCP_RTO_MAX_MS, in ms
 	if runtime.GOOS == "linux" {
 		socket.Control(func(fd uintptr) {
-			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, optionRTOMaxMS, int(resendAfter.Milliseconds()))
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, optionRTOMaxMS, pause)
 		})
 	}
 }

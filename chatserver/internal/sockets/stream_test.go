@@ -162,7 +162,7 @@ func TestNoticesAreTheNewest(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	raw, early := s.join(0), s.join(0, notices)
 	for _, n := range []struct {
-		which sockets.Notice
+		which int
 		text  string
 	}{{1, "b1"}, {0, "a1"}, {1, "b2"}} {
 		s.loop.SetNotice(n.which, []byte(n.text))

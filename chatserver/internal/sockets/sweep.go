@@ -47,25 +47,20 @@ func (l *Loop) sweep() {
 	}
 }
 
-// A Notice names a frame of which only the newest matters, the same for all connections.
-type Notice int
-
 // pinged is the notice that is sent again with each ping. What the loop pings, a web page does not
 // see; by the notice it sees that the connection works.
-const pinged Notice = 0
+const pinged = 0
 
 type notice struct {
 	version uint64
 	frame   []byte
 }
 
-// SetNotice sends payload to all connections that get notices, now and when they come.
-func (l *Loop) SetNotice(which Notice, payload []byte) {
+// SetNotice sends payload to all connections that get notices, now and when they come. Of each
+// notice, 0 to 3, only the newest payload matters.
+func (l *Loop) SetNotice(which int, payload []byte) {
 	frame := AppendText(nil, payload)
 	l.post(func() {
-		for int(which) >= len(l.notices) {
-			l.notices = append(l.notices, notice{})
-		}
 		l.version++
 		l.notices[which] = notice{l.version, frame}
 		l.more = true
