@@ -32,14 +32,15 @@ func Parse(args []string, stdout io.Writer, manual string) (Options, error) {
 	opt := Options{partition: -1, format: "%s\n"}
 	flags := flag.NewFlagSet("kafkaread", flag.ContinueOnError)
 	flags.Func("offset", "`where` to start: oldest, newest (which it is without this flag), an offset,\n"+
-		"-N for the newest N records of each partition, a time such as\n2026-01-31T12:00:00, or how long ago, such as 10m", func(s string) (err error) {
+		"-N for the newest N records of each partition, a time such as\n"+
+		"2026-01-31T12:00:00, or how long ago, such as 10m", func(s string) (err error) {
 		opt.start, err = parseStart(s, time.Now())
 		return err
 	})
 	cli.PartitionVar(flags, &opt.partition, "`number` of the only partition to read (default all)")
 	flags.UintVar(&opt.count, "n", 0, "stop after `count` records; 0 is all")
 	flags.BoolVar(&opt.Exit, "exit", false, "stop at the end, as it was at the start")
-	flags.Func("format", "what to print of a record (default `%s\\n`): "+verbs+"; "+cli.Escapes, func(s string) (err error) {
+	flags.Func("format", "`text` to print of a record (default %s\\n):\n"+verbs+";\n"+cli.Escapes, func(s string) (err error) {
 		opt.format, err = parseFormat(s)
 		return err
 	})
@@ -75,5 +76,5 @@ func parseStart(s string, now time.Time) (*start, error) {
 			return &start{at: t}, nil
 		}
 	}
-	return nil, errors.New("valid is oldest, newest, an offset such as 42, the newest N as -N, a time such as 2026-01-31T12:00:00, or how long ago, such as 10m")
+	return nil, errors.New("valid is oldest, newest, an offset, -N, a time such as 2026-01-31T12:00:00, or how long ago, such as 10m")
 }

@@ -35,7 +35,7 @@ func Parse(args []string, stdout io.Writer, manual string) (opt Options, err err
 		}
 		return nil
 	})
-	flags.Func("key-sep", `text that ends the key at the start of each line, such as : or \t (escapes: `+cli.Escapes+")", func(s string) (err error) {
+	flags.Func("key-sep", `text that ends the key at the start of each line, such as : or \t`, func(s string) (err error) {
 		opt.separator, err = cli.Unescape(s)
 		return err
 	})

@@ -48,7 +48,7 @@ type producer struct {
 
 // NewSyncProducer returns a producer for one partition, which tries for two minutes, at most until
 // ctx ends. Waiting is told, by any goroutine, what a message waits for.
-func NewSyncProducer(ctx context.Context, cluster *kafka.Cluster, topic string, partition int32, waiting func(reason error)) (sarama.SyncProducer, error) {
+func NewSyncProducer(ctx context.Context, cluster *kafka.Cluster, topic string, partition int32, waiting func(error)) (sarama.SyncProducer, error) {
 	p := &producer{cluster: cluster, topic: topic, partition: partition, waiting: waiting, most: math.MaxInt32}
 	p.life, p.end = context.WithCancel(ctx)
 	config := cluster.Config(p.life, "kafkawrite")
