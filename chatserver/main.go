@@ -100,7 +100,7 @@ func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 	}, func(pods []presence.Pod) {
 		p.conns.SetNotice(room.PodsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 	}, log)
-	p.metrics = ops.New(ops.Parts{Conns: p.conns, History: p.history, Health: p.health})
+	p.metrics = ops.New(p.conns, p.history, p.health)
 	p.room = room.New(room.Config{
 		Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout, Sockets: p.conns, Metrics: p.metrics, Log: log,
 		Place: p.history.Place, Welcome: p.welcome,

@@ -31,16 +31,9 @@ type Metrics struct {
 	Reopened       prometheus.Counter     // the consumer
 }
 
-// Parts are the parts of a pod that count for themselves; they are asked when somebody asks for
-// the metrics.
-type Parts struct {
-	Conns   *sockets.Loop
-	History *history.History
-	Health  *Health
-}
-
-// New returns the metrics of a pod, with those of the Go runtime and of the build.
-func New(parts Parts) *Metrics {
+// New returns the metrics of a pod, with those of the Go runtime and of the build. What the parts of the pod count
+// themselves they are asked for when somebody asks for the metrics.
+func New(loop *sockets.Loop, topic *history.History, health *Health) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	all := promauto.With(prometheus.WrapRegistererWithPrefix("chat_", m.registry))
@@ -65,12 +58,12 @@ func New(parts Parts) *Metrics {
 	m.Reopened = all.NewCounter(prometheus.CounterOpts{Name: "consumer_reopened_total", Help: "Times that the consumer was closed and opened again after a fault."})
 	all.NewGauge(prometheus.GaugeOpts{Name: "build_info", Help: "1, with the edition of the server that runs.",
 		ConstLabels: prometheus.Labels{"edition": Edition()}}).Set(1)
-	parts.register(all)
+	register(all, loop, topic, health)
 	return m
 }
 
 // register registers what the parts count.
-func (parts Parts) register(all promauto.Factory) {
+func register(all promauto.Factory, loop *sockets.Loop, topic *history.History, health *Health) {
 	gauge := func(name, help string, read func() float64) {
 		all.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read)
 	}
@@ -78,14 +71,14 @@ func (parts Parts) register(all promauto.Factory) {
 		all.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read)
 	}
 	conns := func(of func(sockets.Stats) int64) func() float64 {
-		return func() float64 { return float64(of(parts.Conns.Stats())) }
+		return func() float64 { return float64(of(loop.Stats())) }
 	}
 	records := func(of func(history.Stats) int64) func() float64 {
-		return func() float64 { return float64(of(parts.History.Stats())) }
+		return func() float64 { return float64(of(topic.Stats())) }
 	}
 	log := func(of func(*framelog.Log) int64) func() float64 {
 		return func() float64 {
-			frames, _ := parts.History.Frames()
+			frames, _ := topic.Frames()
 			return float64(of(frames))
 		}
 	}
@@ -97,7 +90,7 @@ func (parts Parts) register(all promauto.Factory) {
 	gauge("log_start_offset", "Offset of the oldest record that the frame log can show.", log(func(l *framelog.Log) int64 { start, _ := l.Bounds(); return start }))
 	gauge("log_end_offset", "Offset after the newest record in the frame log.", log(func(l *framelog.Log) int64 { _, end := l.Bounds(); return end }))
 	gauge("kafka_up", "1 while Kafka can be reached.", func() float64 {
-		if parts.Health.Why() == nil {
+		if health.Why() == nil {
 			return 1
 		}
 		return 0

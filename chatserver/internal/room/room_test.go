@@ -45,9 +45,7 @@ func start(t *testing.T, limits Limits, log io.Writer) *Room {
 	}
 	return New(Config{
 		Limits: limits, Pod: "a", PublishTimeout: time.Second, Sockets: loop, Log: slog.New(slog.NewJSONHandler(log, nil)),
-		Metrics: ops.New(ops.Parts{
-			Conns: loop, History: topic, Health: ops.NewHealth(slog.New(slog.DiscardHandler), func(error) {}),
-		}),
+		Metrics: ops.New(loop, topic, ops.NewHealth(slog.New(slog.DiscardHandler), func(error) {})),
 		Place: func(url.Values, func() chat.Welcome) (asChat, asRaw sockets.Place, err error) {
 			return place, place, nil
 		},
