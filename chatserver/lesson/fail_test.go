@@ -49,6 +49,7 @@ func show(t *testing.T, versions []version, experiments []experiment) {
 			t.Parallel()
 			for _, v := range versions {
 				t.Run(v.name, func(t *testing.T) {
+					t.Parallel()
 					v.faulty = v.naive() && !slices.Contains(mended, e.name)
 					seen, fault := e.run(t, v)
 					t.Log(seen)

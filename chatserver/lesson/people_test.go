@@ -3,6 +3,7 @@ package lesson_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -238,27 +239,13 @@ func cutting(t *testing.T, target string, age time.Duration) string {
 				client.Close()
 				continue
 			}
-			time.AfterFunc(age, func() { client.Close(); server.Close() })
-			go pipe(client, server)
-			go pipe(server, client)
+			end := func() { client.Close(); server.Close() }
+			time.AfterFunc(age, end)
+			go func() { io.Copy(client, server); end() }()
+			go func() { io.Copy(server, client); end() }()
 		}
 	}()
 	return ln.Addr().String()
-}
-
-func pipe(to, from net.Conn) {
-	defer to.Close()
-	defer from.Close()
-	buffer := make([]byte, 4096)
-	for {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		if _, err := to.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
 }
 
 func seen(said int, p *person) string { return fmt.Sprintf("said %d, seen %d", said, p.Seen.Load()) }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,7 @@ func TestBatches(t *testing.T) {
 		"other numbers of records":              {batch(3, three, func(b *kmsg.RecordBatch) { b.LastOffsetDelta = 5 }), kerr.CorruptMessage},
 		"fewer records than it says":            {batch(4, three), kerr.InvalidRecord},
 		"more records than it says":             {batch(2, three), kerr.InvalidRecord},
+		"two records of one number":             {batch(2, slices.Concat(records("a"), records("b"))), kerr.InvalidRecord},
 		"minus five records":                    {batch(-5, nil), kerr.InvalidRecord},
 		"no record":                             {batch(0, nil), kerr.InvalidRecord},
 		"two billion records":                   {batch(math.MaxInt32, nil), kerr.InvalidRecord},
