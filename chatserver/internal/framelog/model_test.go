@@ -264,16 +264,13 @@ func (m *model) newest(n int) {
 
 func (m *model) newestBefore(n int, offset int64) {
 	from, found := m.log.NewestBefore(n, offset)
-	count := 0
-	for _, e := range m.inLog() {
-		if from <= e.Offset && e.Offset < offset {
-			count++
-		}
-	}
-	all := 0
+	count, all := 0, 0
 	for _, e := range m.inLog() {
 		if e.Offset < offset {
 			all++
+			if from <= e.Offset {
+				count++
+			}
 		}
 	}
 	if found != count || found != min(max(n, 0), all) || found < n && from != m.start {

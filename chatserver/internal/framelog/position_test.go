@@ -14,9 +14,8 @@ func FuzzParsePosition(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string, offset int64, sum uint32) {
 		if p, err := framelog.ParsePosition(s); err == nil {
-			again, err := framelog.ParsePosition(p.String())
-			if err != nil || again != p || p.Offset < -1 {
-				t.Errorf("%q is %v, and that is %v, %v", s, p, again, err)
+			if p.String() != s || p.Offset < -1 {
+				t.Errorf("%q is read as %v", s, p)
 			}
 		} else if p != (framelog.Position{}) || !utf8.ValidString(err.Error()) || len(err.Error()) > 300 {
 			t.Errorf("%q: %v, %q", s, p, err)
