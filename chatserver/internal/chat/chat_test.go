@@ -53,40 +53,34 @@ func TestRecordRoundTrip(t *testing.T) {
 }
 
 func TestForeignRecords(t *testing.T) {
-	header := func(pairs ...string) (headers []*sarama.RecordHeader) {
+	decode := func(value string, pairs ...string) chat.Message {
+		r := &sarama.ConsumerMessage{Value: []byte(value)}
 		for i := 0; i < len(pairs); i += 2 {
-			headers = append(headers, &sarama.RecordHeader{Key: []byte(pairs[i]), Value: []byte(pairs[i+1])})
+			r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(pairs[i]), Value: []byte(pairs[i+1])})
 		}
-		return headers
+		return chat.Decode(r)
 	}
-	for name, c := range map[string]struct {
-		headers []*sarama.RecordHeader
-		value   string
-		want    chat.Message
-	}{
-		"kafkawrite's":                  {nil, "a line", chat.Message{Text: "a line"}},
-		"no value":                      {nil, "", chat.Message{}},
-		"headers of another program":    {header("trace", "\xff\x00", "", "", "ID", someID), "x", chat.Message{Text: "x"}},
-		"an id that is too short":       {header("id", "1"), "x", chat.Message{Text: "x"}},
-		"an id that is too long":        {header("id", strings.Repeat("1", 65)), "x", chat.Message{Text: "x"}},
-		"an id with a space":            {header("id", "0123456789 abcdef"), "x", chat.Message{Text: "x"}},
-		"an id that is not ASCII":       {header("id", "0123456789äabcdef"), "x", chat.Message{Text: "x"}},
-		"an id that is binary":          {header("id", strings.Repeat("\xff", 16)), "x", chat.Message{Text: "x"}},
-		"a name that is not UTF-8":      {header("name", "\xff\xfe"), "x", chat.Message{Text: "x"}},
-		"a name with a newline":         {header("name", "a\nb"), "x", chat.Message{Text: "x"}},
-		"a name that is too long":       {header("name", strings.Repeat("n", 65)), "x", chat.Message{Text: "x"}},
-		"a pod that is too long":        {header("pod", strings.Repeat("p", 254)), "x", chat.Message{Text: "x"}},
-		"bad and good":                  {header("id", "1", "name", "Ada", "pod", "p"), "x", chat.Message{Name: "Ada", Pod: "p", Text: "x"}},
-		"binary value":                  {header("id", someID), "\x00\xff\xfe", chat.Message{ID: someID, Text: "(3 bytes that are not text)", Placeholder: true}},
-		"text as long as can be shown":  {nil, strings.Repeat("x", chat.MaxForeign), chat.Message{Text: strings.Repeat("x", chat.MaxForeign)}},
-		"text that is longer than that": {nil, strings.Repeat("x", chat.MaxForeign+1), chat.Message{Text: "(1048577 bytes of text, too long to show)", Placeholder: true}},
+	long := strings.Repeat("x", chat.MaxForeign)
+	for _, c := range []struct{ got, want chat.Message }{
+		{decode("a line"), chat.Message{Text: "a line"}},
+		{decode(""), chat.Message{}},
+		{decode("x", "id", "1", "name", "Ada", "pod", "p"), chat.Message{Name: "Ada", Pod: "p", Text: "x"}},
+		{decode("\x00\xff\xfe", "id", someID), chat.Message{ID: someID, Text: "(3 bytes that are not text)", Placeholder: true}},
+		{decode(long), chat.Message{Text: long}},
+		{decode(long + "x"), chat.Message{Text: "(1048577 bytes of text, too long to show)", Placeholder: true}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			got := chat.Decode(&sarama.ConsumerMessage{Headers: c.headers, Value: []byte(c.value)})
-			if got != c.want {
-				t.Errorf("got %.200v, want %.200v", got, c.want)
-			}
-		})
+		if c.got != c.want {
+			t.Errorf("got %.200v, want %.200v", c.got, c.want)
+		}
+	}
+	for _, header := range [][2]string{
+		{"trace", "\xff\x00"}, {"", ""}, {"ID", someID}, // another program's
+		{"id", "1"}, {"id", strings.Repeat("1", 65)}, {"id", "0123456789 abcdef"}, {"id", "0123456789äabcdef"}, {"id", strings.Repeat("\xff", 16)},
+		{"name", "\xff\xfe"}, {"name", "a\nb"}, {"name", strings.Repeat("n", 65)}, {"pod", strings.Repeat("p", 254)},
+	} {
+		if got, want := decode("x", header[:]...), (chat.Message{Text: "x"}); got != want {
+			t.Errorf("header %q: got %+v", header, got)
+		}
 	}
 }
 
@@ -149,25 +143,17 @@ func FuzzDecode(f *testing.F) {
 }
 
 func TestSumTellsRecordsApart(t *testing.T) {
-	r := sarama.ConsumerMessage{Offset: 5, Timestamp: time.UnixMilli(1000), Value: []byte("hello")}
-	p := chat.Sum(&r, someID)
-	other := r
-	other.Timestamp = time.UnixMilli(1001)
-	if chat.Sum(&other, someID) == p {
-		t.Error("the time does not count")
+	at := func(millis int64, value, id string) uint32 {
+		return chat.Sum(&sarama.ConsumerMessage{Offset: 5, Timestamp: time.UnixMilli(millis), Value: []byte(value)}, id)
 	}
-	other = r
-	other.Value = []byte("hallo")
-	if chat.Sum(&other, someID) == p {
-		t.Error("the value does not count")
-	}
-	if chat.Sum(&r, someID[1:]) == p {
-		t.Error("the id does not count")
+	sum := at(1000, "hello", someID)
+	for name, other := range map[string]uint32{"time": at(1001, "hello", someID), "value": at(1000, "hallo", someID), "id": at(1000, "hello", someID[1:])} {
+		if other == sum {
+			t.Errorf("the %s does not count", name)
+		}
 	}
 	// Kafka stores milliseconds: what a pod has in its memory must not be finer.
-	other = r
-	other.Timestamp = r.Timestamp.Add(999 * time.Microsecond)
-	if chat.Sum(&other, someID) != p {
+	if finer := (sarama.ConsumerMessage{Timestamp: time.UnixMilli(1000).Add(999 * time.Microsecond), Value: []byte("hello")}); chat.Sum(&finer, someID) != sum {
 		t.Error("pods that read the same record get different positions")
 	}
 }
