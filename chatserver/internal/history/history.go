@@ -129,7 +129,7 @@ func (h *History) Open(oldest, newest int64) (from int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.consumer++
-	h.verify, h.why = false, errNotAsked
+	h.verify = false
 	switch {
 	case h.state == unknown, newest < h.next, h.state == loading && (newest < h.target || oldest > h.next):
 		h.load(oldest, newest)

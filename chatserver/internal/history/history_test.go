@@ -288,6 +288,11 @@ func TestInterrupted(t *testing.T) {
 		if r.Behind() {
 			t.Error("behind, and all has been read")
 		}
+		time.Sleep(endIsOld + time.Second)
+		begun = time.Now()
+		if !r.Behind() || !r.Interrupted(t.Context(), refused) || time.Since(begun) > time.Second {
+			t.Errorf("behind: %v, and tried again after %v", r.Behind(), time.Since(begun))
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if r.Interrupted(ctx, refused) {

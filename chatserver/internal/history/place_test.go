@@ -151,6 +151,9 @@ func TestOldRecordsAreReadOnce(t *testing.T) {
 				t.Fatalf("of another topic: %+v", got)
 			}
 		}
+		if got := r.place("after=-1.00000000", 0); got.reasons != "gap" {
+			t.Errorf("of a client that has seen nothing: %+v", got)
+		}
 		if r.reads != 1 {
 			t.Errorf("%d records were read for one offset", r.reads)
 		}
