@@ -87,9 +87,10 @@ func (b *Broker) start() (err error) {
 			return fmt.Errorf("DATA_DIR %q: %w", dir, err)
 		}
 	}
+	warnings := slog.NewLogLogger(b.cfg.Log.With("from", "the embedded broker").Handler(), slog.LevelWarn)
 	b.kfake, err = kfake.NewCluster(
 		kfake.NumBrokers(1), kfake.DefaultNumPartitions(1), kfake.ClusterID("embedded"), kfake.MaxVersions(b.offered),
-		kfake.WithLogger(kfake.BasicLogger(slog.NewLogLogger(b.cfg.Log.With("from", "the embedded broker").Handler(), slog.LevelWarn).Writer(), kfake.LogLevelWarn)),
+		kfake.WithLogger(kfake.BasicLogger(warnings.Writer(), kfake.LogLevelWarn)),
 		kfake.DataDir(b.cfg.DataDir), kfake.BrokerConfigs(map[string]string{"compression.type": "uncompressed"}),
 		kfake.ListenFn(func(network, addr string) (net.Listener, error) {
 			ln, err := b.inside.Listen(network, addr)
