@@ -83,7 +83,7 @@ func New(c Config) *Room {
 	r.upgrader = websocket.Upgrader{
 		Subprotocols:     []string{chat.Protocol},
 		CheckOrigin:      func(*http.Request) bool { return true }, // admit has checked it
-		ReadBufferSize:   256,                                      // most connections are idle; a longer message is read into a shared buffer
+		ReadBufferSize:   256,                                      // most connections are idle; a message is read into a buffer of its own
 		WriteBufferPool:  &sync.Pool{},                             // only for the handshake's answer
 		HandshakeTimeout: 10 * time.Second,
 		Error: func(w http.ResponseWriter, req *http.Request, status int, reason error) {
