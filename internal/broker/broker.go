@@ -92,10 +92,7 @@ func (b *Broker) start() (err error) {
 		kfake.NumBrokers(1), kfake.DefaultNumPartitions(1), kfake.ClusterID("embedded"), kfake.MaxVersions(b.offered),
 		kfake.WithLogger(kfake.BasicLogger(warnings.Writer(), kfake.LogLevelWarn)),
 		kfake.DataDir(b.cfg.DataDir), kfake.BrokerConfigs(map[string]string{"compression.type": "uncompressed"}),
-		kfake.ListenFn(func(network, addr string) (net.Listener, error) {
-			ln, err := b.inside.Listen(network, addr)
-			return advertised{ln, b.ln.Addr()}, err
-		}))
+		kfake.ListenFn(b.inside.Listen))
 	if err != nil {
 		return fmt.Errorf("DATA_DIR %q: %w", b.cfg.DataDir, err)
 	}
@@ -150,11 +147,3 @@ func (b *Broker) Close() (err error) {
 	}
 	return err
 }
-
-// advertised is kfake's listener with the address outside, of which kfake tells the clients.
-type advertised struct {
-	net.Listener
-	addr net.Addr
-}
-
-func (a advertised) Addr() net.Addr { return a.addr }

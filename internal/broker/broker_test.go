@@ -13,6 +13,7 @@ import (
 
 	"github.com/Shopify/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 )
 
@@ -151,6 +152,21 @@ func TestTakenPort(t *testing.T) {
 	}
 	if _, err := Start(Config{Addr: "192.0.2.1:9092"}); err == nil || !strings.Contains(err.Error(), "192.0.2.1") {
 		t.Errorf("an address of another machine: %v", err)
+	}
+}
+
+// A broker that listens on every address tells each client the one that the client has used.
+func TestAdvertisedAddress(t *testing.T) {
+	b := start(t, Config{Addr: "0.0.0.0:0"})
+	_, port, _ := net.SplitHostPort(b.Addr())
+	w := dial(t, net.JoinHostPort("127.0.0.1", port))
+	brokers := w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Brokers
+	if len(brokers) != 1 || brokers[0].Host != "127.0.0.1" || fmt.Sprint(brokers[0].Port) != port {
+		t.Errorf("the brokers are %+v, want 127.0.0.1:%s", brokers, port)
+	}
+	coordinator := w.ask(kmsg.NewPtrFindCoordinatorRequest(), 1).(*kmsg.FindCoordinatorResponse)
+	if coordinator.Host != "127.0.0.1" || fmt.Sprint(coordinator.Port) != port {
+		t.Errorf("the coordinator is %s:%d, want 127.0.0.1:%s", coordinator.Host, coordinator.Port, port)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -118,7 +119,37 @@ func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 		defer b.topics.Unlock()
 		b.limitTopics(req)
 	}
-	return b.ask(req, number)
+	answer, err := b.ask(req, number)
+	if err != nil {
+		return nil, err
+	}
+	return advertise(c.LocalAddr().(*net.TCPAddr), req.ResponseKind(), answer)
+}
+
+// advertise has an answer name the address at which the client has reached this broker: on a network
+// there are several, and kfake knows none.
+func advertise(addr *net.TCPAddr, resp kmsg.Response, answer []byte) ([]byte, error) {
+	const head = 8 // length and number
+	host, port := addr.IP.String(), int32(addr.Port)
+	switch resp := resp.(type) {
+	case *kmsg.MetadataResponse:
+		if err := resp.ReadFrom(answer[head:]); err != nil {
+			return nil, err
+		}
+		for i := range resp.Brokers {
+			resp.Brokers[i].Host, resp.Brokers[i].Port = host, port
+		}
+	case *kmsg.FindCoordinatorResponse:
+		if err := resp.ReadFrom(answer[head:]); err != nil {
+			return nil, err
+		}
+		resp.Host, resp.Port = host, port
+	default:
+		return answer, nil
+	}
+	answer = resp.AppendTo(answer[:head])
+	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
+	return answer, nil
 }
 
 // newProducer gives an idempotent producer its id. The ids go round: with a greater epoch, an id is
