@@ -86,8 +86,7 @@ func (f *firefox) say(text string) {
 	f.order("press", "Enter")
 }
 
-// TestFirefox: sending, resuming after a kill, and coming back after a minute. Firefox delays websockets to an address where
-// many have failed, up to a minute. The page asks by HTTP instead, so it is back within its own longest pause.
+// TestFirefox has three parts, one after another in one page.
 func TestFirefox(t *testing.T) {
 	v := &visit{t: t, pod: newPod(t)}
 	page := openFirefox(t, v.pod.url)
@@ -95,40 +94,52 @@ func TestFirefox(t *testing.T) {
 	v.welcome(event{"where": "laptop"})
 	v.send(record(1, "somebody-else-0001", "Ann", "hello"), live())
 	page.wait("the history", isLive+" && "+shown("hello"), patience)
-	page.say("hi Ann")
-	mine := v.expect("hi Ann")[0]
-	page.wait("my message at once", state("hi Ann", "Sending…"), patience)
-	v.send(mine.echo(2), mine.ack(2))
-	page.wait("stored", shown("hello", "hi Ann")+` && $$("#rows .mine").length === 1`, patience)
-
-	page.say("not acked")
-	mine = v.expect("not acked")[0]
-	v.cut()
-	v.acceptAfter(2)
-	v.welcome(nil)
-	v.send(record(3, "somebody-else-0003", "Ann", "missed"), live())
-	v.expectAgain(mine)
-	v.send(mine.echo(4))
-	page.wait("everything once", isLive+" && "+shown("hello", "hi Ann", "missed", "not acked"), patience)
-
-	v.pod.server.CloseClientConnections()
-	v.pod.server.Close()
-	v.cut()
-	page.wait("what the page says", `$("#trouble").textContent.startsWith("Nothing answers at")`, patience)
-	time.Sleep(time.Minute) // it is the time away that is tested
-	back := time.Now()
-	listener, err := net.Listen("tcp", v.pod.host())
-	if err != nil {
-		t.Fatal(err)
+	part := func(name string, run func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) {
+			v.t, page.t = t, t
+			run(t)
+		})
 	}
-	again := &http.Server{Handler: v.pod.server.Config.Handler}
-	defer again.Close()
-	go again.Serve(listener)
-	v.acceptAfter(4)
-	v.welcome(nil)
-	v.send(live())
-	page.wait("live again", isLive, patience)
-	if took := time.Since(back); took > 13*time.Second {
-		t.Errorf("back after %v, the longest pause is 10 s", took)
-	}
+	part("sending", func(*testing.T) {
+		page.say("hi Ann")
+		mine := v.expect("hi Ann")[0]
+		page.wait("my message at once", state("hi Ann", "Sending…"), patience)
+		v.send(mine.echo(2), mine.ack(2))
+		page.wait("stored", shown("hello", "hi Ann")+` && $$("#rows .mine").length === 1`, patience)
+	})
+	part("resuming after a kill", func(*testing.T) {
+		page.say("not acked")
+		mine := v.expect("not acked")[0]
+		v.cut()
+		v.acceptAfter(2)
+		v.welcome(nil)
+		v.send(record(3, "somebody-else-0003", "Ann", "missed"), live())
+		v.expectAgain(mine)
+		v.send(mine.echo(4))
+		page.wait("everything once", isLive+" && "+shown("hello", "hi Ann", "missed", "not acked"), patience)
+	})
+	// Firefox delays websockets to an address where many have failed, up to a minute. The page asks by
+	// HTTP instead, so it is back within its own longest pause.
+	part("a minute away", func(t *testing.T) {
+		v.pod.server.CloseClientConnections()
+		v.pod.server.Close()
+		v.cut()
+		page.wait("what the page says", `$("#trouble").textContent.startsWith("Nothing answers at")`, patience)
+		time.Sleep(time.Minute) // it is the time away that is tested
+		back := time.Now()
+		listener, err := net.Listen("tcp", v.pod.host())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := &http.Server{Handler: v.pod.server.Config.Handler}
+		defer again.Close()
+		go again.Serve(listener)
+		v.acceptAfter(4)
+		v.welcome(nil)
+		v.send(live())
+		page.wait("live again", isLive, patience)
+		if took := time.Since(back); took > 13*time.Second {
+			t.Errorf("back after %v, the longest pause is 10 s", took)
+		}
+	})
 }
