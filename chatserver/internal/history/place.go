@@ -124,6 +124,7 @@ func (c *client) asChat(log *framelog.Log) (sockets.Placement, bool) {
 // position is of another topic (reset). It is "" if the log does.
 func (c *client) missing(log *framelog.Log) (reason string, known bool) {
 	after := *c.after
+	next, _ := c.Reading() // before the log is asked, which may grow between the two
 	switch log.Locate(after) {
 	case framelog.Here:
 		return "", true
@@ -141,7 +142,6 @@ func (c *client) missing(log *framelog.Log) (reason string, known bool) {
 	// This pod has not read so far. That is ordinary if the client comes from a pod that was a
 	// little ahead; if the topic itself does not go so far, the client knew another one.
 	// A pod that has read past the position, and shows nothing there, knows another topic, too.
-	next, _ := c.Reading()
 	end := c.ends.Last()
 	asked := end.Asked.After(c.came)
 	if !asked {
