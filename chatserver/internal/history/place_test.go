@@ -226,6 +226,36 @@ func TestNewestWhenItCame(t *testing.T) {
 	}
 }
 
+// A client that is a little ahead of a pod is never told of another topic, whatever the pod reads while
+// it decides.
+func TestAheadOfAPodThatReads(t *testing.T) {
+	t.Parallel()
+	r := newReading(t, 0, "")
+	r.all()
+	const most = 50_000
+	for i := range most {
+		r.add(id(i), "t")
+	}
+	log, _ := r.Frames()
+	done := make(chan error)
+	r.silent = true // Kafka is not asked
+	go func() { done <- r.read(most) }()
+	for {
+		next, _ := r.Reading()
+		if next == most {
+			break
+		}
+		m := r.records[next]
+		place, _ := r.query("after=" + positionOf(m, chat.Decode(m)).String())
+		if p, placed := place(log); placed && reasons(t, p.Hello) != "" {
+			t.Fatalf("a client at offset %d is told %q", next, reasons(t, p.Hello))
+		}
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestQueriesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	r := newReading(t, 0, "")
