@@ -2,7 +2,7 @@
 // every copy of the server, called a pod, reads the topic and passes it on to its own clients.
 //
 //	browser ──text──▶ handleWSConnections ──SendMessage──▶ Kafka topic, partition 0     the log of the chat
-//	                                                             │  one PartitionConsumer per pod
+//	                                                             │  one consumer of the partition per pod
 //	browser ◀──bytes── position ◀── frame log ◀─────── handleMessages                   the log of a pod
 //
 // Kafka orders the chat. A pod keeps the newest part of the chat in memory as ready-made websocket

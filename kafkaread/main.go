@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"io"
@@ -70,8 +71,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		})
 	}
 	partitions.Wait()
-	if err := out.Close(); err != nil {
-		return err
-	}
-	return consumer.Err()
+	err = out.Close()
+	return cmp.Or(consumer.Err(), err)
 }

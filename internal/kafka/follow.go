@@ -160,10 +160,11 @@ func (p *Partition) find(session *Session) error {
 		return err
 	}
 	if !p.begun {
-		if p.next, err = p.consumer.Start(session, p.partition, p.next, b); err != nil {
+		next, err := p.consumer.Start(session, p.partition, p.next, b)
+		if err != nil {
 			return err
 		}
-		p.begun = true
+		p.next, p.begun = next, true
 	}
 	switch p.next {
 	case sarama.OffsetOldest:
@@ -215,14 +216,17 @@ func (p *Partition) read(session *Session, wait *Wait) error {
 			return errEnd
 		}
 		p.next, p.last = m.Offset+1, m
+		wait.Worked()
 		select {
 		case p.messages <- m:
 			return nil
 		case <-session.ctx.Done():
 			return session.ctx.Err()
 		}
-	}, func(reached int64) error {
-		wait.Worked()
+	}, func(reached, end int64) error {
+		if reached >= end { // an answer that brings nothing of what there is, is none
+			wait.Worked()
+		}
 		if reached >= p.end {
 			return errEnd
 		}

@@ -175,7 +175,7 @@ func TestFetch(t *testing.T) {
 		"one that is cut":      {[][]byte{batch(0, 1, 0, "a")[:65]}, nil, 0, "the partition goes on, but nothing arrives$"},
 		"then one that is cut": {[][]byte{batch(0, 1, 0, "a"), batch(1, 1, 0, "b")[:65]}, []string{"a"}, 1, "the partition goes on, but nothing arrives$"},
 		"nothing":              {nil, nil, 0, "at offset 0: the partition goes on, but nothing arrives$"},
-		"a format of 2016":     {[][]byte{append(binary.BigEndian.AppendUint64(nil, 0), "\x00\x00\x00\x11\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff"...)}, nil, -1, "has not written since 0.11"},
+		"a format of 2016":     {[][]byte{append(binary.BigEndian.AppendUint64(nil, 0), "\x00\x00\x00\x11\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff"...)}, nil, -1, "format 0 or 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/Shopify/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
@@ -79,4 +80,21 @@ func TestEmptiedBatch(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		return len(keys) == 8+5
 	})
+}
+
+// A partition that sends nothing of what it has is given up by a reader that is to end, though each
+// session with it gets an answer.
+func TestStalledPartitionIsGivenUp(t *testing.T) {
+	addr := fetched(t, func(int64) kmsg.FetchResponseTopicPartition {
+		answer := kmsg.NewFetchResponseTopicPartition()
+		answer.HighWatermark, answer.RecordBatches = 2, append(batch(0, 1, 0, "a"), batch(1, 1, 0, "b")[:65]...)
+		return answer
+	})
+	kafkatest.Produce(t, addr, "two", "a", "b")
+	c := at(t, addr).NewConsumer(t.Context(), "test", kafka.Following{ToEnd: true, Patience: time.Second})
+	defer c.Close()
+	p := c.ConsumePartition("two", 0, sarama.OffsetOldest)
+	expect(t, p, "a")
+	ended(t, p)
+	wantError(t, c.Err(), "nothing arrives$")
 }

@@ -13,7 +13,7 @@ import (
 
 var (
 	errStalled = errors.New("the partition goes on, but nothing arrives")
-	errFormat  = errors.New("its records are of a format that Kafka has not written since 0.11")
+	errFormat  = errors.New("its records are of format 0 or 1 (message.format.version), which this program does not read")
 )
 
 const (
@@ -24,8 +24,8 @@ const (
 	stalledAfter = 5 * time.Second
 )
 
-// A Session reads a partition until the first fault, as sarama's partition consumer does. The
-// fault, or the end of its context, ends it: Messages() is closed, and Err says why.
+// A Session reads a partition until the first fault. The fault, or the end of its context, ends it:
+// Messages() is closed, and Err says why.
 //
 // sarama's consumer subscribes again after a fault, at its own offset, even if the topic is another
 // one by then: measured, without an error. So a Session sends the fetches itself. Whoever uses it
@@ -48,6 +48,7 @@ func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	config := c.Config(s.ctx, clientID)
 	config.Metadata.Retry.Max = sessionRetries
+	config.Metadata.RefreshFrequency = 0 // its fetches find dead connections
 	for _, f := range adjust {
 		if f != nil {
 			f(config)
@@ -109,7 +110,7 @@ func (s *Session) ConsumePartition(topic string, partition int32, offset int64) 
 			case <-s.ctx.Done():
 				return s.ctx.Err()
 			}
-		}, func(reached int64) error {
+		}, func(reached, _ int64) error {
 			s.fetched.Store(reached)
 			return nil
 		}))
@@ -140,13 +141,22 @@ func (s *Session) Close() {
 	s.client.Close() // it has nothing to lose
 }
 
+// pause waits for as long as d, or until the session ends.
+func (s *Session) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.ctx.Done():
+	}
+}
+
 // fetch asks for records from offset on until something fails. It hands them to take, and after
-// each answer reached gets the offset before which everything has been handed over.
-func (s *Session) fetch(partition int32, offset int64, take func(*sarama.ConsumerMessage) error, reached func(offset int64) error) error {
+// each answer reached gets the offset before which everything has been handed over, and where the
+// partition ended then.
+func (s *Session) fetch(partition int32, offset int64, take func(*sarama.ConsumerMessage) error, reached func(offset, end int64) error) error {
 	fail := func(err error) error {
 		return fmt.Errorf("reading partition %d of topic %q at offset %d: %w", partition, s.topic, offset, err)
 	}
-	leader, err := s.client.Leader(s.topic, partition)
+	leader, epoch, err := s.client.LeaderAndEpoch(s.topic, partition)
 	if err != nil {
 		return fail(err)
 	}
@@ -154,7 +164,7 @@ func (s *Session) fetch(partition int32, offset int64, take func(*sarama.Consume
 	for moved := time.Now(); ; {
 		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: sarama.MaxResponseSize, SessionEpoch: -1,
 			MaxWaitTime: int32(config.MaxWaitTime / time.Millisecond), Isolation: config.IsolationLevel}
-		request.AddBlock(s.topic, partition, offset, config.Fetch.Default, -1)
+		request.AddBlock(s.topic, partition, offset, config.Fetch.Default, epoch)
 		response, err := leader.Fetch(request)
 		if err != nil {
 			return fail(err)
@@ -162,6 +172,8 @@ func (s *Session) fetch(partition int32, offset int64, take func(*sarama.Consume
 		block := response.GetBlock(s.topic, partition)
 		switch {
 		case block == nil && response.ThrottleTime > 0: // as a quota has it
+			s.pause(response.ThrottleTime)
+			moved = time.Now()
 			continue
 		case block == nil:
 			return fail(sarama.ErrIncompleteResponse)
@@ -170,7 +182,7 @@ func (s *Session) fetch(partition int32, offset int64, take func(*sarama.Consume
 		}
 		next, err := s.handOver(block, partition, offset, take)
 		if err == nil {
-			err = reached(next)
+			err = reached(next, block.HighWaterMarkOffset)
 		}
 		if err != nil {
 			return err
@@ -179,6 +191,8 @@ func (s *Session) fetch(partition int32, offset int64, take func(*sarama.Consume
 			moved = time.Now()
 		} else if time.Since(moved) > stalledAfter {
 			return fail(errStalled)
+		} else {
+			s.pause(backoff)
 		}
 		offset = next
 	}

@@ -38,16 +38,24 @@ func (s State) Mend(topic string) string {
 // Lookup returns how many partitions a topic has. If there is no such topic, the error says so, with
 // names that may be meant, and is a sarama.ErrUnknownTopicOrPartition.
 func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, err error) {
-	q, done := c.ask(ctx)
-	defer done()
-	_, state, err := q.look(topic)
-	if err == nil && state.Partitions == 0 {
+	partitions, err = c.Partitions(ctx, topic)
+	if err == nil && partitions == 0 {
+		q, done := c.ask(ctx)
+		defer done()
 		meant := ""
 		if all, err := q.metadata(); err == nil {
 			meant = similar(all, topic)
 		}
 		err = newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", meant, topic)
 	}
+	return partitions, err
+}
+
+// Partitions returns how many partitions a topic has, 0 if there is no such topic.
+func (c *Cluster) Partitions(ctx context.Context, topic string) (int32, error) {
+	q, done := c.ask(ctx)
+	defer done()
+	_, state, err := q.look(topic)
 	return state.Partitions, err
 }
 

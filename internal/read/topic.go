@@ -33,11 +33,15 @@ func Await(ctx context.Context, opt Options, cluster *kafka.Cluster, name string
 	partitions, err := cluster.Lookup(ctx, name)
 	t := &Topic{Options: opt, cluster: cluster, name: name, say: say, first: partitions}
 	for err != nil {
-		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			err = fmt.Errorf("%w; this makes it: TOPIC=%s go run ./kafkawrite", err, name)
+		missing, said := errors.Is(err, sarama.ErrUnknownTopicOrPartition), err
+		if missing {
+			said = fmt.Errorf("%w; this makes it: TOPIC=%s go run ./kafkawrite", err, name)
 		}
-		if opt.Exit || kafka.KindOf(err) == kafka.Permanent || !wait.Failed(ctx, err) {
-			return nil, cli.Unreached(err)
+		if opt.Exit || kafka.KindOf(err) == kafka.Permanent || !wait.Failed(ctx, said) {
+			return nil, cli.Unreached(said)
+		}
+		if n, again := cluster.Partitions(ctx, name); missing && again == nil && n == 0 {
+			continue // the names that may be meant are asked for once
 		}
 		partitions, err = cluster.Lookup(ctx, name)
 	}
@@ -94,7 +98,7 @@ func (t *Topic) Partitions(ctx context.Context) iter.Seq[int32] {
 			case <-ctx.Done():
 				return
 			}
-			end, _ = t.cluster.Lookup(ctx, t.name) // why it fails the partitions say that are read
+			end, _ = t.cluster.Partitions(ctx, t.name) // why it fails the partitions say that are read
 		}
 	}
 }

@@ -94,8 +94,8 @@ func (r *Reader) read(input io.Reader, say cli.Say) error {
 		if errors.Is(err, bufio.ErrBufferFull) {
 			return errTooLong
 		}
-		if len(line) == 0 {
-			return err
+		if len(line) == 0 || err != nil && err != io.EOF {
+			return err // half a line is none
 		}
 		if err == nil { // else the last line has no end, and a CR is a part of it
 			line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
