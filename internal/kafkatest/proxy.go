@@ -274,14 +274,15 @@ func wait(ctx context.Context, d time.Duration, hold <-chan struct{}) error {
 	return nil
 }
 
-// pass waits until d is not paused.
+// pass waits until d is not paused. An error says that the connection has been cut: its sockets may
+// be closed a moment later.
 func (p *Proxy) pass(ctx context.Context, d Direction) error {
 	for {
 		p.mu.Lock()
 		paused, resumed := p.paused&d != 0, p.resumed
 		p.mu.Unlock()
 		if !paused {
-			return nil
+			return ctx.Err()
 		}
 		select {
 		case <-resumed:

@@ -173,6 +173,7 @@ func TestProxyCutsEachConnection(t *testing.T) {
 	go func() {
 		for _, value := range want {
 			kafkatest.Produce(t, brokers, topic, value)
+			time.Sleep(5 * time.Millisecond) // so that they come by many fetches
 		}
 	}()
 	wantValues(t, p.Addr(), topic, want...)
