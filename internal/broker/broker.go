@@ -118,13 +118,17 @@ func listen(addr string, log *slog.Logger) (net.Listener, error) {
 	if err == nil {
 		return ln, nil
 	}
-	host, _, _ := net.SplitHostPort(addr)
+	host, port, _ := net.SplitHostPort(addr)
 	ln, another := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if another != nil {
 		return nil, err
 	}
-	log.Warn("the embedded broker's port is taken, it uses another, and its chat is one of its own; to join that of the first server, start with KAFKA_BROKER",
-		"addr", ln.Addr().String(), "join", "KAFKA_BROKER="+addr+" go run ./chatserver", "err", err)
+	here := host
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		here = "localhost" // where all addresses are listened on, this is one
+	}
+	log.Warn("the embedded broker's port is taken, it uses another, and its chat is one of its own; to join that of the first server, start this one with KAFKA_BROKER",
+		"addr", ln.Addr().String(), "join", "KAFKA_BROKER="+net.JoinHostPort(here, port), "err", err)
 	return ln, nil
 }
 
