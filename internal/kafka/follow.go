@@ -117,7 +117,7 @@ func (p *Partition) run(session *Session, err error) {
 		}
 		c.Say(p.partition, err)
 	}}
-	for begun := time.Now(); ; session, err = p.open() {
+	for ; ; session, err = p.open() {
 		if err == nil {
 			err = p.read(session, &wait)
 		}
@@ -128,12 +128,9 @@ func (p *Partition) run(session *Session, err error) {
 			c.Say(p.partition, fmt.Errorf("%w; going on with its oldest record", err))
 			p.next, p.last, p.short = sarama.OffsetOldest, nil, time.Time{}
 			continue
-		case KindOf(err) == Permanent, errors.Is(err, ErrAnotherTopic), c.Patience > 0 && time.Since(begun) > c.Patience && wait.pause > 0:
+		case KindOf(err) == Permanent, errors.Is(err, ErrAnotherTopic), c.Patience > 0 && wait.pause > 0 && time.Since(wait.failed) > c.Patience:
 			c.fail(c.cluster.Explain(err, "READ", p.topic))
 			return
-		}
-		if wait.pause == 0 {
-			begun = time.Now()
 		}
 		if !wait.Failed(c.ctx, err) {
 			return
@@ -217,12 +214,7 @@ func (p *Partition) read(session *Session, wait *Wait) error {
 		}
 		p.next, p.last = m.Offset+1, m
 		wait.Worked()
-		select {
-		case p.messages <- m:
-			return nil
-		case <-session.ctx.Done():
-			return session.ctx.Err()
-		}
+		return session.put(p.messages, m)
 	}, func(reached, end int64) error {
 		if reached >= end { // an answer that brings nothing of what there is, is none
 			wait.Worked()

@@ -34,6 +34,15 @@ func read(t *testing.T, cluster *kafka.Cluster, topic string) *kafka.Session {
 	return s
 }
 
+// proxied returns a broker, a topic of it with the records a and b, and a proxy in front of it.
+func proxied(t *testing.T) (brokers, topic string, proxy *kafkatest.Proxy) {
+	t.Helper()
+	brokers = kafkatest.Broker(t)
+	topic = kafkatest.Topic(t, brokers)
+	kafkatest.Produce(t, brokers, topic, "a", "b")
+	return brokers, topic, kafkatest.NewProxy(t, brokers)
+}
+
 // A reader is a partition that is read.
 type reader interface {
 	Messages() <-chan *sarama.ConsumerMessage
@@ -93,10 +102,7 @@ func TestSessionEndsAtAFault(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			brokers := kafkatest.Broker(t)
-			topic := kafkatest.Topic(t, brokers)
-			kafkatest.Produce(t, brokers, topic, "a", "b")
-			proxy := kafkatest.NewProxy(t, brokers)
+			brokers, topic, proxy := proxied(t)
 			s := read(t, at(t, proxy.Addr()), topic)
 			expect(t, s, "a", "b")
 			within(t, "reaching the end", func() bool { return s.Reached() == 2 })
@@ -279,10 +285,7 @@ func TestOnePartitionIsAway(t *testing.T) {
 // again: it says so, and goes on with that one.
 func TestConsumerGoesOn(t *testing.T) {
 	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	kafkatest.Produce(t, brokers, topic, "a", "b")
-	proxy := kafkatest.NewProxy(t, brokers)
+	brokers, topic, proxy := proxied(t)
 	said := make(chan error, 100)
 	c := at(t, proxy.Addr()).NewConsumer(t.Context(), "test", kafka.Following{Say: func(_ int32, err error) { said <- err }})
 	t.Cleanup(c.Close)
@@ -322,10 +325,7 @@ func toEnd(t *testing.T, cluster *kafka.Cluster, topic string, from int64, value
 // The ends are known while a question is answered, and why not while it is not.
 func TestEnds(t *testing.T) {
 	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	kafkatest.Produce(t, brokers, topic, "a", "b")
-	proxy := kafkatest.NewProxy(t, brokers)
+	_, topic, proxy := proxied(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	told := make(chan error, 100)
 	e := at(t, proxy.Addr()).NewEnds("test", topic, 0, func(err error) { told <- err })

@@ -104,12 +104,7 @@ func (s *Session) ConsumePartition(topic string, partition int32, offset int64) 
 	s.fetching.Go(func() {
 		defer close(s.messages)
 		s.end(s.fetch(partition, offset, func(m *sarama.ConsumerMessage) error {
-			select {
-			case s.messages <- m:
-				return nil
-			case <-s.ctx.Done():
-				return s.ctx.Err()
-			}
+			return s.put(s.messages, m)
 		}, func(reached, _ int64) error {
 			s.fetched.Store(reached)
 			return nil
@@ -139,6 +134,16 @@ func (s *Session) Close() {
 	s.end(nil)
 	s.fetching.Wait()
 	s.client.Close() // it has nothing to lose
+}
+
+// put waits until messages takes m. An error says that the session has ended.
+func (s *Session) put(messages chan<- *sarama.ConsumerMessage, m *sarama.ConsumerMessage) error {
+	select {
+	case messages <- m:
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
 }
 
 // pause waits for as long as d, or until the session ends.
