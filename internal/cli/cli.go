@@ -51,6 +51,13 @@ func Signals(ctx context.Context) context.Context {
 	return ctx
 }
 
+// Terminal says whether what is written to w is for a person at a terminal.
+func Terminal(w io.Writer) bool {
+	f, _ := w.(*os.File)
+	info, err := f.Stat() // an error for nil, too
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
 // Say writes a line to standard error, begun with the program's name. Any goroutine may use it.
 type Say func(format string, args ...any)
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -37,12 +36,7 @@ type Printer struct {
 // NewPrinter returns a printer of as many records as the flags say. It calls stop when it has
 // printed them, and when stdout takes no more.
 func NewPrinter(stdout io.Writer, opt Options, say cli.Say, stop context.CancelFunc) *Printer {
-	p := &Printer{Options: opt, say: say, stop: stop, out: bufio.NewWriterSize(stdout, 64<<10)}
-	if file, ok := stdout.(*os.File); ok {
-		info, err := file.Stat()
-		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return p
+	return &Printer{Options: opt, say: say, stop: stop, out: bufio.NewWriterSize(stdout, 64<<10), terminal: cli.Terminal(stdout)}
 }
 
 // Print prints a record within a few milliseconds, or says why it cannot be read.

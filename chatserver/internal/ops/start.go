@@ -7,9 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"runtime/debug"
 	"time"
+
+	"kafkachat/internal/cli"
 )
 
 // Logger returns a logger that writes text for a person at a terminal, and JSON for what collects
@@ -17,16 +18,10 @@ import (
 func Logger(w io.Writer, level slog.Level, pod string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	var handler slog.Handler = slog.NewJSONHandler(w, options)
-	if isTerminal(w) {
+	if cli.Terminal(w) {
 		handler = slog.NewTextHandler(w, options)
 	}
 	return slog.New(handler).With("pod", pod)
-}
-
-func isTerminal(w io.Writer) bool {
-	f, _ := w.(*os.File)
-	info, err := f.Stat() // an error for nil, too
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // Edition names the source that this program was built from, as far as the build says it.
@@ -66,7 +61,7 @@ func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool,
 	if addr := outward(); network && addr != "" {
 		others = "http://" + net.JoinHostPort(addr, fmt.Sprint(port))
 	}
-	if !isTerminal(w) {
+	if !cli.Terminal(w) {
 		Logger(w, slog.LevelInfo, pod).Info("chatting", "open", local, "network", others, "edition", Edition())
 		return
 	}
