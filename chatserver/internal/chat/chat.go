@@ -110,6 +110,16 @@ func CheckName(name string) error {
 	return nil
 }
 
+// CheckPod returns an error that a person understands if name cannot be a pod's name: a record's header
+// carries it, and the page shows it. Nothing in it turns or hides the text around it, as U+202E does.
+func CheckPod(name string) error {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	if name == "" || len(name) > MaxPod || !utf8.ValidString(name) || strings.ContainsFunc(name, unprintable) {
+		return fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", MaxPod)
+	}
+	return nil
+}
+
 // Sum returns a sum over a record, by which another log with the same offsets is noticed. All pods
 // compute the same one, since the record's time, id and value are stored with it.
 func Sum(r *sarama.ConsumerMessage, id string) uint32 {

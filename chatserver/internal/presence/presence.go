@@ -22,8 +22,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafka"
@@ -247,12 +245,6 @@ func decode(value []byte) (s state, ok bool) {
 		return state{}, false
 	}
 	s.heard = time.Now()
-	return s, s.Name != "" && len(s.Name) <= chat.MaxPod && printable(s.Name) &&
-		s.Instance != "" && len(s.Instance) <= maxInstance && printable(s.Instance) &&
+	return s, chat.CheckPod(s.Name) == nil && chat.CheckPod(s.Instance) == nil && len(s.Instance) <= maxInstance &&
 		s.Seq > 0 && s.People >= 0 && s.People <= maxPeople && s.Offset >= 0 && s.End >= 0
-}
-
-// printable excludes what turns or hides the text around it, such as U+202E.
-func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

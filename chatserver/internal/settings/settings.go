@@ -17,8 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/ops"
@@ -246,14 +244,7 @@ func address(v string) (string, error) {
 	return v, nil
 }
 
-// podName allows what a record's header carries and a page can show.
-func podName(v string) (string, error) {
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-	if v == "" || len(v) > chat.MaxPod || !utf8.ValidString(v) || strings.ContainsFunc(v, unprintable) {
-		return "", fmt.Errorf("valid is a name of 1 to %d bytes of printable UTF-8", chat.MaxPod)
-	}
-	return v, nil
-}
+func podName(v string) (string, error) { return v, chat.CheckPod(v) }
 
 func host(v string) (string, error) {
 	if v = strings.ToLower(v); !regexp.MustCompile(`^(\*|[a-z0-9._-]+)$`).MatchString(v) {
