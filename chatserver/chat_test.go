@@ -141,13 +141,7 @@ func TestResumeOnAnotherPod(t *testing.T) {
 	a := startPod(t, env("a"))
 	c := a.chat("")
 	c.arrive()
-	var position string
-	for i := range 5 {
-		m, _ := c.publish(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
-		if i == 1 {
-			position = m.Position
-		}
-	}
+	position := c.publishNumbers(5)[1]
 	b := startPod(t, env("b"))
 	for _, pod := range []*testPod{a, b} {
 		welcome, missed := pod.chat("?after=" + position).arrive()
@@ -205,13 +199,7 @@ func TestOlderMessages(t *testing.T) {
 	a := startPod(t, nil)
 	c := a.chat("")
 	c.arrive()
-	var position string
-	for i := range 6 {
-		m, _ := c.publish(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
-		if i == 4 {
-			position = m.Position
-		}
-	}
+	position := c.publishNumbers(6)[4]
 	for query, want := range map[string]string{"?last=2": "2 3", "?last=9": "0 1 2 3"} {
 		older := a.chat(query + "&before=" + position)
 		if welcome, all := older.arrive(); !welcome.Resumed || all != want {

@@ -181,6 +181,16 @@ func (c *testClient) publish(id, text string) (message, ack event) {
 	return message, ack
 }
 
+// publishNumbers says 0, 1, 2 and so on, and returns the positions of these messages.
+func (c *testClient) publishNumbers(n int) (positions []string) {
+	c.t.Helper()
+	for i := range n {
+		m, _ := c.publish(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
+		positions = append(positions, m.Position)
+	}
+	return positions
+}
+
 // longID makes an id of a short word.
 func longID(word string) string { return fmt.Sprintf("%s-0123456789abcdef", word) }
 

@@ -4,9 +4,7 @@ package faults
 
 import (
 	"encoding/json"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"kafkachat/chatserver/internal/chat"
+	"kafkachat/chatserver/internal/podtest"
 )
 
 // firstEdition is the last commit of the first edition.
@@ -41,17 +40,12 @@ func editionRows() []row {
 // build builds the server of a commit.
 func build(t *testing.T, commit string) (server string) {
 	t.Helper()
-	dir := t.TempDir()
-	server = filepath.Join(dir, "chatserver")
-	script := `git -C "$(git rev-parse --show-toplevel)" archive "$0" | tar -x -C "$1" && cd "$1" && go build -o "$2" ./chatserver`
-	source := filepath.Join(dir, "source")
-	if err := os.Mkdir(source, 0o755); err != nil {
-		t.Fatal(err)
+	source := t.TempDir()
+	script := `git -C "$(git rev-parse --show-toplevel)" archive "$0" | tar -x -C "$1"`
+	if out, err := exec.Command("sh", "-c", script, commit, source).CombinedOutput(); err != nil {
+		t.Fatalf("unpacking %s: %v\n%s", commit, err, out)
 	}
-	if out, err := exec.Command("sh", "-c", script, commit, source, server).CombinedOutput(); err != nil {
-		t.Fatalf("building the server of %s: %v\n%s", commit, err, out)
-	}
-	return server
+	return podtest.BuildIn(t, source)
 }
 
 // awaitPods waits until the pod tells its clients of all the others.

@@ -17,10 +17,15 @@ import (
 const patience = 60 * time.Second
 
 // Build compiles the server and returns where it is.
-func Build(t testing.TB) (server string) {
+func Build(t testing.TB) (server string) { return BuildIn(t, "") }
+
+// BuildIn builds the server of the repository in dir; "" is this one.
+func BuildIn(t testing.TB, dir string) (server string) {
 	t.Helper()
 	server = filepath.Join(t.TempDir(), "chatserver")
-	if out, err := exec.Command("go", "build", "-o", server, "kafkachat/chatserver").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", server, "kafkachat/chatserver")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the server: %v\n%s", err, out)
 	}
 	return server

@@ -36,23 +36,29 @@ type world struct {
 	publisher *publish.Publisher
 	*kafka.Ends
 
-	mu     sync.Mutex       // guards the following
-	ids    map[string]int64 // the first offset of each
-	copies int              // the most of one message
-	next   int64
+	records
+	copies int // the most of one message; guarded by mu
 }
 
-func (w *world) Find(id string) (int64, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	offset, ok := w.ids[id]
+// Records are what a pod has read of the topic.
+type records struct {
+	mu       sync.Mutex       // guards the following
+	ids      map[string]int64 // the first offset of each
+	next     int64            // up to where the topic has been read
+	consumer int
+}
+
+func (r *records) Find(id string) (int64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	offset, ok := r.ids[id]
 	return offset, ok
 }
 
-func (w *world) Reading() (int64, int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.next, 1
+func (r *records) Reading() (int64, int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next, r.consumer
 }
 
 func (w *world) End(ctx context.Context) (int64, error) {
@@ -85,7 +91,7 @@ func newWorld(t *testing.T) *world {
 	ignore, breaker := goleak.IgnoreCurrent(), goleak.IgnoreTopFunction("time.Sleep")
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore, breaker) })
 	brokers := kafkatest.Broker(t)
-	w := &world{t: t, topic: kafkatest.Topic(t, brokers), proxy: kafkatest.NewProxy(t, brokers), ids: make(map[string]int64)}
+	w := &world{t: t, topic: kafkatest.Topic(t, brokers), proxy: kafkatest.NewProxy(t, brokers), records: records{ids: make(map[string]int64)}}
 	var (
 		cancel, end context.CancelFunc
 		life        context.Context

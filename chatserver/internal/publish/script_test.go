@@ -22,27 +22,13 @@ import (
 type script struct {
 	publisher *publish.Publisher
 
-	mu        sync.Mutex // guards the following
-	next, end int64      // up to where the topic has been read, and where it ends
-	consumer  int
-	behind    bool
-	ids       map[string]int64
-	answers   []any // to sends, one after another
-	sends     int
-	reasons   []string // that were reported, as a person is told
-}
-
-func (s *script) Find(id string) (int64, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	offset, ok := s.ids[id]
-	return offset, ok
-}
-
-func (s *script) Reading() (int64, int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.next, s.consumer
+	records
+	// Guarded by mu, too.
+	end     int64 // of the topic
+	behind  bool
+	answers []any // to sends, one after another
+	sends   int
+	reasons []string // that were reported, as a person is told
 }
 
 func (s *script) End(context.Context) (int64, error) {
@@ -86,7 +72,7 @@ func (s *script) answer(sarama.SyncProducer) (int32, int64, error) {
 // bubble runs a test with a topic that has been read up to 100.
 func bubble(t *testing.T, answers []any, test func(t *testing.T, s *script)) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{next: 100, end: 100, ids: make(map[string]int64), answers: answers}
+		s := &script{records: records{next: 100, ids: make(map[string]int64)}, end: 100, answers: answers}
 		s.publisher = publish.New(&kafka.Cluster{Brokers: []string{"127.0.0.1:1"}}, "test", "chat", s, func(_ string, err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
