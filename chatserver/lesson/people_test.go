@@ -41,7 +41,7 @@ func (v version) patience() time.Duration {
 func (v version) chance() time.Duration {
 	switch {
 	case v.faulty:
-		return 30 * time.Second
+		return time.Minute
 	case v.naive():
 		return 10 * time.Second // mended, as somebody believes
 	}
@@ -69,6 +69,16 @@ type app struct {
 	ended <-chan struct{}
 	addr  string
 	log   func() string
+	kill  func()
+}
+
+func (a app) gone() bool {
+	select {
+	case <-a.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // start starts the version as a pod of the chat in topic.
@@ -79,7 +89,7 @@ func (v version) start(t *testing.T, kafka, topic string) app {
 		// The limits are for people; in this lesson programs type.
 		pod := podtest.Start(t, v.file, log, "pod", "KAFKA_BROKER="+kafka, "TOPIC="+topic, "MESSAGE_RATE=100000")
 		pod.AwaitReady(t)
-		return app{v, pod.Ended(), pod.Addr, pod.Log}
+		return app{v, pod.Ended(), pod.Addr, pod.Log, pod.Kill}
 	}
 	addr := freeAddr(t)
 	out, err := os.Create(log)
@@ -97,7 +107,7 @@ func (v version) start(t *testing.T, kafka, topic string) app {
 		t.Fatal(err)
 	}
 	t.Cleanup(process.Kill)
-	a := app{v, process.Ended(), addr, func() string { b, _ := os.ReadFile(log); return string(b) }}
+	a := app{v, process.Ended(), addr, func() string { b, _ := os.ReadFile(log); return string(b) }, process.Kill}
 	// It listens before its consumer reads: a message that comes back says that both do.
 	a.await(t, "naive reads the topic", func() bool {
 		ws, _, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws", nil)
