@@ -17,7 +17,7 @@ import (
 )
 
 // The lab's first stage: what one says in a window is seen in all windows of the pod, and in none of
-// another pod.
+// another pod. On a port that is in use the program says so, and not where to open the page.
 func TestFirst(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "first")
@@ -38,6 +38,11 @@ func TestFirst(t *testing.T) {
 		var page string
 		if !wait(30*time.Second, func() bool { page = get("http://" + addr + "/"); return page != "" }) {
 			t.Fatalf("pod %s does not answer", pod)
+		}
+		second := exec.Command(file)
+		second.Env = cmd.Env
+		if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "set PORT to another port") || strings.Contains(string(out), "open") {
+			t.Errorf("a second program on the same port: %v, %s", err, out)
 		}
 		for _, words := range []string{"<title>Connected to Pod " + pod + "</title>", "<h1>Chatting on " + pod + "</h1>", "Connection closed"} {
 			if !strings.Contains(page, words) {

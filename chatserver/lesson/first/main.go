@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html"
 	"log"
+	"net"
 	"net/http"
 	"os"
 
@@ -20,11 +21,11 @@ import (
 var (
 	clients   = make(map[*websocket.Conn]bool)
 	broadcast = make(chan []byte)
+	port      = cmp.Or(os.Getenv("PORT"), "8000")
 	upgrader  = websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }}
 )
 
-const page = `<!doctype html>
-<meta charset="utf-8">
+const page = `<!doctype html><meta charset="utf-8">
 <title>Connected to Pod %[1]s</title>
 <h1>Chatting on %[1]s</h1>
 <div id="log"></div>
@@ -34,17 +35,13 @@ const page = `<!doctype html>
 	const show = text => log.append(text, document.createElement("br"))
 	ws.onmessage = event => show(event.data)
 	ws.onclose = () => show("Connection closed")
-	form.onsubmit = event => {
-		event.preventDefault()
-		ws.send(text.value)
-		text.value = ""
-	}
+	form.onsubmit = () => { ws.send(text.value); form.reset(); return false }
 </script>
 `
 
 func handlePage(w http.ResponseWriter, r *http.Request) {
 	name, _ := os.Hostname()
-	fmt.Fprintf(w, page, html.EscapeString(cmp.Or(os.Getenv("POD_NAME"), name)))
+	fmt.Fprintf(w, page, html.EscapeString(cmp.Or(os.Getenv("POD_NAME"), name+":"+port)))
 }
 
 // handleWSConnections runs once for each client: what the client says goes to everybody.
@@ -81,8 +78,11 @@ func handleMessages() {
 func main() {
 	http.HandleFunc("/{$}", handlePage)
 	http.HandleFunc("/ws", handleWSConnections)
+	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		log.Fatalf("port %s cannot be used: stop the program that has it, or set PORT to another port (%v)", port, err)
+	}
 	go handleMessages()
-	addr := "127.0.0.1:" + cmp.Or(os.Getenv("PORT"), "8000")
-	log.Printf("open http://%s", addr)
-	log.Fatal(http.ListenAndServe(addr, nil))
+	log.Printf("open http://%s", ln.Addr())
+	log.Fatal(http.Serve(ln, nil))
 }
