@@ -5,9 +5,8 @@
 //	                                                             │  one consumer of the partition per pod
 //	browser ◀──bytes── position ◀── frame log ◀─────── handleMessages                   the log of a pod
 //
-// Kafka orders the chat. A pod keeps the newest part of the chat in memory as ready-made websocket
-// frames, the same bytes for every client. A client is only a position in them: nothing is queued for
-// it, and when it reconnects, to any pod, it says which message it saw last.
+// Kafka orders the chat. A pod keeps the newest part of the chat in memory as ready-made websocket frames,
+// the same bytes for every client. A client is only a position in them: after a break any pod goes on there.
 //
 //	go run ./chatserver                                            a chat with a broker inside
 //	PORT=8001 KAFKA_BROKER=localhost:9092 go run ./chatserver      a second pod of the same chat
@@ -52,14 +51,14 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
-	log := ops.Logger(stderr, cfg.LogLevel, cfg.Pod)
-	cfg.Warn(log)
-	ln, admin, err := ops.Listen(cfg.Port, cfg.AdminAddr, log)
+	ln, admin, err := ops.Listen(cfg.Port, cfg.AdminAddr)
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
 	defer admin.Close()
+	cfg.SetPort(ln.Addr().(*net.TCPAddr).Port)
+	log := ops.Logger(stderr, cfg.LogLevel, cfg.Pod)
 	if cfg.Embedded {
 		b, err := broker.Start(broker.Config{Addr: cfg.EmbeddedAddr, DataDir: cfg.DataDir, Topic: cfg.Topic, Own: "chatserver-", Log: log})
 		if err != nil {
@@ -68,6 +67,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		defer b.Close()
 		cfg.Cluster.Brokers = []string{b.Addr()}
 	}
+	cfg.Tell(log, admin.Addr())
 	return newPod(cfg, log).serve(ctx, ln, admin, stdout)
 }
 
@@ -122,7 +122,7 @@ func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Wri
 	server, adminServer := p.room.Server(p.routes()), p.room.AdminServer(p.metrics.Handler())
 	parts.Go(func() { fail(fmt.Errorf("serving HTTP: %w", server.Serve(ln))) })
 	parts.Go(func() { fail(fmt.Errorf("serving the metrics: %w", adminServer.Serve(admin))) })
-	ops.Greet(ctx, stdout, p.cfg.Pod, ln.Addr().(*net.TCPAddr).Port, p.cfg.Where == "laptop", p.history.Ready)
+	ops.Greet(ctx, stdout, p.cfg.Pod, p.cfg.Port, p.cfg.Where == "laptop", p.history.Ready)
 
 	<-ctx.Done()
 	if asked.Err() == nil {

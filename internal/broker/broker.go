@@ -78,14 +78,14 @@ func Start(cfg Config) (*Broker, error) {
 }
 
 func (b *Broker) start() (err error) {
-	if b.ln, err = listen(b.cfg.Addr, b.cfg.Log); err != nil {
-		return err
-	}
 	var segments map[string][]int64
 	if dir := b.cfg.DataDir; dir != "" {
 		if segments, err = b.openDir(dir); err != nil {
 			return fmt.Errorf("DATA_DIR %q: %w", dir, err)
 		}
+	}
+	if err := b.listen(); err != nil {
+		return err
 	}
 	warnings := slog.NewLogLogger(b.cfg.Log.With("from", "the embedded broker").Handler(), slog.LevelWarn)
 	b.kfake, err = kfake.NewCluster(
@@ -112,28 +112,34 @@ func (b *Broker) start() (err error) {
 	return nil
 }
 
-// listen listens on addr, or on a free port of the same host if that cannot be had.
-func listen(addr string, log *slog.Logger) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
-	if err == nil {
-		return ln, nil
+// listen listens on cfg.Addr, or on a free port of the same host if that cannot be had.
+func (b *Broker) listen() (err error) {
+	if b.ln, err = net.Listen("tcp", b.cfg.Addr); err == nil {
+		return nil
 	}
-	host, port, _ := net.SplitHostPort(addr)
+	host, port, _ := net.SplitHostPort(b.cfg.Addr)
 	ln, another := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if another != nil {
-		return nil, err
+		return err
 	}
+	b.ln = ln
 	here := host
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
 		here = "localhost" // where all addresses are listened on, this is one
 	}
-	log.Warn("the embedded broker's port is taken, it uses another, and its chat is one of its own; to join that of the first server, start this one with KAFKA_BROKER",
-		"addr", ln.Addr().String(), "join", "KAFKA_BROKER="+net.JoinHostPort(here, port), "err", err)
-	return ln, nil
+	b.cfg.Log.Warn("the embedded broker's port is in use, so this broker has another port, and its chat is one of its own; "+
+		"to join the chat of the first server, set KAFKA_BROKER", "addr", b.Addr(), "join", "KAFKA_BROKER="+net.JoinHostPort(here, port), "err", err)
+	return nil
 }
 
-// Addr is the host:port that clients use.
-func (b *Broker) Addr() string { return b.ln.Addr().String() }
+// Addr is the host:port that clients on this machine use.
+func (b *Broker) Addr() string {
+	addr := *b.ln.Addr().(*net.TCPAddr)
+	if addr.IP.IsUnspecified() { // it listens on all addresses of this machine
+		addr.IP = net.IPv4(127, 0, 0, 1)
+	}
+	return addr.String()
+}
 
 // Close ends every connection, writes what is not yet written to the data directory and gives the
 // directory free. It may be called again.

@@ -159,7 +159,7 @@ func TestTakenPort(t *testing.T) {
 func TestAdvertisedAddress(t *testing.T) {
 	b := start(t, Config{Addr: "0.0.0.0:0"})
 	_, port, _ := net.SplitHostPort(b.Addr())
-	w := dial(t, net.JoinHostPort("127.0.0.1", port))
+	w := dial(t, b.Addr())
 	brokers := w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Brokers
 	if len(brokers) != 1 || brokers[0].Host != "127.0.0.1" || fmt.Sprint(brokers[0].Port) != port {
 		t.Errorf("the brokers are %+v, want 127.0.0.1:%s", brokers, port)

@@ -35,7 +35,7 @@ func Edition() string {
 
 // Listen listens on the port of the chat, and for metrics and profiler on adminAddr. If that is "", several servers
 // on one laptop do not get in each other's way: it is the usual port only if that is free.
-func Listen(port int, adminAddr string, log *slog.Logger) (chat, admin net.Listener, err error) {
+func Listen(port int, adminAddr string) (chat, admin net.Listener, err error) {
 	if chat, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err != nil {
 		return nil, nil, fmt.Errorf("port %d cannot be had, perhaps another chatserver has taken it: stop that one, or choose another: PORT=%d go run ./chatserver (%w)", port, port+1, err)
 	}
@@ -46,7 +46,6 @@ func Listen(port int, adminAddr string, log *slog.Logger) (chat, admin net.Liste
 		chat.Close()
 		return nil, nil, fmt.Errorf("ADMIN_ADDR=%q cannot be used, choose another: %w", adminAddr, err)
 	}
-	log.Info("metrics and profiler", "url", "http://"+admin.Addr().String()+"/metrics")
 	return chat, admin, nil
 }
 
@@ -58,7 +57,7 @@ const settled = 5 * time.Second
 // else at once and as a line of the log. Network is whether others on this network may come, too.
 func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool, ready func() error) {
 	local, others := fmt.Sprintf("http://localhost:%d", port), ""
-	if addr := outward(); network && addr != "" {
+	if addr := Outward(); network && addr != "" {
 		others = "http://" + net.JoinHostPort(addr, fmt.Sprint(port))
 	}
 	if !cli.Terminal(w) {
@@ -77,9 +76,9 @@ func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool,
 	fmt.Fprintf(w, "Open\n\n    %s\n\n", local)
 }
 
-// outward returns this machine's address on the way to other networks, "" if there is none. Nothing
+// Outward returns this machine's address on the way to other networks, "" if there is none. Nothing
 // is sent: UDP only looks up the way.
-func outward() string {
+func Outward() string {
 	conn, err := net.Dial("udp4", "192.0.2.1:9") // an address for documentation (RFC 5737)
 	if err != nil {
 		return ""

@@ -53,10 +53,9 @@ func TestGreetingForMachines(t *testing.T) {
 // network. An address that is taken is said.
 func TestListen(t *testing.T) {
 	t.Parallel()
-	log := slog.New(slog.DiscardHandler)
 	var taken [2]string
 	for range 2 {
-		chat, admin, err := ops.Listen(0, "", log)
+		chat, admin, err := ops.Listen(0, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,10 +67,10 @@ func TestListen(t *testing.T) {
 		taken = [2]string{strconv.Itoa(chat.Addr().(*net.TCPAddr).Port), admin.Addr().String()}
 	}
 	port, _ := strconv.Atoi(taken[0])
-	if _, _, err := ops.Listen(port, "", log); err == nil || !strings.Contains(err.Error(), "port "+taken[0]) || !strings.Contains(err.Error(), "PORT=") {
+	if _, _, err := ops.Listen(port, ""); err == nil || !strings.Contains(err.Error(), "port "+taken[0]) || !strings.Contains(err.Error(), "PORT=") {
 		t.Errorf("a taken port: %v", err)
 	}
-	if _, _, err := ops.Listen(0, taken[1], log); err == nil || !strings.Contains(err.Error(), "ADMIN_ADDR") || !strings.Contains(err.Error(), taken[1]) {
+	if _, _, err := ops.Listen(0, taken[1]); err == nil || !strings.Contains(err.Error(), "ADMIN_ADDR") || !strings.Contains(err.Error(), taken[1]) {
 		t.Errorf("a taken address: %v", err)
 	}
 }

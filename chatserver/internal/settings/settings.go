@@ -25,9 +25,9 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// Config is the chat server's configuration. It does not change after Load.
+// Config is the chat server's configuration. It does not change once the server listens.
 type Config struct {
-	Port           int    // of the page and the websocket; 0 takes a free one
+	Port           int    // of the page and the websocket; 0 takes a free one, until SetPort
 	Topic          string // of the chat
 	Pod            string // this server's name
 	Cluster        *kafka.Cluster
@@ -41,7 +41,14 @@ type Config struct {
 	AdminAddr      string // of the metrics and the profiler; "" is a free one on loopback
 	Where          string // "cluster" in Kubernetes, else "laptop"
 	Limits         room.Limits
+	unnamed        bool // Pod is the host's name
 }
+
+const manual = `chatserver is a chat in the browser over a Kafka topic. Settings are environment variables.
+
+    go run ./chatserver                                           a chat with a Kafka broker inside
+    PORT=8001 KAFKA_BROKER=localhost:9092 go run ./chatserver     a second pod of the same chat
+`
 
 const (
 	defaultPort = 8000
@@ -68,23 +75,23 @@ func (c *Config) variables() []Variable {
 	return []Variable{
 		{"PORT", strconv.Itoa(defaultPort), "port of the page and the websocket; 0 takes a free one", to(&c.Port, whole(0, 65535))},
 		{"TOPIC", kafka.DefaultTopic, "topic of the chat", to(&c.Topic, topic)},
-		{"POD_NAME", "(`podname`, then the host's name, with the port if that is not 8000)", "name of this server, shown in the page", to(&c.Pod, podName)},
-		{"EMBEDDED_ADDR", "127.0.0.1:9092", "where the embedded broker listens, if `KAFKA_BROKER` is not set", to(&c.EmbeddedAddr, address)},
+		{"POD_NAME", "(the variable `podname`, else the host's name, with the port if that is not 8000)", "name of this server, shown in the page", to(&c.Pod, podName)},
+		{"EMBEDDED_ADDR", "127.0.0.1:9092", "address of the embedded broker, which runs if `KAFKA_BROKER` is not set", to(&c.EmbeddedAddr, address)},
 		{"DATA_DIR", "(none: in memory)", "folder for the embedded broker's records", to(&c.DataDir, text)},
-		{"LOG_BYTES", "16777216", "memory for messages ready to be sent, shared by all clients", to(&c.LogBytes, whole(64<<10, 1<<40))},
-		{"PUBLISH_TIMEOUT", "10s", "how long a client without `chat.v1` waits for Kafka before it is cut off", to(&c.PublishTimeout, duration)},
-		{"DRAIN_TIMEOUT", "30s", "how long a stopping server may take to send its clients away", to(&c.DrainTimeout, duration)},
-		{"ADMIN_ADDR", "(127.0.0.1:9090, or a free port)", "where `/metrics` and `/debug/pprof/` are served", to(&c.AdminAddr, address)},
-		{"MESSAGE_BYTES", strconv.Itoa(chat.MaxText), "longest message of a client", to(&l.MessageBytes, whole(1, largestMessage))},
+		{"LOG_BYTES", "16777216", "memory of the frame log, in bytes; all clients share it", to(&c.LogBytes, whole(64<<10, 1<<40))},
+		{"PUBLISH_TIMEOUT", "10s", "how long a message of a client without `chat.v1` may wait for Kafka; then the websocket is closed", to(&c.PublishTimeout, duration)},
+		{"DRAIN_TIMEOUT", "30s", "how long a stopping server may take to close its websockets", to(&c.DrainTimeout, duration)},
+		{"ADMIN_ADDR", "(127.0.0.1:9090, or a free port)", "address of `/metrics` and `/debug/pprof/`", to(&c.AdminAddr, address)},
+		{"MESSAGE_BYTES", strconv.Itoa(chat.MaxText), "longest message of a client, in bytes", to(&l.MessageBytes, whole(1, largestMessage))},
 		{"MESSAGE_RATE", "20", "messages a second that a connection may send, after a burst of 5 times as many; faster ones wait", to(&l.MessageRate, whole(1, 1_000_000))},
 		{"BYTE_RATE", "16384", "bytes of messages a second that a connection may send, after a burst of 16 times as many; faster ones wait", to(&l.ByteRate, whole(1, 1<<30))},
-		{"MAX_CONNECTIONS", "20000", "websockets at once, fewer if the process may not open as many files; with 0 that is the only limit", to(&l.Connections, whole(0, many))},
-		{"MAX_CONNECTIONS_PER_ADDRESS", "0", "of them, from one address; 0 is no limit", to(&l.PerAddress, whole(0, many))},
-		{"ALLOWED_HOSTS", "(none)", "names of this server, with commas, besides IP addresses, `localhost` and the machine's own names; `*` allows all", to(&l.Hosts, list(host))},
-		{"ALLOWED_ORIGINS", "(none)", "web sites besides the server's own whose pages may connect, with commas; `*` allows all", to(&l.Origins, list(site))},
-		{"TRUSTED_PROXIES", "(none)", "addresses and networks, with commas, whose `X-Forwarded-For` is believed", to(&l.TrustedProxies, list(network))},
-		{"USER_HEADER", "(none)", "header in which `TRUSTED_PROXIES` say who has signed in, such as `X-Forwarded-User`; whoever comes without is refused", to(&l.UserHeader, header)},
-		{"LOG_LEVEL", "info", "`debug`, `info`, `warn` or `error`", to(&c.LogLevel, level)},
+		{"MAX_CONNECTIONS", "20000", "most websockets at once; the limit of open files may allow fewer, and with 0 is the only limit", to(&l.Connections, whole(0, many))},
+		{"MAX_CONNECTIONS_PER_ADDRESS", "0", "most websockets at once from one address; 0 is no limit", to(&l.PerAddress, whole(0, many))},
+		{"ALLOWED_HOSTS", "(none)", "names of this server, besides IP addresses, `localhost` and the machine's own names, separated by commas; `*` allows all", to(&l.Hosts, list(host))},
+		{"ALLOWED_ORIGINS", "(none)", "web sites whose pages may connect, besides the server's own, separated by commas; `*` allows all", to(&l.Origins, list(site))},
+		{"TRUSTED_PROXIES", "(none)", "addresses and networks of proxies whose `X-Forwarded-For` is believed, separated by commas", to(&l.TrustedProxies, list(network))},
+		{"USER_HEADER", "(none)", "header in which `TRUSTED_PROXIES` put the name of the person who has signed in, such as `X-Forwarded-User`; a request without a name is refused", to(&l.UserHeader, header)},
+		{"LOG_LEVEL", "info", "lowest level that is logged: `debug`, `info`, `warn` or `error`", to(&c.LogLevel, level)},
 	}
 }
 
@@ -124,17 +131,34 @@ func (c *Config) load(getenv func(string) string) (err error) {
 			return fmt.Errorf("%s=%q: %w", v.Name, value, err)
 		}
 	}
-	switch { // what is wrong with variables that are valid one by one
+	secure, _ := strconv.ParseBool(getenv("KAFKA_TLS")) // kafka.FromEnv has checked the value
+	switch {                                            // what is wrong with variables that are valid one by one
 	case c.DataDir != "" && !c.Embedded:
 		return fmt.Errorf("DATA_DIR=%q is for the embedded broker, which KAFKA_BROKER=%q turns off: unset one of them", c.DataDir, getenv("KAFKA_BROKER"))
 	case c.LogBytes < logMessages*c.Limits.MessageBytes:
 		return fmt.Errorf("LOG_BYTES=%d is too little for MESSAGE_BYTES=%d: valid is %d times as much and more", c.LogBytes, c.Limits.MessageBytes, logMessages)
 	case c.Limits.UserHeader != "" && len(c.Limits.TrustedProxies) == 0:
 		return fmt.Errorf("USER_HEADER=%q is believed from TRUSTED_PROXIES only: set both", c.Limits.UserHeader)
+	case c.Embedded && (secure || getenv("KAFKA_SASL_MECHANISM") != ""):
+		return errors.New("KAFKA_TLS and KAFKA_SASL_MECHANISM have no effect on the embedded broker: set KAFKA_BROKER too, or unset them")
 	case c.Pod == "":
-		return c.nameAfterHost()
+		if c.Pod, err = os.Hostname(); err == nil {
+			err = chat.CheckPod(c.Pod + ":65535")
+		}
+		if err != nil {
+			return fmt.Errorf("POD_NAME is not set, and the host's name %q cannot stand in for it: %w", c.Pod, err)
+		}
+		c.unnamed = true
 	}
 	return nil
+}
+
+// SetPort is for the port that the server has, which PORT=0 leaves open. A pod that has the host's name has the port in
+// it too, since there may be several on a host.
+func (c *Config) SetPort(port int) {
+	if c.Port = port; c.unnamed && port != defaultPort {
+		c.Pod += ":" + strconv.Itoa(port)
+	}
 }
 
 // KafkaHere is where other programs on this laptop find the chat's Kafka; "" in a cluster, whose
@@ -146,37 +170,33 @@ func (c *Config) KafkaHere() string {
 	return strings.ReplaceAll(strings.Join(c.Cluster.Brokers, ","), "127.0.0.1", "localhost")
 }
 
-// nameAfterHost names the pod after its machine, on which there may be several.
-func (c *Config) nameAfterHost() error {
-	host, err := os.Hostname()
-	if c.Pod = host; c.Port != defaultPort && c.Port != 0 {
-		c.Pod += ":" + strconv.Itoa(c.Port)
-	}
-	if _, invalid := podName(c.Pod); err != nil || invalid != nil {
-		return fmt.Errorf("POD_NAME is not set, and the host's name %q cannot stand in for it: %w", host, cmp.Or(err, invalid))
-	}
-	return nil
-}
-
 // answer prints what the flags -h and -version ask for, and returns flag.ErrHelp then.
 func answer(args []string, stdout io.Writer) error {
 	var own []kafka.Variable
 	for _, v := range Variables() {
-		meaning := v.Meaning + " (" + strings.Trim(v.Default, "()") + ")"
+		meaning := v.Meaning + " (default " + strings.Trim(v.Default, "()") + ")"
 		own = append(own, kafka.Variable{Name: v.Name, Meaning: strings.ReplaceAll(meaning, "`", "")})
 	}
 	flags := flag.NewFlagSet("chatserver", flag.ContinueOnError)
 	version := flags.Bool("version", false, "print the edition of this server")
-	err := cli.Parse(flags, args, stdout, "chatserver is a chat in the browser, over a Kafka topic. The environment sets it up.\n", own...)
-	if err == nil && *version {
+	err := cli.Parse(flags, args, stdout, manual, own...)
+	switch {
+	case err == nil && *version:
 		fmt.Fprintln(stdout, "chatserver", ops.Edition())
 		return flag.ErrHelp
+	case err != nil && !errors.Is(err, flag.ErrHelp):
+		return fmt.Errorf("%w; settings are environment variables, as in PORT=8001 go run ./chatserver", err)
 	}
 	return err
 }
 
-// Warn says in the log what an operator should know of these settings.
-func (c *Config) Warn(log *slog.Logger) {
+// Tell says in the log what an operator should know: where the metrics are, and which settings need care.
+func (c *Config) Tell(log *slog.Logger, metrics net.Addr) {
+	log.Info("metrics and profiler", "url", "http://"+metrics.String()+"/metrics")
+	if host, _, _ := net.SplitHostPort(c.EmbeddedAddr); c.Embedded && (host == "" || net.ParseIP(host).IsUnspecified()) {
+		_, port, _ := net.SplitHostPort(c.Cluster.Brokers[0])
+		log.Warn("everybody on this network can read and write in the embedded broker", "KAFKA_BROKER", net.JoinHostPort(cmp.Or(ops.Outward(), "localhost"), port))
+	}
 	if slices.Contains(c.Limits.Origins, "*") {
 		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
 	}
@@ -235,7 +255,13 @@ func list[T any](parse func(string) (T, error)) func(string) ([]T, error) {
 func text(v string) (string, error) { return v, nil }
 
 // topic is shorter than Kafka allows: the name of the pods' own topic is this one and ".pods".
-func topic(v string) (string, error) { return v, kafka.CheckTopic(v, 240) }
+func topic(v string) (string, error) {
+	err := kafka.CheckTopic(v, 240)
+	if err != nil && kafka.CheckTopic(v, 249) == nil {
+		err = fmt.Errorf("%w: the pods' own topic has a longer name, and Kafka's limit is 249", err)
+	}
+	return v, err
+}
 
 func address(v string) (string, error) {
 	if _, _, err := net.SplitHostPort(v); err != nil {

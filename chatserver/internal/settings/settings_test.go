@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -46,10 +47,10 @@ func TestValues(t *testing.T) {
 		{"PORT", " 80 ", func(c *settings.Config) any { return c.Port }, "80"},
 		{"TOPIC", "", func(c *settings.Config) any { return c.Topic }, "chat"},
 		{"TOPIC", "My.topic_1-x", func(c *settings.Config) any { return c.Topic }, "My.topic_1-x"},
-		{"POD_NAME", "", func(c *settings.Config) any { return c.Pod }, host},
+		{"POD_NAME", "", func(c *settings.Config) any { c.SetPort(8000); return c.Pod }, host},
 		{"POD_NAME", "Pod <1> ü", func(c *settings.Config) any { return c.Pod }, "Pod <1> ü"},
-		{"podname", "as the lab has it", func(c *settings.Config) any { return c.Pod }, "as the lab has it"},
-		{"PORT", "8001", func(c *settings.Config) any { return c.Pod }, host + ":8001"}, // a second server on this machine
+		{"podname", "as the lab has it", func(c *settings.Config) any { c.SetPort(8001); return c.Pod }, "as the lab has it"},
+		{"PORT", "0", func(c *settings.Config) any { c.SetPort(40000); return c.Pod }, host + ":40000"}, // as a second server on this machine
 		{"KAFKA_BROKER", "", func(c *settings.Config) any { return c.Embedded }, "true"},
 		{"KAFKA_BROKER", "kafka:9092", func(c *settings.Config) any { return c.Embedded }, "false"},
 		{"KAFKA_BROKER", "kafka:9092", func(c *settings.Config) any { return c.Cluster.Brokers }, "[kafka:9092]"},
@@ -140,6 +141,8 @@ func TestBadValues(t *testing.T) {
 		{"KAFKA_BROKER", "kafka:9092", "DATA_DIR", "/data"},
 		{"MESSAGE_BYTES", "8193", "LOG_BYTES", "65536"},
 		{"USER_HEADER", "X-Forwarded-User", "TRUSTED_PROXIES", ""},
+		{"KAFKA_TLS", "true", "KAFKA_BROKER", ""},
+		{"KAFKA_SASL_MECHANISM", "PLAIN", "KAFKA_BROKER", "", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "p"},
 	} {
 		if _, err := load(c...); err == nil || !strings.Contains(err.Error(), c[0]) || !strings.Contains(err.Error(), c[2]) {
 			t.Errorf("%q: %v", c, err)
@@ -147,16 +150,26 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
-// What is allowed and dangerous is said at the start: every web site may chat, a password goes in the clear.
-func TestWarn(t *testing.T) {
+// The log says at the start where the metrics are, and what is allowed and dangerous: every web site may chat, a password
+// goes in the clear, everybody on the network can use the embedded broker.
+func TestTell(t *testing.T) {
 	t.Parallel()
 	c, err := load("ALLOWED_ORIGINS", "*", "KAFKA_BROKER", "kafka", "KAFKA_SASL_MECHANISM", "PLAIN", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "p")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	c.Warn(slog.New(slog.NewTextHandler(&log, nil)))
-	if text := log.String(); strings.Count(text, "level=WARN") != 2 || !strings.Contains(text, "ALLOWED_ORIGINS=*") || !strings.Contains(text, "KAFKA_TLS") {
+	metrics := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9090}
+	c.Tell(slog.New(slog.NewTextHandler(&log, nil)), metrics)
+	if text := log.String(); strings.Count(text, "level=WARN") != 2 || !strings.Contains(text, "http://127.0.0.1:9090/metrics") || !strings.Contains(text, "ALLOWED_ORIGINS=*") || !strings.Contains(text, "KAFKA_TLS") {
+		t.Errorf("the log is\n%s", text)
+	}
+	if c, err = load("EMBEDDED_ADDR", "0.0.0.0:9092"); err != nil {
+		t.Fatal(err)
+	}
+	c.Cluster.Brokers = []string{"127.0.0.1:9093"} // which is free
+	c.Tell(slog.New(slog.NewTextHandler(&log, nil)), metrics)
+	if text := log.String(); strings.Count(text, "level=WARN") != 3 || !strings.Contains(text, ":9093") || strings.Contains(text, "KAFKA_BROKER=127.") {
 		t.Errorf("the log is\n%s", text)
 	}
 }
@@ -233,7 +246,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("-version: %v, %q", err, version)
 	}
 	for _, args := range [][]string{{"8001"}, {"-port", "8001"}} {
-		if _, err := answer(args...); err == nil || !strings.Contains(err.Error(), "-h") || cli.Exit(t.Logf, err) != cli.Usage {
+		if _, err := answer(args...); err == nil || !strings.Contains(err.Error(), "PORT=8001") || cli.Exit(t.Logf, err) != cli.Usage {
 			t.Errorf("%q: %v", args, err)
 		}
 	}
