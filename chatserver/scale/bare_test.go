@@ -4,14 +4,12 @@ package scale
 
 import (
 	"bytes"
-	"fmt"
+	"encoding/json"
 	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
-
-const bareVariable = "SCALE_BARE" // is set for the process of the limit
 
 // A bare is the limit of what one loop can do: it takes messages, and writes those that came
 // during a pass over the clients to every client with one write(2). It trusts its clients.
@@ -31,40 +29,28 @@ type bareClient struct {
 func bareMain() {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
-		bareFail(err)
+		die("bare", err)
 	}
 	b := &bare{clients: make(map[int]*bareClient)}
 	if b.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		bareFail(err)
+		die("bare", err)
 	}
 	go func() { // accepted by Go, served by the loop
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
-				bareFail(err)
+				die("bare", err)
 			}
-			file, err := conn.(*net.TCPConn).File()
+			fd, err := detach(conn)
 			if err != nil {
-				bareFail(err)
+				die("bare", err)
 			}
-			conn.Close()
-			fd, err := unix.Dup(int(file.Fd()))
-			file.Close()
-			if err != nil {
-				bareFail(err)
-			}
-			unix.SetNonblock(fd, true)
-			unix.EpollCtl(b.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+			listenTo(b.epoll, fd)
 		}
 	}()
 	go b.loop()
-	fmt.Println(ln.Addr())
+	json.NewEncoder(os.Stdout).Encode(ln.Addr().String())
 	os.Stdin.Read(make([]byte, 1))
-}
-
-func bareFail(err error) {
-	fmt.Fprintln(os.Stderr, "bare:", err)
-	os.Exit(1)
 }
 
 func (b *bare) loop() {
@@ -77,13 +63,19 @@ func (b *bare) loop() {
 		}
 		n, err := unix.EpollWait(b.epoll, events, wait)
 		if err != nil && err != unix.EINTR {
-			bareFail(err)
+			die("bare", err)
 		}
 		for _, e := range events[:max(n, 0)] {
 			b.read(int(e.Fd), buf)
 		}
 		if len(b.gathered) > 0 || full {
-			full = b.write()
+			full = false
+			for fd, c := range b.clients {
+				if c.joined {
+					full = c.write(fd, b.gathered) || full
+				}
+			}
+			b.gathered = b.gathered[:0]
 		}
 	}
 }
@@ -104,12 +96,11 @@ func (b *bare) read(fd int, buf []byte) {
 	}
 	c.in = append(c.in, buf[:n]...)
 	if !c.joined {
-		if !bytes.HasSuffix(c.in, []byte("\r\n\r\n")) {
-			return
+		if bytes.HasSuffix(c.in, []byte("\r\n\r\n")) {
+			c.joined, c.in = true, nil
+			c.write(fd, []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+				"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"))
 		}
-		c.joined, c.in = true, nil
-		c.rest = []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
-		c.write(fd, nil)
 		return
 	}
 	const head = 6 // of a client's frame with a short length, with its mask, which is 0
@@ -120,18 +111,7 @@ func (b *bare) read(fd int, buf []byte) {
 	}
 }
 
-// write writes what has gathered to all clients, and says whether a socket is full.
-func (b *bare) write() (full bool) {
-	for fd, c := range b.clients {
-		if c.joined {
-			full = c.write(fd, b.gathered) || full
-		}
-	}
-	b.gathered = b.gathered[:0]
-	return full
-}
-
-// write writes what is left of before, and p.
+// write writes what is left of before, and p. Full says that the socket did not take all of it.
 func (c *bareClient) write(fd int, p []byte) (full bool) {
 	if len(c.rest) > 0 {
 		c.rest = append(c.rest, p...)

@@ -4,7 +4,12 @@ package scale
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,36 +17,31 @@ import (
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/podtest"
+	"kafkachat/internal/child"
 	"kafkachat/internal/kafka"
-	"kafkachat/internal/realkafka"
 )
-
-// A target is a server to which clients come: a pod, or the limit.
-type target struct {
-	addr string
-	pid  int
-}
 
 // A bench is a topic, its pods, and those who use it; or the limit, which has neither.
 type bench struct {
 	t        *testing.T
-	targets  []target
+	servers  []*podtest.Pod
 	topic    string
 	producer sarama.SyncProducer // of another program, which writes to the topic past all pods
-	pods     []*podtest.Pod
 	loads    []*process
 	runs     int
+	wrong    string // in any of them
 }
 
-func newBench(t *testing.T, broker *realkafka.Cluster, server string, pods int) *bench {
+func newBench(t *testing.T, brokers, server string, pods int) *bench {
 	t.Helper()
 	b := &bench{t: t, topic: "scale-" + rand.Text()}
 	for i := range pods {
-		p := startPod(t, server, fmt.Sprintf("pod-%d", i), broker.Addrs(), b.topic)
-		b.pods = append(b.pods, p)
-		b.targets = append(b.targets, target{p.Addr, p.PID()})
+		name := fmt.Sprint("pod-", i)
+		p := podtest.Start(t, server, filepath.Join(t.TempDir(), name), name, "MAX_CONNECTIONS=0", "TOPIC="+b.topic, "KAFKA_BROKER="+brokers)
+		p.AwaitReady(t)
+		b.servers = append(b.servers, p)
 	}
-	cluster, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": broker.Addrs()}[name] })
+	cluster, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": brokers}[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,24 +52,70 @@ func newBench(t *testing.T, broker *realkafka.Cluster, server string, pods int) 
 	return b
 }
 
-// all asks all load processes at the same time.
-func (b *bench) all(c command) (answers []answer) {
+// newLimit is a bench whose one server is the bare loop.
+func newLimit(t *testing.T) *bench {
+	t.Helper()
+	p, bare := startProcess(t, "bare"), &podtest.Pod{}
+	if err := p.out.Decode(&bare.Addr); err != nil {
+		t.Fatalf("the limit does not say where it listens: %v", err)
+	}
+	bare.Process = p.Process
+	return &bench{t: t, servers: []*podtest.Pod{bare}}
+}
+
+const roleVariable = "SCALE_ROLE" // is set for a process that is not the test
+
+// A process is a load process or the limit, as the test sees it.
+type process struct {
+	*child.Process
+	in  *json.Encoder
+	out *json.Decoder
+}
+
+func startProcess(t *testing.T, role string) *process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		out.Close()
+	})
+	p, err := child.Start(cmd)
+	if err != nil {
+		t.Fatalf("starting a process: %v", err)
+	}
+	t.Cleanup(p.Kill)
+	return &process{p, json.NewEncoder(in), json.NewDecoder(out)}
+}
+
+// ask asks load processes at the same time; a cleanup of the test ends those that have failed.
+func (b *bench) ask(c command, loads ...*process) (answers []answer) {
 	b.t.Helper()
-	answers = make([]answer, len(b.loads))
-	errs := make(chan error)
-	for i, p := range b.loads {
-		go func() {
-			mine, err := c, error(nil)
+	answers = make([]answer, len(loads))
+	var all sync.WaitGroup
+	for i, p := range loads {
+		all.Go(func() {
+			mine := c
 			mine.Source = fmt.Sprintf("127.0.0.%d", 2+i)
-			answers[i], err = p.ask(mine)
-			errs <- err
-		}()
+			err := p.in.Encode(mine)
+			if err == nil {
+				err = p.out.Decode(&answers[i])
+			}
+			if err != nil || answers[i].Err != "" {
+				b.t.Errorf("load, %s: %v %s", c.Do, err, answers[i].Err)
+			}
+		})
 	}
-	for range b.loads {
-		if err := <-errs; err != nil {
-			b.t.Error(err)
-		}
-	}
+	all.Wait()
 	if b.t.Failed() {
 		b.t.FailNow()
 	}
@@ -79,21 +125,21 @@ func (b *bench) all(c command) (answers []answer) {
 // perLoad is how many clients a load process has at most: a process may often have 20,000 descriptors.
 const perLoad = 15000
 
-// connect has clients come, as many to each pod.
+// connect has clients come, as many to each server.
 func (b *bench) connect(clients int) {
 	b.t.Helper()
 	loads := (clients + perLoad - 1) / perLoad
-	if clients%(loads*len(b.targets)) != 0 {
-		b.t.Fatalf("%d clients cannot be shared alike by %d load processes and %d pods", clients, loads, len(b.targets))
-	}
-	for range loads {
-		b.loads = append(b.loads, startLoad(b.t))
+	if clients%(loads*len(b.servers)) != 0 {
+		b.t.Fatalf("%d clients cannot be shared alike by %d load processes and %d pods", clients, loads, len(b.servers))
 	}
 	c := command{Do: "connect", Clients: clients / loads}
-	for _, target := range b.targets {
-		c.Addrs = append(c.Addrs, target.addr)
+	for range loads {
+		b.loads = append(b.loads, startProcess(b.t, "load"))
 	}
-	b.all(c)
+	for _, s := range b.servers {
+		c.Addrs = append(c.Addrs, s.Addr)
+	}
+	b.ask(c, b.loads...)
 }
 
 // A use is what was used while something was measured.
@@ -106,11 +152,11 @@ type use struct {
 func (b *bench) measure(do func()) use {
 	b.t.Helper()
 	used := func() (u use, busy, all float64) {
-		for _, target := range b.targets {
-			u.servers += cpuTime(b.t, target.pid)
+		for _, s := range b.servers {
+			u.servers += cpuTime(b.t, s.PID())
 		}
 		for _, p := range b.loads {
-			u.load += cpuTime(b.t, p.pid)
+			u.load += cpuTime(b.t, p.PID())
 		}
 		busy, all = machineTime(b.t)
 		return u, busy, all
@@ -126,24 +172,29 @@ func (b *bench) measure(do func()) use {
 // A run is messages on their way to all clients.
 type run struct {
 	use
-	Tally
+	*Tally
 	sent float64 // a second
 }
 
 // deliver sends messages, and returns when all clients have them.
-func (b *bench) deliver(send func(command) time.Duration, c command) (r run) {
+func (b *bench) deliver(send func(command) time.Duration, c command) run {
 	b.t.Helper()
 	b.runs++
 	c.Run = b.runs
 	c.Do = "begin"
-	b.all(c)
+	b.ask(c, b.loads...)
+	r := run{Tally: newTally(c.Messages)}
 	r.use = b.measure(func() {
 		r.sent = float64(c.Messages) / send(c).Seconds()
 		c.Do = "tally"
-		for _, a := range b.all(c) {
-			r.Tally.merge(&a.Tally)
+		for _, a := range b.ask(c, b.loads...) {
+			r.merge(a.Tally)
 		}
 	})
+	if wrong := r.wrong(c.Messages); wrong != "" {
+		b.t.Error(wrong)
+		b.wrong += wrong
+	}
 	return r
 }
 
@@ -151,11 +202,7 @@ func (b *bench) deliver(send func(command) time.Duration, c command) (r run) {
 func (b *bench) fromClients(c command) time.Duration {
 	b.t.Helper()
 	c.Do = "send"
-	a, err := b.loads[0].ask(c)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return a.Took
+	return b.ask(c, b.loads[0])[0].Took
 }
 
 // fromOutside writes to the topic, so that no pod has the work of publishing.
@@ -164,7 +211,7 @@ func (b *bench) fromOutside(c command) time.Duration {
 	took, err := c.pace(func(n int) error {
 		_, _, err := b.producer.SendMessage(&sarama.ProducerMessage{
 			Topic: b.topic, Partition: 0,
-			Value:   sarama.ByteEncoder(appendMessage(nil, c.Run, n, time.Now())),
+			Value:   sarama.ByteEncoder(message(c.Run, n, time.Now())),
 			Headers: chat.Headers(chat.Message{ID: rand.Text(), Pod: "outside"}),
 		})
 		return err
@@ -175,29 +222,10 @@ func (b *bench) fromOutside(c command) time.Duration {
 	return took
 }
 
-// consume has the pods read messages that nobody is shown.
-func (b *bench) consume(c command) use {
-	b.t.Helper()
-	before := make([]int, len(b.pods))
-	for i, p := range b.pods {
-		before[i] = records(b.t, p)
-	}
-	u := b.measure(func() {
-		b.fromOutside(c)
-		// Asking whether they have read everything would cost the CPU that is measured; so that is done after.
-		const enough = 100 * time.Millisecond
-		time.Sleep(enough)
-	})
-	for i, p := range b.pods {
-		await(b.t, "a pod has read all messages", func() bool { return records(b.t, p)-before[i] >= c.Messages })
-	}
-	return u
-}
-
-// rss is the memory of all pods, in bytes.
+// rss is the memory of all servers, in bytes.
 func (b *bench) rss() (sum float64) {
-	for _, p := range b.pods {
-		sum += rss(b.t, p.PID())
+	for _, s := range b.servers {
+		sum += rss(b.t, s.PID())
 	}
 	return sum
 }

@@ -3,12 +3,13 @@
 package scale
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
+	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -18,27 +19,23 @@ import (
 
 // A command is a line that the test writes to a load process; it answers with a line.
 type command struct {
-	Do string // one of the methods of loader
-	// For connect: clients come to the pods in turn, from an address of this machine.
+	Do string // connect, begin, send or tally
+	// For connect: clients come to the servers in turn, from an address of this machine.
 	Addrs   []string
 	Source  string
 	Clients int
 	// For begin, send and tally: message n of a run is sent by client n modulo Senders.
 	Run, Messages, Senders int
-	PerSecond              float64 // 0: each sender sends its next message when its last one is back
+	PerSecond              float64 // 0, a closed loop: each sender sends its next message when its last one is back
 }
 
 type answer struct {
 	Err   string
 	Took  time.Duration // of send, with the pause after the last message
-	Tally Tally
+	Tally *Tally
 }
 
-const (
-	patience   = 60 * time.Second // for the slowest of everything on a busy machine
-	connecting = 8                // clients that come at the same time
-	readBuffer = 256 << 10
-)
+const patience = 60 * time.Second // for the slowest of everything on a busy machine
 
 // A loader is a process with many clients. It reads for all of them in one goroutine, into one
 // buffer; 15,000 of them cost it a few MB.
@@ -52,7 +49,7 @@ type loader struct {
 	messages int // of the run
 	senders  int // of a closed loop: 0 if the run is none
 	journals []*journal
-	tally    Tally
+	tally    *Tally
 	left     int           // deliveries that are still to come
 	done     chan struct{} // closed when none are
 }
@@ -63,124 +60,102 @@ type client struct {
 	rest  []byte // a part of a frame
 }
 
+func die(what string, err error) {
+	fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
+	os.Exit(1)
+}
+
 // loadMain is the load process. It ends with its standard input.
 func loadMain() {
 	l := &loader{clients: make(map[int]*client)}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		fmt.Fprintln(os.Stderr, "load:", err)
-		os.Exit(1)
+		die("load", err)
 	}
 	go l.read()
 	out := json.NewEncoder(os.Stdout)
 	for in := json.NewDecoder(os.Stdin); ; {
 		var c command
-		if err := in.Decode(&c); err != nil {
+		if in.Decode(&c) != nil {
 			return
 		}
 		var a answer
-		if err := l.do(c, &a); err != nil {
+		switch c.Do {
+		case "connect":
+			err = l.connect(c)
+		case "begin":
+			l.begin(c)
+		case "send":
+			a.Took, err = l.send(c)
+		case "tally":
+			a.Tally = l.end()
+		}
+		if err != nil {
 			a.Err = err.Error()
 		}
-		if err := out.Encode(a); err != nil {
+		if out.Encode(a) != nil {
 			return
 		}
 	}
-}
-
-func (l *loader) do(c command, a *answer) (err error) {
-	switch c.Do {
-	case "connect":
-		err = l.connect(c)
-	case "begin":
-		l.begin(c)
-	case "send":
-		a.Took, err = l.send(c)
-	case "tally":
-		a.Tally = l.end()
-	}
-	return err
 }
 
 // connect has clients come, a few at a time.
 func (l *loader) connect(c command) error {
-	next, failed := make(chan string), make(chan error, connecting)
-	for range connecting {
-		go func() {
-			var err error
-			for addr := range next {
-				if err == nil {
-					err = l.join(addr, c.Source)
-				}
-			}
-			failed <- err
-		}()
-	}
+	errs, few := make([]error, c.Clients), make(chan struct{}, 8)
+	var all sync.WaitGroup
 	for i := range c.Clients {
-		next <- c.Addrs[i%len(c.Addrs)]
+		few <- struct{}{}
+		all.Go(func() {
+			errs[i] = l.join(c.Addrs[i%len(c.Addrs)], c.Source)
+			<-few
+		})
 	}
-	close(next)
-	var err error
-	for range connecting {
-		err = errors.Join(err, <-failed)
-	}
-	return err
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // join opens a websocket; from then on it is read.
 func (l *loader) join(addr, source string) error {
-	to, err := netip.ParseAddrPort(addr)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: patience}
+	conn, err := dialer.Dial("tcp4", addr)
 	if err != nil {
 		return err
 	}
-	from, err := netip.ParseAddr(source)
+	conn.SetDeadline(time.Now().Add(patience))
+	io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	// Nobody speaks before all are there, so nothing but the answer is in the reader.
+	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		return fmt.Errorf("handshake with %s answered with %+v: %w", addr, response, err)
+	}
+	fd, err := detach(conn)
 	if err != nil {
-		return err
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	// The port is chosen by connect, so that each pod can have all ports of a source address.
-	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience / time.Second)}),
-		unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1),
-		unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}))
-	if err != nil {
-		return err
-	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
-		return fmt.Errorf("connecting to %s: %w", addr, err)
-	}
-	const request = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-	if _, err := unix.Write(fd, []byte(request)); err != nil {
-		return fmt.Errorf("handshake: %w", err)
-	}
-	var got []byte
-	var buf [1024]byte
-	for !bytes.Contains(got, []byte("\r\n\r\n")) {
-		n, err := unix.Read(fd, buf[:])
-		if err == unix.EINTR {
-			continue
-		}
-		if n <= 0 {
-			return fmt.Errorf("handshake answered with %q: %w", got, errors.Join(err, io.ErrUnexpectedEOF))
-		}
-		got = append(got, buf[:n]...)
-	}
-	head, rest, _ := bytes.Cut(got, []byte("\r\n\r\n"))
-	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) {
-		return fmt.Errorf("handshake answered with %q", got)
-	}
-	if err := unix.SetNonblock(fd, true); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	l.clients[fd] = &client{index: len(l.fds), rest: bytes.Clone(rest)}
+	l.clients[fd] = &client{index: len(l.fds)}
 	l.fds = append(l.fds, fd)
 	l.mu.Unlock()
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	return listenTo(l.epoll, fd)
+}
+
+// detach takes a connection's socket out of Go's hands.
+func detach(conn net.Conn) (fd int, err error) {
+	defer conn.Close()
+	file, err := conn.(*net.TCPConn).File()
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	if fd, err = unix.Dup(int(file.Fd())); err == nil { // Fd makes it blocking
+		err = unix.SetNonblock(fd, true)
+	}
+	return fd, err
+}
+
+func listenTo(epoll, fd int) error {
+	return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
 // begin makes ready for a run.
@@ -192,35 +167,25 @@ func (l *loader) begin(c command) {
 	for i := range l.journals {
 		l.journals[i] = newJournal(c.Messages, c.Senders)
 	}
-	l.tally = Tally{Slowest: make([]time.Duration, c.Messages), Gone: len(l.fds) - len(l.clients)}
+	l.tally = newTally(c.Messages)
+	l.tally.Gone = len(l.fds) - len(l.clients)
 	l.left, l.done = c.Messages*len(l.fds), make(chan struct{})
 }
 
 // send has the run's senders send its messages. In a closed loop it sends the first message of each;
 // the others are sent by the reader.
 func (l *loader) send(c command) (time.Duration, error) {
-	l.mu.Lock()
-	fds := l.fds[:c.Senders]
-	l.mu.Unlock()
-	send := func(n int) error { return write(fds[n%c.Senders], messageFrame(c.Run, n)) }
-	if c.PerSecond > 0 {
-		return c.pace(send)
+	send := func(n int) error { return write(l.fds[n%c.Senders], messageFrame(c.Run, n)) }
+	if c.PerSecond == 0 {
+		l.mu.Lock()
+		l.senders = c.Senders
+		l.mu.Unlock()
+		c.Messages, c.PerSecond = min(c.Senders, c.Messages), 1e9
 	}
-	l.mu.Lock()
-	l.senders = c.Senders
-	l.mu.Unlock()
-	begun := time.Now()
-	for n := range min(c.Senders, c.Messages) {
-		if err := send(n); err != nil {
-			return 0, fmt.Errorf("sending message %d: %w", n, err)
-		}
-	}
-	return time.Since(begun), nil
+	return c.pace(send)
 }
 
-func messageFrame(run, n int) []byte {
-	return appendFrame(nil, opText, appendMessage(nil, run, n, time.Now()))
-}
+func messageFrame(run, n int) []byte { return clientFrame(opText, message(run, n, time.Now())) }
 
 // pace sends each message of a run at its time, or as soon as it can. It returns at the time of
 // the one that would follow.
@@ -247,14 +212,83 @@ func write(fd int, frame []byte) error {
 }
 
 // end waits for all deliveries of the run, and says what was delivered.
-func (l *loader) end() Tally {
+func (l *loader) end() *Tally {
 	select {
 	case <-l.done:
 	case <-time.After(patience):
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tally.close(l.journals)
+	for _, j := range l.journals {
+		l.tally.close(j)
+	}
 	l.run = 0
 	return l.tally
+}
+
+// read reads for all clients, as long as the process lives.
+func (l *loader) read() {
+	events := make([]unix.EpollEvent, 512)
+	buf := make([]byte, 256<<10)
+	for {
+		n, err := unix.EpollWait(l.epoll, events, -1)
+		if err != nil && err != unix.EINTR {
+			die("load: waiting for clients", err)
+		}
+		l.mu.Lock()
+		for _, e := range events[:max(n, 0)] {
+			if !l.readClient(int(e.Fd), buf) {
+				// Its descriptor stays, so that no other client gets its number.
+				unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, int(e.Fd), nil)
+				delete(l.clients, int(e.Fd))
+				l.tally.Gone++
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+// readClient takes what a client has received, and says whether it is still connected. It must be called with mu held.
+func (l *loader) readClient(fd int, buf []byte) bool {
+	c := l.clients[fd]
+	have := copy(buf, c.rest)
+	n, err := unix.Read(fd, buf[have:])
+	if n <= 0 {
+		return err == unix.EAGAIN || err == unix.EINTR
+	}
+	now := time.Now().UnixNano()
+	rest := buf[:have+n]
+	for {
+		opcode, payload, after, ok := nextFrame(rest)
+		if !ok {
+			c.rest = append(c.rest[:0], rest...)
+			return true
+		}
+		rest = after
+		switch opcode {
+		case opText:
+			if n, own := l.take(c, payload, now); own && write(fd, messageFrame(l.run, n+l.senders)) != nil {
+				return false
+			}
+		case opPing:
+			if write(fd, clientFrame(opPong, payload)) != nil {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+}
+
+// take notes a delivery; what is not of the run is somebody else's. Own says that the run is a closed
+// loop, and that it is this client's turn to send another message.
+func (l *loader) take(c *client, text []byte, now int64) (n int, own bool) {
+	run, n, at, ok := parseMessage(text)
+	if !ok || run != l.run || n >= l.messages || !l.tally.take(l.journals[c.index], n, time.Duration(now-at)) {
+		return 0, false
+	}
+	if l.left--; l.left == 0 {
+		close(l.done)
+	}
+	return n, l.senders > 0 && n%l.senders == c.index && n+l.senders < l.messages
 }

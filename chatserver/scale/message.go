@@ -1,16 +1,10 @@
 package scale
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"time"
-)
-
-const (
-	// messageSize is the length of a text in bytes: a sentence, and short enough for a frame whose
-	// length fits into one byte.
-	messageSize = 100
-	partSize    = 16 // hexadecimal digits of each of the three numbers at its beginning
 )
 
 const (
@@ -19,57 +13,48 @@ const (
 	opPong = 10
 	fin    = 0x80
 	masked = 0x80
+
+	// messageSize is the length of a text in bytes: a sentence, and short enough for a frame whose
+	// length fits into one byte.
+	messageSize = 100
+	stampSize   = 3 * 8 // three numbers, of which the text has the hexadecimal digits
 )
 
-// appendMessage appends the text of message n of a run: both numbers, and when it was sent.
-func appendMessage(b []byte, run, n int, at time.Time) []byte {
-	var parts [3 * 8]byte
-	binary.BigEndian.PutUint64(parts[0:], uint64(run))
-	binary.BigEndian.PutUint64(parts[8:], uint64(n))
-	binary.BigEndian.PutUint64(parts[16:], uint64(at.UnixNano()))
-	b = hex.AppendEncode(b, parts[:])
-	for range messageSize - 3*partSize {
-		b = append(b, '.')
-	}
-	return b
+// message is the text of message n of a run: both numbers, and when it was sent.
+func message(run, n int, at time.Time) []byte {
+	stamp, _ := binary.Append(nil, binary.BigEndian, []int64{int64(run), int64(n), at.UnixNano()})
+	text := bytes.Repeat([]byte("."), messageSize)
+	hex.Encode(text, stamp)
+	return text
 }
 
-// parseMessage reads what appendMessage wrote.
+// parseMessage reads what message wrote.
 func parseMessage(text []byte) (run, n int, at int64, ok bool) {
-	var parts [3 * 8]byte
+	var stamp [stampSize]byte
 	if len(text) != messageSize {
 		return 0, 0, 0, false
 	}
-	if _, err := hex.Decode(parts[:], text[:3*partSize]); err != nil {
+	if _, err := hex.Decode(stamp[:], text[:2*stampSize]); err != nil {
 		return 0, 0, 0, false
 	}
-	return int(binary.BigEndian.Uint64(parts[0:])), int(binary.BigEndian.Uint64(parts[8:])), int64(binary.BigEndian.Uint64(parts[16:])), true
+	number := func(i int) uint64 { return binary.BigEndian.Uint64(stamp[8*i:]) }
+	return int(number(0)), int(number(1)), int64(number(2)), true
 }
 
-// appendFrame appends a client's frame. Its mask is 0, which leaves the payload as it is.
-func appendFrame(b []byte, opcode byte, payload []byte) []byte {
-	b = append(b, fin|opcode, masked|byte(len(payload)), 0, 0, 0, 0)
-	return append(b, payload...)
+// clientFrame makes a client's frame. Its mask is 0, which leaves the payload as it is.
+func clientFrame(opcode byte, payload []byte) []byte {
+	return append([]byte{fin | opcode, masked | byte(len(payload)), 0, 0, 0, 0}, payload...)
 }
 
 // nextFrame takes the first of a server's frames off b; not ok means that b has only a part of it.
-// A frame that no chat server sends (64 KiB and more) has the opcode 0.
+// A frame of more than 125 bytes, which nobody sends here, has the opcode 0.
 func nextFrame(b []byte) (opcode byte, payload, rest []byte, ok bool) {
-	if len(b) < 2 {
-		return 0, nil, b, false
-	}
-	head, length := 2, int(b[1])
-	switch length {
-	case 126:
-		if len(b) < 4 {
-			return 0, nil, b, false
-		}
-		head, length = 4, int(binary.BigEndian.Uint16(b[2:]))
-	case 127:
+	switch {
+	case len(b) >= 2 && b[1] > 125:
 		return 0, nil, nil, true
-	}
-	if len(b) < head+length {
+	case len(b) < 2 || len(b) < 2+int(b[1]):
 		return 0, nil, b, false
 	}
-	return b[0] & 0x0f, b[head : head+length], b[head+length:], true
+	end := 2 + int(b[1])
+	return b[0] & 0x0f, b[2:end], b[end:], true
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,161 +19,206 @@ import (
 const kafkaVersion = "4.3.1"
 
 func TestMain(m *testing.M) {
-	switch {
-	case os.Getenv(loadVariable) != "":
+	switch os.Getenv(roleVariable) {
+	case "load":
 		loadMain()
 		return
-	case os.Getenv(bareVariable) != "":
+	case "bare":
 		bareMain()
 		return
 	}
-	flag.String("scale.pods", "1,2,4,8", "the rungs of the ladder")
-	flag.Int("scale.clients", 150, "clients of each pod")
-	flag.Int("scale.rate", 100, "messages/s, over all clients")
+	flag.String("scale.ladder", "1x150,2x150,4x150,8x150", "pods x clients of each, in turns")
+	flag.Float64("scale.rate", 100, "messages/s of the ladder, over all clients")
 	flag.Duration("scale.length", 10*time.Second, "how long each thing is measured")
-	flag.Int("scale.rounds", 3, "how often the ladder is climbed")
-	flag.String("scale.idle", "1x18000,4x15000", "pods x idle clients on each")
-	// A pod asks a client that was silent for 25 s for a sign of life: this has one for each.
-	flag.Duration("scale.quiet", 26*time.Second, "how long idle clients are measured")
-	flag.String("scale.table", "", "a file to write the tables to")
-	flag.String("scale.plot", "", "a file to write the plot to, as SVG")
+	flag.Int("scale.rounds", 3, "how often the ladder is climbed, and each pair is measured")
+	flag.String("scale.idle", "1x18000,4x15000", "pods x idle clients of each")
 	os.Exit(m.Run())
 }
 
 // option reads one of the flags.
 func option[T any](name string) T { return flag.Lookup("scale." + name).Value.(flag.Getter).Get().(T) }
 
+// A measurement is a row, and how to measure it once.
+type measurement struct {
+	*row
+	bench   func(t *testing.T) *bench
+	measure func(b *bench) figures
+}
+
+// take takes all measurements in turns, so that what else the machine does meanwhile hits them alike.
+func take(t *testing.T, all []measurement, rounds int) (rows []*row) {
+	for _, m := range all {
+		rows = append(rows, m.row)
+	}
+	for round := range rounds {
+		for _, m := range all {
+			t.Run(fmt.Sprintf("%s/round %d", m.name, round+1), func(t *testing.T) {
+				b := m.bench(t)
+				f := m.measure(b)
+				m.runs = append(m.runs, f)
+				if b.wrong != "" {
+					m.wrong = append(m.wrong, fmt.Sprintf("round %d: %s", round+1, strings.TrimSuffix(b.wrong, "; ")))
+				}
+				t.Log(f)
+			})
+		}
+	}
+	return rows
+}
+
 func TestScale(t *testing.T) {
 	server := podtest.Build(t)
-	broker := realkafka.Start(t, realkafka.Options{Version: kafkaVersion})
-	text := machine()
+	brokers := realkafka.Start(t, realkafka.Options{Version: kafkaVersion}).Addrs()
+	pods := func(n int) func(*testing.T) *bench {
+		return func(t *testing.T) *bench { return newBench(t, brokers, server, n) }
+	}
+	text := machine(t)
 	t.Run("ladder", func(t *testing.T) {
-		rungs := ladderOf(t, broker, server)
-		if t.Failed() && len(rungs) == 0 {
-			return
+		var all []measurement
+		for _, c := range parse(t, "ladder") {
+			m := measurement{&row{name: c.String(), most: figures{perDelivery: 1.1, unpublished: 1.1}}, pods(c.pods), c.climb}
+			if len(all) > 0 {
+				m.base = all[0].row
+			}
+			all = append(all, m)
 		}
-		text += "\n" + ladderTable(rungs)
-		writeFile(t, "plot", plot(rungs))
+		text += "\n" + table(take(t, all, option[int]("rounds")), "deliveries/s", perDelivery, unpublished,
+			"CPU per consumed message and pod, µs", "RSS per pod, MB", p50, p99, p999, "cores busy, %", "with pods", "with load")
 	})
 	t.Run("limit", func(t *testing.T) {
-		if rows := limitsOf(t, broker, server); len(rows) > 0 {
-			text += "\n" + limitTable(rows)
+		var all []measurement
+		for _, c := range limits(option[time.Duration]("length")) {
+			limit := &row{name: c.name + ", the limit"}
+			all = append(all, measurement{limit, newLimit, c.run},
+				measurement{&row{name: c.name + ", 1 pod", base: limit, most: c.most, least: c.least}, pods(1), c.run})
 		}
+		text += "\n" + table(take(t, all, option[int]("rounds")), "messages/s", perDelivery, p50, p99)
 	})
 	t.Run("idle", func(t *testing.T) {
-		cases, err := parseIdle(option[string]("idle"))
-		if err != nil {
-			t.Fatal(err)
+		var all []measurement
+		for _, c := range parse(t, "idle") {
+			all = append(all, measurement{&row{name: c.String()}, pods(c.pods), c.idle})
 		}
-		var all []idleFigures
-		for _, c := range cases {
-			t.Run(fmt.Sprintf("pods=%d", c.pods), func(t *testing.T) { all = append(all, idle(newBench(t, broker, server, c.pods), c)) })
-		}
-		if len(all) > 0 {
-			text += "\n" + idleTable(all)
-		}
+		text += "\n" + table(take(t, all, 1), "all connected after, s", "RSS per client, bytes", "CPU of all pods, % of a core",
+			"a message at the last client after, ms: median", "worst")
 	})
 	fmt.Printf("\n%s\n", text)
-	writeFile(t, "table", text)
 }
 
-// writeFile writes to the file that an option names, if it does.
-func writeFile(t *testing.T, name, text string) {
-	t.Helper()
-	if file := option[string](name); file != "" {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Error(err)
-		}
-	}
+// Columns that are written and read in several places.
+const (
+	perDelivery = "CPU per delivery, ns"
+	unpublished = "without publishing, ns"
+	p50         = "p50, ms"
+	p99         = "p99, ms"
+	p999        = "p99.9, ms"
+)
+
+// A crowd is so many clients on each of so many pods.
+type crowd struct{ pods, each int }
+
+func (c crowd) String() string {
+	return fmt.Sprintf("%d clients on %d %s", c.pods*c.each, c.pods, map[bool]string{true: "pod", false: "pods"}[c.pods == 1])
 }
 
-// ladderOf climbs the ladder several times: what else the machine does meanwhile hits all rungs.
-func ladderOf(t *testing.T, broker *realkafka.Cluster, server string) (rungs []rung) {
-	for word := range strings.SplitSeq(option[string]("pods"), ",") {
-		pods, err := strconv.Atoi(word)
-		if err != nil || pods < 1 {
-			t.Fatalf("-scale.pods: %q is no number of pods", word)
+// parse reads an option such as "1x18000,4x15000".
+func parse(t *testing.T, name string) (all []crowd) {
+	for word := range strings.SplitSeq(option[string](name), ",") {
+		var c crowd
+		if _, err := fmt.Sscanf(word, "%dx%d", &c.pods, &c.each); err != nil || c.pods < 1 || c.each < 1 {
+			t.Fatalf("-scale.%s: %q is not a number of pods, x, and the number of clients of each", name, word)
 		}
-		rungs = append(rungs, rung{pods: pods})
+		all = append(all, c)
 	}
-	for round := range option[int]("rounds") {
-		for i := range rungs {
-			r := &rungs[i]
-			ok := t.Run(fmt.Sprintf("round=%d/pods=%d", round+1, r.pods), func(t *testing.T) {
-				f := climb(newBench(t, broker, server, r.pods))
-				r.runs = append(r.runs, f)
-				if f.wrong != "" {
-					t.Error(f.wrong)
-				}
-			})
-			if !ok && len(r.runs) <= round {
-				return nil // there is nothing to compare
-			}
-		}
-	}
-	return slices.DeleteFunc(rungs, func(r rung) bool { return len(r.runs) == 0 }) // those that -run leaves out
+	return all
 }
 
-// climb measures one rung.
-func climb(b *bench) (f figures) {
-	rate, length, pods := option[int]("rate"), option[time.Duration]("length"), len(b.pods)
+// climb measures one rung of the ladder.
+func (c crowd) climb(b *bench) figures {
+	rate, length, clients := option[float64]("rate"), option[time.Duration]("length"), c.pods*c.each
 	const warmUp = 2 * time.Second
 	of := func(d time.Duration, senders int) command {
-		return command{Messages: max(1, int(d.Seconds()*float64(rate))), PerSecond: float64(rate), Senders: senders}
+		return command{Messages: max(1, int(d.Seconds()*rate)), PerSecond: rate, Senders: senders}
 	}
-	f.clients = pods * option[int]("clients")
-	senders := min(16, f.clients) // constant, so that each of them sends as often on all rungs
+	consume := func(d time.Duration) use {
+		return b.measure(func() {
+			b.fromOutside(of(d, 1))
+			time.Sleep(100 * time.Millisecond) // asking whether the pods have read everything would cost the CPU that is measured
+		})
+	}
+	consume(warmUp)
+	consumed := consume(length)
 
-	b.consume(of(warmUp, 1))
-	c := of(length, 1)
-	f.consume = float64(b.consume(c).servers) / float64(c.Messages*pods)
-
-	b.connect(f.clients)
-	deliver := func(send func(command) time.Duration, c command) run {
-		r := b.deliver(send, c)
-		f.expected += c.Messages * f.clients
-		f.delivered += r.Delivered
-		f.wrong += r.wrong(c.Messages)
+	b.connect(clients)
+	deliver := func(send func(command) time.Duration, senders int) run {
+		b.deliver(send, of(warmUp, senders))
+		r := b.deliver(send, of(length, senders))
+		if r.sent < 0.98*rate {
+			b.wrong += fmt.Sprintf("only %.0f of %.0f messages/s could be sent; ", r.sent, rate)
+			b.t.Error(b.wrong)
+		}
 		return r
 	}
-	fastEnough := func(r run) {
-		if r.sent < 0.98*float64(rate) {
-			f.wrong += fmt.Sprintf("only %.0f of %d messages/s could be sent; ", r.sent, rate)
-		}
-	}
-	deliver(b.fromOutside, of(warmUp, 1))
-	r := deliver(b.fromOutside, of(length, 1))
-	fastEnough(r)
-	f.fanOut = float64(r.servers) / float64(r.Delivered)
+	outside := deliver(b.fromOutside, 1)
+	r := deliver(b.fromClients, min(16, clients)) // as many on all rungs, so that each of them sends as often
+	f := r.figures()
+	cores := r.took.Seconds() * float64(runtime.NumCPU()) / 100
+	f["cores busy, %"], f["with pods"], f["with load"] = 100*r.busy, r.servers.Seconds()/cores, r.load.Seconds()/cores
+	f[unpublished] = outside.figures()[perDelivery]
+	f["CPU per consumed message and pod, µs"] = consumed.servers.Seconds() * 1e6 / float64(of(length, 1).Messages*c.pods)
+	f["RSS per pod, MB"] = b.rss() / 1e6 / float64(c.pods)
+	return f
+}
 
-	deliver(b.fromClients, of(warmUp, senders))
-	r = deliver(b.fromClients, of(length, senders))
-	fastEnough(r)
-	f.cpu = float64(r.servers) / float64(r.Delivered)
-	f.sent, f.deliveries = r.sent, float64(r.Delivered)/r.took.Seconds()
-	f.p50, f.p99, f.p999 = r.Latency.quantile(0.5), r.Latency.quantile(0.99), r.Latency.quantile(0.999)
-	cores := r.took.Seconds() * float64(runtime.NumCPU())
-	f.busy, f.byPods, f.byLoad = r.busy, r.use.servers.Seconds()/cores, r.load.Seconds()/cores
-	f.rss = b.rss() / float64(pods)
-	b.t.Logf("%+v", f)
+func (r run) figures() figures {
+	return figures{
+		"deliveries/s": float64(r.Delivered) / r.took.Seconds(),
+		perDelivery:    float64(r.servers) / float64(r.Delivered),
+		p50:            milliseconds(r.Latency.quantile(0.5)), p99: milliseconds(r.Latency.quantile(0.99)), p999: milliseconds(r.Latency.quantile(0.999)),
+	}
+}
+
+// A limitCase is a load that is put onto one pod, and onto the limit.
+type limitCase struct {
+	name             string
+	clients, senders int
+	rate             float64 // messages/s; 0 is a closed loop
+	messages         float64
+	most, least      figures // of the pod, as shares of the limit's
+}
+
+func limits(length time.Duration) []limitCase {
+	seconds := length.Seconds()
+	return []limitCase{
+		{"200 messages/s", 1000, 10, 200, 200 * seconds, figures{p50: 3, p99: 2.5, perDelivery: 1}, figures{"messages/s": 0.98}},
+		{"2000 messages/s", 1000, 100, 2000, 2000 * seconds, figures{p50: 2.5, perDelivery: 0.85}, figures{"messages/s": 0.98}},
+		{"8000 messages/s", 1000, 800, 8000, 8000 * seconds, nil, figures{"messages/s": 0.95}},
+		{"closed loop", 100, 100, 0, 5000 * seconds, nil, nil},
+	}
+}
+
+// run measures one server.
+func (c limitCase) run(b *bench) figures {
+	b.connect(c.clients)
+	b.deliver(b.fromClients, command{Messages: max(2*c.senders, 200), PerSecond: 200, Senders: c.senders})
+	r := b.deliver(b.fromClients, command{Messages: int(c.messages), PerSecond: c.rate, Senders: c.senders})
+	f := r.figures()
+	f["messages/s"] = c.messages / r.took.Seconds()
 	return f
 }
 
 // idle has many clients come, and after a while gets a few messages to them.
-func idle(b *bench, c idleCase) (f idleFigures) {
-	f.idleCase = c
-	before := b.rss()
-	f.connected = b.measure(func() { b.connect(c.clients) }).took
-	quiet := b.measure(func() { time.Sleep(option[time.Duration]("quiet")) })
-	f.cpu = quiet.servers.Seconds() / quiet.took.Seconds()
-	f.rss = (b.rss() - before) / float64(c.clients)
-
-	const messages = 5
-	r := b.deliver(b.fromClients, command{Messages: messages, PerSecond: 1, Senders: 1})
-	f.slowest, f.wrong = r.Slowest, r.wrong(messages)
-	if f.wrong != "" {
-		b.t.Error(f.wrong)
+func (c crowd) idle(b *bench) figures {
+	before, clients := b.rss(), c.pods*c.each
+	connected := b.measure(func() { b.connect(clients) }).took
+	// A pod asks a client that was silent for 25 s for a sign of life: this has one for each.
+	quiet := b.measure(func() { time.Sleep(26 * time.Second) })
+	memory := (b.rss() - before) / float64(clients)
+	r := b.deliver(b.fromClients, command{Messages: 5, PerSecond: 1, Senders: 1})
+	slices.Sort(r.Slowest)
+	return figures{
+		"all connected after, s": connected.Seconds(), "RSS per client, bytes": memory,
+		"CPU of all pods, % of a core":                   100 * quiet.servers.Seconds() / quiet.took.Seconds(),
+		"a message at the last client after, ms: median": milliseconds(r.Slowest[2]), "worst": milliseconds(r.Slowest[4]),
 	}
-	b.t.Logf("%+v", f)
-	return f
 }
