@@ -88,7 +88,11 @@ func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 	p := &pod{cfg: cfg, page: page.New(cfg.Pod)}
 	p.health = ops.NewHealth(log, func(why error) { p.conns.SetNotice(room.StatusNotice, chat.Status(publish.Reason(why))) }, "consumer", "ends")
 	p.history = history.New(history.Config{
-		Cluster: cfg.Cluster, ClientID: cfg.ClientID, Topic: cfg.Topic, Limit: cfg.LogBytes, Report: p.health.Report, Log: log,
+		Cluster: cfg.Cluster, ClientID: cfg.ClientID, Topic: cfg.Topic, Limit: cfg.LogBytes, Log: log,
+		Report: func(part string, err error) {
+			p.health.Report(part, err)
+			p.conns.Wake() // for those whose place depends on Kafka's answer
+		},
 	})
 	frames, _ := p.history.Frames()
 	p.conns = sockets.NewLoop(frames)
@@ -101,10 +105,8 @@ func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 		p.conns.SetNotice(room.PodsNotice, chat.Event("pods", map[string]any{"pods": pods}))
 	}, log)
 	p.metrics = ops.New(p.conns, p.history, p.health)
-	p.room = room.New(room.Config{
-		Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout, Sockets: p.conns, Metrics: p.metrics, Log: log,
-		Place: p.history.Place, Welcome: p.welcome,
-	})
+	p.room = room.New(room.Config{Limits: cfg.Limits, Pod: cfg.Pod, PublishTimeout: cfg.PublishTimeout, Sockets: p.conns, Metrics: p.metrics,
+		Log: log, Place: p.history.Place, Welcome: p.welcome})
 	return p
 }
 
@@ -187,8 +189,6 @@ func (p *pod) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	check := time.NewTicker(history.CheckEvery)
-	defer check.Stop()
 	for {
 		select {
 		case message, ok := <-partition.Messages():
@@ -203,11 +203,10 @@ func (p *pod) consume(ctx context.Context) error {
 				ops.Since(p.metrics.FanOutSeconds, message.Timestamp)
 			}
 			p.publisher.Read(added.ID, added.Shown)
-			p.conns.Wake()
-		case <-check.C:
-			p.history.Reached(session.Reached())
-			p.conns.Wake() // for those whose place depends on what history has found out
+		case <-session.Answered():
 		}
+		p.history.Reached(session.Reached())
+		p.conns.Wake()
 	}
 }
 

@@ -103,7 +103,7 @@ func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
 	config.Producer.Return.Successes = true   // a SyncProducer needs both
 	config.Producer.Return.Errors = true
 
-	config.Consumer.MaxWaitTime = 250 * time.Millisecond // a first record ends the wait at once
+	config.Consumer.MaxWaitTime = time.Second // less than ioTimeout; a first record ends the wait at once
 	// A transaction that somebody left open must not stop the readers.
 	config.Consumer.IsolationLevel = sarama.ReadUncommitted
 	return config

@@ -37,13 +37,14 @@ type Session struct {
 	end      context.CancelCauseFunc
 	fetching sync.WaitGroup
 	messages chan *sarama.ConsumerMessage
-	fetched  atomic.Int64 // what is before this offset has been put into messages; -1: no fetch has been answered
-	reached  int64        // what Reached returned last
+	answered chan struct{} // capacity 1
+	fetched  atomic.Int64  // what is before this offset has been put into messages; -1: no fetch has been answered
+	reached  int64         // what Reached returned last
 }
 
 // NewSession returns a session that has not connected yet. Adjust may change the settings.
 func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust ...func(*sarama.Config)) (*Session, error) {
-	s := &Session{topic: topic, reached: -1}
+	s := &Session{topic: topic, answered: make(chan struct{}, 1), reached: -1}
 	s.fetched.Store(-1)
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	config := c.Config(s.ctx, clientID)
@@ -107,6 +108,10 @@ func (s *Session) ConsumePartition(topic string, partition int32, offset int64) 
 			return s.put(s.messages, m)
 		}, func(reached, _ int64) error {
 			s.fetched.Store(reached)
+			select {
+			case s.answered <- struct{}{}:
+			default:
+			}
 			return nil
 		}))
 	})
@@ -115,6 +120,9 @@ func (s *Session) ConsumePartition(topic string, partition int32, offset int64) 
 
 // Messages are the records. It is closed when the session ends.
 func (s *Session) Messages() <-chan *sarama.ConsumerMessage { return s.messages }
+
+// Answered gets something when Reached may return another offset than after the last record.
+func (s *Session) Answered() <-chan struct{} { return s.answered }
 
 // Reached returns the offset before which everything has been received from Messages(), -1 while no
 // fetch has been answered. It counts what no consumer sees: markers of transactions, and what
@@ -166,9 +174,11 @@ func (s *Session) fetch(partition int32, offset int64, take func(*sarama.Consume
 		return fail(err)
 	}
 	config := s.client.Config().Consumer
+	wait := int32(0) // the first answer says whether there is anything
 	for moved := time.Now(); ; {
 		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: sarama.MaxResponseSize, SessionEpoch: -1,
-			MaxWaitTime: int32(config.MaxWaitTime / time.Millisecond), Isolation: config.IsolationLevel}
+			MaxWaitTime: wait, Isolation: config.IsolationLevel}
+		wait = int32(config.MaxWaitTime / time.Millisecond)
 		request.AddBlock(s.topic, partition, offset, config.Fetch.Default, epoch)
 		response, err := leader.Fetch(request)
 		if err != nil {

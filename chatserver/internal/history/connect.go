@@ -8,9 +8,6 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// CheckEvery is how often Reached is to be called.
-const CheckEvery = 100 * time.Millisecond
-
 // progressEvery is the time between two lines in the log while a topic is loaded.
 const progressEvery = 10 * time.Second
 
@@ -57,7 +54,7 @@ func (h *History) ensure(ctx context.Context) error {
 }
 
 // Reached takes note that everything before offset has been received, markers included; -1 says that
-// no fetch has been answered. It is called several times a second.
+// no fetch has been answered. It is called after each record and each answered fetch.
 func (h *History) Reached(offset int64) {
 	if offset >= 0 {
 		h.progress(offset)

@@ -272,6 +272,7 @@ func (h *History) learn(ctx context.Context, offset int64) {
 		h.Log.Debug("cannot read an old record", "offset", offset, "err", err)
 		return
 	}
+	defer h.ends.Wake() // its answer is reported, which wakes whoever waits for this one
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(old) >= oldAtMost {

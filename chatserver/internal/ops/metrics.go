@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	_ "net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"kafkachat/chatserver/internal/chat"
-	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/history"
 	"kafkachat/chatserver/internal/sockets"
 )
@@ -36,7 +36,8 @@ type Metrics struct {
 func New(loop *sockets.Loop, topic *history.History, health *Health) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
-	all := promauto.With(prometheus.WrapRegistererWithPrefix("chat_", m.registry))
+	prefixed := prometheus.WrapRegistererWithPrefix("chat_", m.registry)
+	all := promauto.With(prefixed)
 	// A vector is there with 0 for the known values of its label, so that an increase from nothing is seen.
 	vector := func(name, help, label string, values ...string) *prometheus.CounterVec {
 		v := all.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
@@ -58,58 +59,58 @@ func New(loop *sockets.Loop, topic *history.History, health *Health) *Metrics {
 	m.Reopened = all.NewCounter(prometheus.CounterOpts{Name: "consumer_reopened_total", Help: "Times that the consumer was closed and opened again after a fault."})
 	all.NewGauge(prometheus.GaugeOpts{Name: "build_info", Help: "1, with the edition of the server that runs.",
 		ConstLabels: prometheus.Labels{"edition": Edition()}}).Set(1)
-	register(all, loop, topic, health)
+	prefixed.MustRegister(prometheus.CollectorFunc(func(metrics chan<- prometheus.Metric) {
+		collect(metrics, loop.Stats(), topic, health)
+	}))
 	return m
 }
 
-// register registers what the parts count.
-func register(all promauto.Factory, loop *sockets.Loop, topic *history.History, health *Health) {
-	gauge := func(name, help string, read func() float64) {
-		all.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read)
-	}
-	counter := func(name, help string, read func() float64) {
-		all.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read)
-	}
-	conns := func(of func(sockets.Stats) int64) func() float64 {
-		return func() float64 { return float64(of(loop.Stats())) }
-	}
-	records := func(of func(history.Stats) int64) func() float64 {
-		return func() float64 { return float64(of(topic.Stats())) }
-	}
-	log := func(of func(*framelog.Log) int64) func() float64 {
-		return func() float64 {
-			frames, _ := topic.Frames()
-			return float64(of(frames))
+// collect passes on what the parts count. A name that ends with _total is that of a counter.
+func collect(metrics chan<- prometheus.Metric, s sockets.Stats, topic *history.History, health *Health) {
+	send := func(name, help string, labels prometheus.Labels, value int64) {
+		kind := prometheus.GaugeValue
+		if strings.HasSuffix(name, "_total") {
+			kind = prometheus.CounterValue
 		}
+		metrics <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, labels), kind, float64(value))
 	}
-	gauge("connections", "Open websockets.", conns(func(s sockets.Stats) int64 { return s.Conns }))
-	gauge("slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", conns(func(s sockets.Stats) int64 { return s.Slow }))
-	gauge("consumer_lag_records", "Records between what this pod has read and the topic's end.", records(func(s history.Stats) int64 { return max(0, s.End-s.Next) }))
-	gauge("log_bytes", "Memory of the frame log.", log(func(l *framelog.Log) int64 { b, _ := l.Size(); return int64(b) }))
-	gauge("log_messages", "Messages in the frame log.", log(func(l *framelog.Log) int64 { _, n := l.Size(); return int64(n) }))
-	gauge("log_start_offset", "Offset of the oldest record that the frame log can show.", log(func(l *framelog.Log) int64 { start, _ := l.Bounds(); return start }))
-	gauge("log_end_offset", "Offset after the newest record in the frame log.", log(func(l *framelog.Log) int64 { _, end := l.Bounds(); return end }))
-	gauge("kafka_up", "1 while Kafka can be reached.", func() float64 {
-		if health.Why() == nil {
-			return 1
-		}
-		return 0
-	})
-	counter("deliveries_total", "Messages written to websockets.", conns(func(s sockets.Stats) int64 { return s.Deliveries }))
-	counter("delivered_bytes_total", "Bytes of messages written to websockets.", conns(func(s sockets.Stats) int64 { return s.Bytes }))
-	counter("slow_clients_total", "Times that a websocket which had every message did not keep up.", conns(func(s sockets.Stats) int64 { return s.BecameSlow }))
-	counter("slow_clients_closed_total", "Websockets closed because the frame log no longer held their next message.", conns(func(s sockets.Stats) int64 { return s.FellBehind }))
-	counter("stuck_clients_closed_total", "Websockets closed because the client took nothing for 32 s.", conns(func(s sockets.Stats) int64 { return s.Stuck }))
-	counter("dead_clients_closed_total", "Websockets closed because the client was silent.", conns(func(s sockets.Stats) int64 { return s.Dead }))
-	counter("records_total", "Records read from the topic.", records(func(s history.Stats) int64 { return s.Records }))
-	counter("copies_dropped_total", "Records left out because one with the same id is in the log.", records(func(s history.Stats) int64 { return s.Copies }))
-	counter("placeholders_total", "Records that are not text.", records(func(s history.Stats) int64 { return s.Placeholders }))
-	counter("gaps_total", "Times that the topic had let go of records before this pod read them.", records(func(s history.Stats) int64 { return s.Gaps }))
+	t := topic.Stats()
+	log, _ := topic.Frames()
+	bytes, messages := log.Size()
+	start, end := log.Bounds()
+	up := int64(0)
+	if health.Why() == nil {
+		up = 1
+	}
+	for _, m := range []struct {
+		name, help string
+		value      int64
+	}{
+		{"connections", "Open websockets.", s.Conns},
+		{"slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", s.Slow},
+		{"consumer_lag_records", "Records between what this pod has read and the topic's end.", max(0, t.End-t.Next)},
+		{"log_bytes", "Memory of the frame log.", int64(bytes)},
+		{"log_messages", "Messages in the frame log.", int64(messages)},
+		{"log_start_offset", "Offset of the oldest record that the frame log can show.", start},
+		{"log_end_offset", "Offset after the newest record in the frame log.", end},
+		{"kafka_up", "1 while Kafka can be reached.", up},
+		{"deliveries_total", "Messages written to websockets.", s.Deliveries},
+		{"delivered_bytes_total", "Bytes of messages written to websockets.", s.Bytes},
+		{"slow_clients_total", "Times that a websocket which had every message did not keep up.", s.BecameSlow},
+		{"slow_clients_closed_total", "Websockets closed because the frame log no longer held their next message.", s.FellBehind},
+		{"stuck_clients_closed_total", "Websockets closed because the client took nothing for 32 s.", s.Stuck},
+		{"dead_clients_closed_total", "Websockets closed because the client was silent.", s.Dead},
+		{"records_total", "Records read from the topic.", t.Records},
+		{"copies_dropped_total", "Records left out because one with the same id is in the log.", t.Copies},
+		{"placeholders_total", "Records that are not text.", t.Placeholders},
+		{"gaps_total", "Times that the topic had let go of records before this pod read them.", t.Gaps},
+		{"resets_total", "Times that the topic turned out to be another one.", t.Resets},
+	} {
+		send(m.name, m.help, nil, m.value)
+	}
 	for _, outcome := range []string{"resumed", "gap", "reset"} {
-		all.NewCounterFunc(prometheus.CounterOpts{Name: "resumes_total", Help: "Clients that named a position, by what followed.",
-			ConstLabels: prometheus.Labels{"outcome": outcome}}, records(func(s history.Stats) int64 { return s.Resumes[outcome] }))
+		send("resumes_total", "Clients that named a position, by what followed.", prometheus.Labels{"outcome": outcome}, t.Resumes[outcome])
 	}
-	counter("resets_total", "Times that the topic turned out to be another one.", records(func(s history.Stats) int64 { return s.Resets }))
 }
 
 // Since observes the time since begun, in seconds; none if another machine's clock, by which it was

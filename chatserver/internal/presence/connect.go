@@ -45,7 +45,6 @@ func (p *Presence) work(ctx context.Context, worked func()) error {
 		return err
 	}
 	session, err := p.cluster.NewSession(ctx, p.clientID, p.topic, func(config *sarama.Config) {
-		config.Consumer.MaxWaitTime = time.Second // what is said ends the wait at once
 		// It holds little, also of a topic in which other programs write large records.
 		config.Consumer.Fetch.Default = 32 << 10
 		config.ChannelBufferSize = 4
@@ -59,6 +58,7 @@ func (p *Presence) work(ctx context.Context, worked func()) error {
 	}
 	config := p.cluster.Config(ctx, p.clientID) // on connections of its own: a fetch holds up what is behind it
 	config.Metadata.Retry.Max = 10              // for a topic without a leader: a second
+	config.Metadata.RefreshFrequency = 0        // its records find dead connections
 	config.Producer.RequiredAcks = sarama.WaitForLocal
 	config.Producer.Return.Successes = false // a record that has come back is success enough
 	producer, err := sarama.NewAsyncProducer(p.cluster.Brokers, config)

@@ -37,7 +37,7 @@ const (
 	silent = beat + time.Second
 	gone   = silent + 1500*time.Millisecond
 
-	look     = 100 * time.Millisecond // between two looks at the clock and at this pod
+	look     = 500 * time.Millisecond // between two looks at the clock and at this pod
 	farewell = 700 * time.Millisecond // for the goodbye to come back
 
 	// maxPods bounds the other pods that are known, and so the list. Who comes when there are so many is not noticed.
