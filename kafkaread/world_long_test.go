@@ -103,9 +103,6 @@ func TestWorld(t *testing.T) {
 		if n := strings.Count(follow.Err.String(), "\n"); n > 8 {
 			t.Errorf("it says %d lines:\n%s", n, follow.Err.String())
 		}
-		if err := k.Ready(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 	})
 
 	t.Run("a partition is added", func(t *testing.T) {

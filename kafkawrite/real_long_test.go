@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"io"
 	"strings"
 	"testing"
@@ -73,11 +72,6 @@ func TestBrokerStaysAway(t *testing.T) {
 	giveUp(l.writer)
 	<-l.fed
 	broker.Start(0)
-	ctx, cancel := context.WithTimeout(t.Context(), clitest.Patience)
-	defer cancel()
-	if err := broker.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
 	checkReport(t, l.writer, clitest.Stored(t, l.addrs, l.topic), l.lines)
 }
 

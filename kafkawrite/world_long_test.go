@@ -42,9 +42,6 @@ func TestWorld(t *testing.T) {
 			}
 			clitest.WantStored(t, k.Addr(0), topics[i], []string{one, many}[i])
 		}
-		if err := k.Ready(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 	})
 
 	t.Run("not allowed", func(t *testing.T) {

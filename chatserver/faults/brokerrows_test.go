@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -22,7 +21,6 @@ func brokerRows(where way) []row {
 			release(w.pods...)
 			sleep(w.ctx, w.during(3*time.Second))
 			w.kafka.Start(0)
-			w.awaitKafka()
 		}},
 		{name: fmt.Sprint("the broker is frozen (SIGSTOP), ", where), fault: func(w *world) {
 			w.hold(where, w.pods...)
@@ -33,12 +31,10 @@ func brokerRows(where way) []row {
 		}},
 		{name: fmt.Sprint("Kafka's data is wiped, ", where), remade: true, fault: func(w *world) {
 			w.hold(where, w.pods...)
-			w.kafka.Kill(0)
-			release(w.pods...)
 			w.kafka.Wipe(0)
+			release(w.pods...)
 			sleep(w.ctx, w.during(time.Second))
 			w.kafka.Start(0)
-			w.awaitKafka()
 		}},
 		{name: fmt.Sprint("the leader of three brokers is killed (-9), ", where), brokers: 3, fault: func(w *world) {
 			leader := w.leader()
@@ -59,16 +55,6 @@ func (w *world) loseLeader(leader int, then func()) {
 	w.ended = time.Now()
 	sleep(w.ctx, w.during(3*time.Second))
 	w.kafka.Start(leader)
-	w.awaitKafka()
-}
-
-func (w *world) awaitKafka() {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.ctx, brokerStart)
-	defer cancel()
-	if err := w.kafka.Ready(ctx); err != nil {
-		w.t.Fatal(err)
-	}
 }
 
 // leader asks a broker that lives who leads the topic's partition.

@@ -95,21 +95,19 @@ func readerRows() []row {
 			setFault(w.pods, healthy)
 		}},
 		{name: "two of three pods read nothing for 8 s, but can write", fault: func(w *world) {
-			let := make(chan struct{})
+			end := time.Now().Add(8 * time.Second)
 			for _, p := range w.pods[:2] {
 				p.proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
 					if isConsumer(r) {
-						return kafkatest.Action{HoldAnswer: let}
+						return kafkatest.Action{DelayAnswer: time.Until(end)}
 					}
 					return kafkatest.Action{}
 				})
 			}
-			sleep(w.ctx, 8*time.Second)
+			sleep(w.ctx, time.Until(end))
 			setFault(w.pods, healthy)
-			close(let)
 		}},
 		{name: "one fetch of each pod is never answered", fault: func(w *world) {
-			never := make(chan struct{})
 			for _, p := range w.pods {
 				conn := -1
 				p.proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
@@ -117,7 +115,7 @@ func readerRows() []row {
 						conn = r.Conn
 					}
 					if r.Conn == conn {
-						return kafkatest.Action{HoldAnswer: never}
+						return kafkatest.Action{DelayAnswer: time.Hour}
 					}
 					return kafkatest.Action{}
 				})

@@ -4,14 +4,13 @@ package faults
 
 import (
 	"fmt"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/Shopify/sarama"
 
 	"kafkachat/chatserver/internal/chat"
-	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
 )
 
@@ -26,16 +25,13 @@ func topicRows() []row {
 				p.Cut()
 			}
 			before := w.end()
-			w.kafka.Kill(0)
 			w.kafka.Wipe(0)
 			for _, p := range w.pods {
 				p.proxy.Refuse(true)
 				p.proxy.Cut()
 			}
 			w.kafka.Start(0)
-			w.awaitKafka()
-			w.makeTopic()
-			kafkatest.Produce(w.t, w.kafka.Addrs(), w.topic, foreign(before+500)...)
+			kafkatest.Recreate(w.t, w.kafka.Addrs(), w.topic, foreign(before+500)...)
 			for _, p := range w.pods {
 				p.proxy.Refuse(false)
 			}
@@ -77,22 +73,10 @@ func foreign(n int64) []string {
 	return lines
 }
 
-// makeTopic makes the topic as a pod does.
-func (w *world) makeTopic() {
-	w.t.Helper()
-	cluster, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": w.kafka.Addrs()}[name] })
-	if err == nil {
-		_, err = cluster.EnsureTopic(w.ctx, w.topic, nil)
-	}
-	if err != nil {
-		w.t.Fatalf("making the topic: %v", err)
-	}
-}
-
 // end asks where the topic ends.
 func (w *world) end() int64 {
 	w.t.Helper()
-	client := w.connect(nil)
+	client := w.connect()
 	defer client.Close()
 	end, err := client.GetOffset(w.topic, 0, sarama.OffsetNewest)
 	if err != nil {
@@ -105,43 +89,21 @@ func (w *world) end() int64 {
 // moves on, and the people are not busy with it.
 func (w *world) flood(n int) {
 	w.t.Helper()
-	client := w.connect(func(config *sarama.Config) {
-		config.Producer.RequiredAcks = sarama.WaitForAll
-		config.Producer.Partitioner = sarama.NewManualPartitioner
-		config.Producer.Return.Successes = false
-		config.Producer.Flush.MaxMessages = 1000
-	})
-	defer client.Close()
-	producer, err := sarama.NewAsyncProducerFromClient(client)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	var failures sync.WaitGroup
-	failed := 0
-	failures.Go(func() {
-		for range producer.Errors() {
-			failed++
-		}
-	})
 	headers := chat.Headers(chat.Message{ID: strings.Repeat("flood", 5)})
-	for range n {
-		producer.Input() <- &sarama.ProducerMessage{Topic: w.topic, Value: sarama.StringEncoder("x"), Headers: headers}
+	records := make([]*sarama.ProducerMessage, n)
+	for i := range records {
+		records[i] = &sarama.ProducerMessage{Value: sarama.StringEncoder("x"), Headers: headers}
 	}
-	producer.AsyncClose()
-	failures.Wait()
-	if failed > 0 {
-		w.t.Fatalf("%d records of %d could not be written", failed, n)
+	for batch := range slices.Chunk(records, 1000) { // Kafka takes no batch of more than 1 MiB
+		kafkatest.ProduceRecords(w.t, w.kafka.Addrs(), w.topic, batch...)
 	}
 }
 
 // connect connects to Kafka past all proxies.
-func (w *world) connect(adjust func(*sarama.Config)) sarama.Client {
+func (w *world) connect() sarama.Client {
 	w.t.Helper()
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
-	if adjust != nil {
-		adjust(config)
-	}
 	client, err := sarama.NewClient(strings.Split(w.kafka.Addrs(), ","), config)
 	if err != nil {
 		w.t.Fatalf("connecting to Kafka: %v", err)

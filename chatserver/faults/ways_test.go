@@ -33,7 +33,6 @@ const gathering = 300 * time.Millisecond
 // hold keeps the messages of some pods in a place between the pod and the topic for a moment.
 // What it holds never goes on: who calls it has to end these connections.
 func (w *world) hold(where way, pods ...*pod) {
-	never := make(chan struct{})
 	for _, p := range pods {
 		p.proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
 			switch {
@@ -41,7 +40,7 @@ func (w *world) hold(where way, pods ...*pod) {
 				return kafkatest.Action{Delay: time.Hour}
 			case where == unanswered && (r.Key == kmsg.Produce || isConsumer(r)):
 				// What the pod read back would be an answer, too.
-				return kafkatest.Action{HoldAnswer: never}
+				return kafkatest.Action{DelayAnswer: time.Hour}
 			}
 			return kafkatest.Action{}
 		})

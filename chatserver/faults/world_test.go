@@ -234,7 +234,7 @@ func (w *world) evidence() evidence {
 
 // readTopic reads the whole topic, past all proxies.
 func (w *world) readTopic() (log []logged) {
-	client := w.connect(nil)
+	client := w.connect()
 	defer client.Close()
 	end, err := client.GetOffset(w.topic, 0, sarama.OffsetNewest)
 	if err != nil {

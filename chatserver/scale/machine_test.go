@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"kafkachat/internal/realkafka"
 )
 
 // cpuTime is the user and system time of a process, of all threads that it has and had.
@@ -55,5 +57,5 @@ func machineTime(t *testing.T) (busy, all float64) {
 func machine(t *testing.T) string {
 	model := regexp.MustCompile(`model name\s*: (.*)`).FindStringSubmatch(read(t, "/proc/cpuinfo") + "\nmodel name: unknown CPU")[1]
 	return fmt.Sprintf("%s, %d cores, for pods, load and Kafka together; Linux %s, %s, Apache Kafka %s, one broker.\n`%s`\n", model,
-		runtime.NumCPU(), strings.TrimSpace(read(t, "/proc/sys/kernel/osrelease")), runtime.Version(), kafkaVersion, strings.Join(os.Args[1:], " "))
+		runtime.NumCPU(), strings.TrimSpace(read(t, "/proc/sys/kernel/osrelease")), runtime.Version(), realkafka.Version, strings.Join(os.Args[1:], " "))
 }

@@ -16,8 +16,6 @@ import (
 	"kafkachat/internal/realkafka"
 )
 
-const kafkaVersion = "4.3.1"
-
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "load":
@@ -68,7 +66,7 @@ func take(t *testing.T, all []measurement, rounds int) (rows []*row) {
 
 func TestScale(t *testing.T) {
 	server := podtest.Build(t)
-	brokers := realkafka.Start(t, realkafka.Options{Version: kafkaVersion}).Addrs()
+	brokers := realkafka.Start(t, realkafka.Options{}).Addrs()
 	pods := func(n int) func(*testing.T) *bench {
 		return func(t *testing.T) *bench { return newBench(t, brokers, server, n) }
 	}

@@ -94,7 +94,7 @@ func TestSessionEndsAtAFault(t *testing.T) {
 		"one fetch is never answered": {func(p *kafkatest.Proxy) {
 			p.SetFault(func(r kafkatest.Request) kafkatest.Action {
 				if r.Key == kmsg.Fetch {
-					return kafkatest.Action{HoldAnswer: t.Context().Done()}
+					return kafkatest.Action{DelayAnswer: time.Hour}
 				}
 				return kafkatest.Action{}
 			})

