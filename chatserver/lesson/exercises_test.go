@@ -7,8 +7,7 @@ package lesson_test
 import (
 	"bufio"
 	"fmt"
-	"os/exec"
-	"path/filepath"
+	"os"
 	"regexp"
 	"strconv"
 	"testing"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"kafkachat/internal/child"
+	"kafkachat/internal/cli/clitest"
 	"kafkachat/internal/kafkatest"
 )
 
@@ -26,39 +25,33 @@ func TestRooms(t *testing.T) {
 	kafka := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, kafka)
 	naive := versions(t)[0]
-	pods := []app{naive.start(t, kafka, topic), naive.start(t, kafka, topic)}
-	type window struct {
-		room string
-		ws   *websocket.Conn
-	}
-	var windows []window
-	for _, pod := range pods {
-		for _, room := range []string{"red", "blue"} {
+	rooms := []string{"red", "blue"}
+	var windows []*websocket.Conn // red and blue of one pod, and of the other
+	for range 2 {
+		pod := naive.start(t, kafka, topic)
+		for _, room := range rooms {
 			ws, _, err := websocket.DefaultDialer.Dial("ws://"+pod.addr+"/ws?room="+room, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer ws.Close()
-			windows = append(windows, window{room, ws})
+			windows = append(windows, ws)
 		}
 	}
-	time.Sleep(500 * time.Millisecond) // naive does not say when it has a client in its map
+	time.Sleep(time.Second) // naive does not say when it has a client in its map
 	const said = 20
 	for i := range said {
-		for _, w := range windows[:2] {
-			w.ws.WriteMessage(websocket.TextMessage, []byte(fmt.Sprint(w.room, " ", i)))
+		for n, ws := range windows[:2] {
+			ws.WriteMessage(websocket.TextMessage, []byte(fmt.Sprint(rooms[n], " ", i)))
 		}
 	}
-	for n, w := range windows {
+	for n, ws := range windows {
+		room := rooms[n%2]
+		ws.SetReadDeadline(time.Now().Add(time.Minute))
 		for i := range said {
-			want := fmt.Sprint(w.room, " ", i)
-			w.ws.SetReadDeadline(time.Now().Add(10 * time.Second))
-			_, text, err := w.ws.ReadMessage()
-			if err != nil {
-				t.Fatalf("window %d waits for %q: %v", n, want, err)
-			}
-			if string(text) != want {
-				t.Fatalf("window %d, of the room %s, reads %q, want %q", n, w.room, text, want)
+			want := fmt.Sprint(room, " ", i)
+			if _, text, err := ws.ReadMessage(); string(text) != want {
+				t.Fatalf("window %d, of the room %s, reads %q (%v), want %q", n, room, text, err, want)
 			}
 		}
 	}
@@ -75,44 +68,20 @@ func TestBehind(t *testing.T) {
 		lines[i] = "line " + strconv.Itoa(i)
 	}
 	kafkatest.Produce(t, kafka, topic, lines...)
-	file := filepath.Join(t.TempDir(), "kafkaread")
-	if out, err := exec.Command("go", "build", "-o", file, "kafkachat/kafkaread").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	cmd := exec.Command(file, "-offset", "oldest")
-	cmd.Env = []string{"KAFKA_BROKER=" + kafka, "TOPIC=" + topic}
-	stdout, err := cmd.StdoutPipe()
+	stdout, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	process, err := child.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer process.Kill()
-
-	behind := make(chan int, 1000) // what it says on stderr
-	go func() {
-		number := regexp.MustCompile(`(\d+) records? to come`)
-		for scanner := bufio.NewScanner(stderr); scanner.Scan(); {
-			if m := number.FindStringSubmatch(scanner.Text()); m != nil {
-				n, _ := strconv.Atoi(m[1])
-				behind <- n
-			}
-		}
-	}()
-	for i := range 3 { // nobody reads stdout: a pipe holds some thousand lines
-		select {
-		case n := <-behind:
-			if n < records/2 || n > records {
-				t.Errorf("it says %d records to come, of %d of which a few thousand are printed", n, records)
-			}
-		case <-time.After(5 * time.Second):
-			t.Fatalf("nobody takes its output, and after %d lines it says no more how far behind it is", i)
+	defer stdout.Close()
+	p := clitest.New(t, kafka, topic, build(t, "kafkaread"), "-offset", "oldest")
+	p.Cmd.Stdout = in
+	p.Start()
+	in.Close()
+	p.WaitFor(&p.Err, `(?s)(records to come.*){3}`) // nobody reads stdout: a pipe holds some thousand lines
+	told := regexp.MustCompile(`(\d+) records? to come`)
+	for _, m := range told.FindAllStringSubmatch(p.Err.String(), -1) {
+		if n, _ := strconv.Atoi(m[1]); n < records/2 || n > records {
+			t.Errorf("it says %d records to come, of %d of which a few thousand are printed", n, records)
 		}
 	}
 	scanner := bufio.NewScanner(stdout)
@@ -122,12 +91,9 @@ func TestBehind(t *testing.T) {
 		}
 	}
 	time.Sleep(1500 * time.Millisecond)
-	for len(behind) > 0 {
-		<-behind
-	}
-	select {
-	case n := <-behind:
-		t.Errorf("it is not behind, and says %d records to come", n)
-	case <-time.After(3 * time.Second):
+	before := len(told.FindAllString(p.Err.String(), -1))
+	time.Sleep(3 * time.Second)
+	if after := len(told.FindAllString(p.Err.String(), -1)); after > before {
+		t.Errorf("it is not behind, and still says so:\n%s", p.Err.String())
 	}
 }

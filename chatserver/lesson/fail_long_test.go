@@ -10,6 +10,7 @@ import (
 
 	"github.com/Shopify/sarama"
 
+	"kafkachat/internal/cli/clitest"
 	"kafkachat/internal/kafkatest"
 	"kafkachat/internal/realkafka"
 )
@@ -43,64 +44,30 @@ func race(t *testing.T, v version) (string, bool) {
 // The broker that has stored a message dies before the others have copied it.
 func gone(t *testing.T, v version) (string, bool) {
 	kafka := realkafka.Start(t, realkafka.Options{Brokers: 3})
+	topic := kafkatest.Topic(t, kafka.Addrs())
 	client, err := sarama.NewClient(strings.Split(kafka.Addrs(), ","), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	admin, err := sarama.NewClusterAdminFromClient(client)
+	a := v.start(t, kafka.Addrs(), topic)
+	ann := a.visit(t, a.addr)
+	b, err := client.Leader(topic, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, topic := "2", "gone"
-	if err := admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 3, ConfigEntries: map[string]*string{"min.insync.replicas": &two}}, false); err != nil {
-		t.Fatal(err)
-	}
-	a := v.start(t, kafka.Addrs(), topic)
-	ann := a.visit(t, a.addr)
-	var leader int
-	a.await(t, "the topic has a leader", func() bool {
-		client.RefreshMetadata(topic)
-		b, err := client.Leader(topic, 0)
-		if err == nil {
-			leader = int(b.ID())
-		}
-		return err == nil
-	})
+	leader := int(b.ID())
 	others := []int{(leader + 1) % 3, (leader + 2) % 3}
 	for _, b := range others {
 		kafka.Pause(b)
 	}
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(500 * time.Millisecond) // the answers to their last fetches are on the way
 	ann.Said("the important one")
-	time.Sleep(time.Second)
-	told := ann.Told()
+	told := wait(v.chance(), ann.Told)
 	kafka.Kill(leader)
 	for _, b := range others {
 		kafka.Resume(b)
 	}
-	stored := wait(v.patience()*2, func() bool { return strings.Contains(records(client, topic), "the important one") })
+	stored := wait(v.patience(), func() bool { return strings.Contains(clitest.Stored(t, kafka.Addrs(), topic), "the important one") })
 	return fmt.Sprintf("said 1, stored, as the program says: %t, in the topic after the broker has died: %t", told, stored), told && !stored
-}
-
-// records returns what the topic has now.
-func records(client sarama.Client, topic string) string {
-	var texts strings.Builder
-	consumer, err := sarama.NewConsumerFromClient(client)
-	if err != nil {
-		return ""
-	}
-	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
-	if err != nil {
-		return ""
-	}
-	defer partition.Close()
-	for {
-		select {
-		case m := <-partition.Messages():
-			texts.Write(m.Value)
-		case <-time.After(500 * time.Millisecond):
-			return texts.String()
-		}
-	}
 }

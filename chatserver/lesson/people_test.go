@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -34,10 +35,10 @@ func (v version) patience() time.Duration {
 	if v.faulty {
 		return 2 * time.Second
 	}
-	return 20 * time.Second
+	return time.Minute
 }
 
-// chance is how long to try a fault that comes by chance.
+// chance is how long to wait for the fault.
 func (v version) chance() time.Duration {
 	switch {
 	case v.faulty:
@@ -48,19 +49,23 @@ func (v version) chance() time.Duration {
 	return time.Second
 }
 
-// versions builds both programs, with flags for go build.
+// build builds a program, with flags for go build.
+func build(t *testing.T, program string, flags ...string) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), filepath.Base(program))
+	args := append(append([]string{"build", "-o", file}, flags...), "kafkachat/"+program)
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		t.Fatalf("go %s: %v\n%s", args, err, out)
+	}
+	return file
+}
+
 func versions(t *testing.T, flags ...string) []version {
 	t.Helper()
-	folder := t.TempDir()
-	vs := []version{{name: "naive"}, {name: "chatserver"}}
-	for i, pkg := range []string{"kafkachat/chatserver/lesson/naive", "kafkachat/chatserver"} {
-		vs[i].file = filepath.Join(folder, vs[i].name)
-		build := exec.Command("go", append(append([]string{"build", "-o", vs[i].file}, flags...), pkg)...)
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", build, err, out)
-		}
+	return []version{
+		{name: "naive", file: build(t, "chatserver/lesson/naive", flags...)},
+		{name: "chatserver", file: build(t, "chatserver", flags...)},
 	}
-	return vs
 }
 
 // An app is a running program.
@@ -84,53 +89,72 @@ func (a app) gone() bool {
 // start starts the version as a pod of the chat in topic.
 func (v version) start(t *testing.T, kafka, topic string) app {
 	t.Helper()
-	log := filepath.Join(t.TempDir(), "log")
 	if !v.naive() {
-		// The limits are for people; in this lesson programs type.
-		pod := podtest.Start(t, v.file, log, "pod", "KAFKA_BROKER="+kafka, "TOPIC="+topic, "MESSAGE_RATE=100000")
+		pod := podtest.Start(t, v.file, filepath.Join(t.TempDir(), "log"), "pod", "KAFKA_BROKER="+kafka, "TOPIC="+topic)
 		pod.AwaitReady(t)
 		return app{v, pod.Ended(), pod.Addr, pod.Log, pod.Kill}
 	}
-	addr := freeAddr(t)
-	out, err := os.Create(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd := exec.Command(v.file)
-	_, port, _ := net.SplitHostPort(addr)
 	one, _, _ := strings.Cut(kafka, ",") // naive takes the name of one broker
-	cmd.Env = append(os.Environ(), "KAFKA_BROKER="+one, "TOPIC="+topic, "PORT="+port, "POD_NAME=naive")
-	cmd.Stdout, cmd.Stderr = out, out
-	process, err := child.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(process.Kill)
-	a := app{v, process.Ended(), addr, func() string { b, _ := os.ReadFile(log); return string(b) }, process.Kill}
+	a := launch(t, v.file, "KAFKA_BROKER="+one, "TOPIC="+topic)
+	a.version = v
 	// It listens before its consumer reads: a message that comes back says that both do.
 	a.await(t, "naive reads the topic", func() bool {
-		ws, _, err := websocket.DefaultDialer.Dial("ws://"+addr+"/ws", nil)
+		ws, err := dial(a.addr)
 		if err != nil {
 			return false
 		}
 		defer ws.Close()
-		ws.WriteMessage(websocket.TextMessage, []byte(warmUp))
-		ws.SetReadDeadline(time.Now().Add(time.Second))
-		for {
-			if _, message, err := ws.ReadMessage(); err != nil || string(message) == warmUp {
-				return err == nil
-			}
-		}
+		return tell(ws, warmUp, warmUp)
 	})
 	return a
 }
 
 const warmUp = "is anybody there?"
 
+// tell says something, and says whether an answer comes.
+func tell(ws *websocket.Conn, said, answer string) bool {
+	ws.WriteMessage(websocket.TextMessage, []byte(said))
+	ws.SetReadDeadline(time.Now().Add(2 * time.Second))
+	defer ws.SetReadDeadline(time.Time{})
+	for {
+		_, text, err := ws.ReadMessage()
+		if err != nil || strings.Contains(string(text), answer) {
+			return err == nil
+		}
+	}
+}
+
+// launch starts one of the lab's programs on a port that the kernel chooses, and returns when it listens.
+func launch(t *testing.T, file string, env ...string) app {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "log")
+	out, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(file)
+	cmd.Env = append(os.Environ(), append(env, "PORT=0")...)
+	cmd.Stdout, cmd.Stderr = out, out
+	process, err := child.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(process.Kill)
+	a := app{ended: process.Ended(), kill: process.Kill, log: func() string { b, _ := os.ReadFile(log); return string(b) }}
+	a.await(t, "it listens", func() bool {
+		match := regexp.MustCompile(`open http://(\S+)\n`).FindStringSubmatch(a.log())
+		if match != nil {
+			a.addr = match[1]
+		}
+		return match != nil
+	})
+	return a
+}
+
 func (a app) await(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	if !wait(30*time.Second, done) {
+	if !wait(time.Minute, done) {
 		t.Fatalf("%s: not in time: %s\n%s", a.name, what, a.log())
 	}
 }
@@ -165,12 +189,10 @@ type person struct {
 func (a app) visit(t *testing.T, addr string) *person {
 	t.Helper()
 	if a.naive() {
-		p, before := naivePage(t, addr), strings.Count(a.log(), "error <nil>")
-		p.Told = func() bool { return strings.Count(a.log(), "error <nil>") > before } // it says so in its log
-		return p
+		return a.naivePage(t, addr)
 	}
-	p, away, told := new(person), new(atomic.Bool), new(atomic.Bool)
-	p.Told = told.Load
+	var away, told atomic.Bool
+	p := &person{Told: told.Load}
 	client := chatclient.New(chatclient.Options{
 		Name: "ann", Seed: uint64(time.Now().UnixNano()), Again: true,
 		Address: func() string {
@@ -200,15 +222,16 @@ func (a app) visit(t *testing.T, addr string) *person {
 }
 
 // naivePage is the page of ./naive: a websocket, and nothing more.
-func naivePage(t *testing.T, addr string) *person {
+func (a app) naivePage(t *testing.T, addr string) *person {
 	t.Helper()
 	p := new(person)
 	var ws *websocket.Conn
 	p.Back = func() {
-		var err error
-		if ws, err = dial(addr); err != nil {
-			t.Fatal(err)
-		}
+		a.await(t, "a page is open", func() (open bool) {
+			var err error
+			ws, err = dial(addr)
+			return err == nil && tell(ws, "/who", "people are here") // it has the client in its map now
+		})
 		go func(ws *websocket.Conn) {
 			for {
 				_, text, err := ws.ReadMessage()
@@ -221,11 +244,13 @@ func naivePage(t *testing.T, addr string) *person {
 			}
 		}(ws)
 	}
-	p.Said = func(text string) { ws.WriteMessage(websocket.TextMessage, []byte(text)) }
-	p.Close = func() { ws.Close() }
 	p.Back()
 	t.Cleanup(func() { ws.Close() })
-	time.Sleep(200 * time.Millisecond) // naive does not say when it has the client in its map
+	stored := func() int { return strings.Count(a.log(), "error <nil>") } // it says so in its log
+	before := stored()
+	p.Told = func() bool { return stored() > before }
+	p.Said = func(text string) { ws.WriteMessage(websocket.TextMessage, []byte(text)) }
+	p.Close = func() { ws.Close() }
 	return p
 }
 
