@@ -2,13 +2,13 @@ package ops
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"net/http"
 	"slices"
 	"sync"
 )
-
-// errUnknown is why a part is not well that has not reported yet.
-var errUnknown = errors.New("no contact with Kafka yet")
 
 // Health knows whether Kafka can be used: each part of the pod that talks to Kafka reports how it
 // fares, and Kafka is up when all of them are well. Its methods may be called by all parts at once.
@@ -16,46 +16,37 @@ type Health struct {
 	log      *slog.Logger
 	onChange func(why error)
 
-	mu    sync.Mutex // guards the following; held while onChange runs, so that what it is told last is how things are
-	parts []part     // in the order in which their reasons are given
-	up    bool       // as onChange has been told
-}
-
-type part struct {
-	name string
-	why  error // nil while it is well
+	mu    sync.Mutex       // guards the following; held while onChange runs, so that what it is told last is how things are
+	parts map[string]error // why each is not well; nil while it is
+	up    bool             // as onChange has been told
 }
 
 // NewHealth returns the health of the named parts, none of which is well yet. When Kafka goes up or
 // down, log has it, and onChange is called with nil or the reason. It must not call Health.
 func NewHealth(log *slog.Logger, onChange func(why error), parts ...string) *Health {
-	h := &Health{log: log, onChange: onChange}
+	h := &Health{log: log, onChange: onChange, parts: make(map[string]error)}
+	unknown := errors.New("no contact with Kafka yet")
 	for _, name := range parts {
-		h.parts = append(h.parts, part{name, errUnknown})
+		h.parts[name] = unknown
 	}
 	return h
 }
 
 // Report notes how a part fares: err is nil while it is well, else why it is not. The last report of a
 // part counts.
-func (h *Health) Report(name string, err error) {
+func (h *Health) Report(part string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i := slices.IndexFunc(h.parts, func(p part) bool { return p.name == name })
-	if i < 0 {
-		i, h.parts = len(h.parts), append(h.parts, part{name: name})
-	}
-	h.parts[i].why = err
+	h.parts[part] = err
 	why := h.first()
-	switch up := why == nil; {
-	case up == h.up:
+	if h.up == (why == nil) {
 		return
-	case up:
+	}
+	if h.up = why == nil; h.up {
 		h.log.Info("Kafka is up")
-	default:
+	} else {
 		h.log.Warn("Kafka is down", "err", why)
 	}
-	h.up = why == nil
 	h.onChange(why)
 }
 
@@ -67,10 +58,23 @@ func (h *Health) Why() error {
 }
 
 func (h *Health) first() error {
-	for _, p := range h.parts {
-		if p.why != nil {
-			return p.why
+	for _, part := range slices.Sorted(maps.Keys(h.parts)) {
+		if why := h.parts[part]; why != nil {
+			return why
 		}
 	}
 	return nil
+}
+
+// Check answers whether a pod is well: with 200, or with 503 and the first reason why it is not.
+func Check(reasons ...func() error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, why := range reasons {
+			if err := why(); err != nil {
+				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		fmt.Fprintln(w, "ok")
+	})
 }

@@ -3,6 +3,8 @@ package ops_test
 import (
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
@@ -66,6 +68,23 @@ func TestToldLastIsHowThingsAre(t *testing.T) {
 		parts.Wait()
 		if last != nil || h.Why() != nil {
 			t.Fatalf("told last %v, and it is %v", last, h.Why())
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	well := func() error { return nil }
+	away := func() error { return errAway }
+	for _, c := range []struct {
+		reasons []func() error
+		status  int
+		body    string
+	}{{nil, 200, "ok\n"}, {[]func() error{well, well}, 200, "ok\n"}, {[]func() error{well, away}, 503, "not ready: away\n"}} {
+		w := httptest.NewRecorder()
+		ops.Check(c.reasons...).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		if w.Code != c.status || w.Body.String() != c.body {
+			t.Errorf("%d %q, want %d %q", w.Code, w.Body, c.status, c.body)
 		}
 	}
 }

@@ -72,34 +72,55 @@ func Variables() []Variable { return new(Config).variables() }
 
 func (c *Config) variables() []Variable {
 	l := &c.Limits
+	number := func(target *int, low, high int) func(string) error {
+		return within(target, strconv.Atoi, "a whole number", low, high)
+	}
+	timeout := func(target *time.Duration) func(string) error {
+		return within(target, time.ParseDuration, "a time such as 10s or 1m30s,", time.Second, time.Hour)
+	}
+	address := matching(`(\[.*\]|[^:]*):[^:]*`, "are host:port and :port")
+	host := matching(`\*|[A-Za-z0-9._-]+`, "are names such as chat.example.com, without a port, and *")
 	return []Variable{
-		{"PORT", strconv.Itoa(defaultPort), "port of the page and the websocket; 0 takes a free one", to(&c.Port, whole(0, 65535))},
-		{"TOPIC", kafka.DefaultTopic, "topic of the chat", to(&c.Topic, topic)},
-		{"POD_NAME", "(the variable `podname`, else the host's name, with the port if that is not 8000)", "name of this server, shown in the page", to(&c.Pod, podName)},
-		{"EMBEDDED_ADDR", "127.0.0.1:9092", "address of the embedded broker, which runs if `KAFKA_BROKER` is not set", to(&c.EmbeddedAddr, address)},
-		{"DATA_DIR", "(none: in memory)", "folder for the embedded broker's records", to(&c.DataDir, text)},
-		{"LOG_BYTES", "16777216", "memory of the frame log, in bytes; all clients share it", to(&c.LogBytes, whole(64<<10, 1<<40))},
-		{"PUBLISH_TIMEOUT", "10s", "how long a message of a client without `chat.v1` may wait for Kafka; then the websocket is closed", to(&c.PublishTimeout, duration)},
-		{"DRAIN_TIMEOUT", "30s", "how long a stopping server may take to close its websockets", to(&c.DrainTimeout, duration)},
-		{"ADMIN_ADDR", "(127.0.0.1:9090, or a free port)", "address of `/metrics` and `/debug/pprof/`", to(&c.AdminAddr, address)},
-		{"MESSAGE_BYTES", strconv.Itoa(chat.MaxText), "longest message of a client, in bytes", to(&l.MessageBytes, whole(1, largestMessage))},
-		{"MESSAGE_RATE", "20", "messages a second that a connection may send, after a burst of 5 times as many; faster ones wait", to(&l.MessageRate, whole(1, 1_000_000))},
-		{"BYTE_RATE", "16384", "bytes of messages a second that a connection may send, after a burst of 16 times as many; faster ones wait", to(&l.ByteRate, whole(1, 1<<30))},
-		{"MAX_CONNECTIONS", "20000", "most websockets at once; the limit of open files may allow fewer, and with 0 is the only limit", to(&l.Connections, whole(0, many))},
-		{"MAX_CONNECTIONS_PER_ADDRESS", "0", "most websockets at once from one address; 0 is no limit", to(&l.PerAddress, whole(0, many))},
-		{"ALLOWED_HOSTS", "(none)", "names of this server, besides IP addresses, `localhost` and the machine's own names, separated by commas; `*` allows all", to(&l.Hosts, list(host))},
-		{"ALLOWED_ORIGINS", "(none)", "web sites whose pages may connect, besides the server's own, separated by commas; `*` allows all", to(&l.Origins, list(site))},
-		{"TRUSTED_PROXIES", "(none)", "addresses and networks of proxies whose `X-Forwarded-For` is believed, separated by commas", to(&l.TrustedProxies, list(network))},
-		{"USER_HEADER", "(none)", "header in which `TRUSTED_PROXIES` put the name of the person who has signed in, such as `X-Forwarded-User`; a request without a name is refused", to(&l.UserHeader, header)},
-		{"LOG_LEVEL", "info", "lowest level that is logged: `debug`, `info`, `warn` or `error`", to(&c.LogLevel, level)},
+		{"PORT", strconv.Itoa(defaultPort), "port of the page and the websocket; 0 takes a free one", number(&c.Port, 0, 65535)},
+		{"TOPIC", kafka.DefaultTopic, "topic of the chat", text(&c.Topic, checkTopic)},
+		{"POD_NAME", "(the variable `podname`, else the host's name, with the port if that is not 8000)", "name of this server, shown in the page", text(&c.Pod, chat.CheckPod)},
+		{"EMBEDDED_ADDR", "127.0.0.1:9092", "address of the embedded broker, which runs if `KAFKA_BROKER` is not set", text(&c.EmbeddedAddr, address)},
+		{"DATA_DIR", "(none: in memory)", "folder for the embedded broker's records", text(&c.DataDir, matching(`(?s).*`, "is any"))},
+		{"LOG_BYTES", "16777216", "memory of the frame log, in bytes; all clients share it", number(&c.LogBytes, 64<<10, 1<<40)},
+		{"PUBLISH_TIMEOUT", "10s", "how long a message of a client without `chat.v1` may wait for Kafka; then the websocket is closed", timeout(&c.PublishTimeout)},
+		{"DRAIN_TIMEOUT", "30s", "how long a stopping server may take to close its websockets", timeout(&c.DrainTimeout)},
+		{"ADMIN_ADDR", "(127.0.0.1:9090, or a free port)", "address of `/metrics` and `/debug/pprof/`", text(&c.AdminAddr, address)},
+		{"MESSAGE_BYTES", strconv.Itoa(chat.MaxText), "longest message of a client, in bytes", number(&l.MessageBytes, 1, largestMessage)},
+		{"MESSAGE_RATE", "20", "messages a second that a connection may send, after a burst of 5 times as many; faster ones wait", number(&l.MessageRate, 1, 1_000_000)},
+		{"BYTE_RATE", "16384", "bytes of messages a second that a connection may send, after a burst of 16 times as many; faster ones wait", number(&l.ByteRate, 1, 1<<30)},
+		{"MAX_CONNECTIONS", "20000", "most websockets at once; the limit of open files may allow fewer, and with 0 is the only limit", number(&l.Connections, 0, many)},
+		{"MAX_CONNECTIONS_PER_ADDRESS", "0", "most websockets at once from one address; 0 is no limit", number(&l.PerAddress, 0, many)},
+		{"ALLOWED_HOSTS", "(none)", "names of this server, besides IP addresses, `localhost` and the machine's own names, separated by commas; `*` allows all", list(&l.Hosts, func(v string) (string, error) { return strings.ToLower(v), host(v) })},
+		{"ALLOWED_ORIGINS", "(none)", "web sites whose pages may connect, besides the server's own, separated by commas; `*` allows all", list(&l.Origins, site)},
+		{"TRUSTED_PROXIES", "(none)", "addresses and networks of proxies whose `X-Forwarded-For` is believed, separated by commas", list(&l.TrustedProxies, network)},
+		{"USER_HEADER", "(none)", "header in which `TRUSTED_PROXIES` put the name of the person who has signed in, such as `X-Forwarded-User`; a request without a name is refused", text(&l.UserHeader, matching(`[A-Za-z0-9-]+`, "is the name of a header: letters, digits and hyphens"))},
+		{"LOG_LEVEL", "info", "lowest level that is logged: `debug`, `info`, `warn` or `error`", level(&c.LogLevel)},
 	}
 }
 
 // Load reads the environment. Errors of that mean cli.Usage. If args ask for something else, which is printed, the
 // error is flag.ErrHelp.
 func Load(args []string, getenv func(string) string, stdout io.Writer) (*Config, error) {
-	if err := answer(args, stdout); err != nil {
+	var own []kafka.Variable
+	for _, v := range Variables() {
+		meaning := v.Meaning + " (default " + strings.Trim(v.Default, "()") + ")"
+		own = append(own, kafka.Variable{Name: v.Name, Meaning: strings.ReplaceAll(meaning, "`", "")})
+	}
+	flags := flag.NewFlagSet("chatserver", flag.ContinueOnError)
+	version := flags.Bool("version", false, "print the edition of this server")
+	if err := cli.Parse(flags, args, stdout, manual, own...); errors.Is(err, flag.ErrHelp) {
 		return nil, err
+	} else if err != nil {
+		return nil, fmt.Errorf("%w; settings are environment variables, as in PORT=8001 go run ./chatserver", err)
+	}
+	if *version {
+		fmt.Fprintln(stdout, "chatserver", ops.Edition())
+		return nil, flag.ErrHelp
 	}
 	c := new(Config)
 	if err := c.load(getenv); err != nil {
@@ -118,7 +139,7 @@ func (c *Config) load(getenv func(string) string) (err error) {
 	if getenv("KUBERNETES_SERVICE_HOST") != "" { // Kubernetes sets it in every container
 		c.Where = "cluster"
 	}
-	lab := Variable{Name: "podname", Default: "()", set: to(&c.Pod, podName)} // how the lab spells POD_NAME, which goes before it
+	lab := Variable{Name: "podname", Default: "()", set: text(&c.Pod, chat.CheckPod)} // how the lab spells POD_NAME, which goes before it
 	for _, v := range append([]Variable{lab}, c.variables()...) {
 		value := strings.TrimSpace(getenv(v.Name))
 		if value == "" && !strings.HasPrefix(v.Default, "(") {
@@ -170,26 +191,6 @@ func (c *Config) KafkaHere() string {
 	return strings.ReplaceAll(strings.Join(c.Cluster.Brokers, ","), "127.0.0.1", "localhost")
 }
 
-// answer prints what the flags -h and -version ask for, and returns flag.ErrHelp then.
-func answer(args []string, stdout io.Writer) error {
-	var own []kafka.Variable
-	for _, v := range Variables() {
-		meaning := v.Meaning + " (default " + strings.Trim(v.Default, "()") + ")"
-		own = append(own, kafka.Variable{Name: v.Name, Meaning: strings.ReplaceAll(meaning, "`", "")})
-	}
-	flags := flag.NewFlagSet("chatserver", flag.ContinueOnError)
-	version := flags.Bool("version", false, "print the edition of this server")
-	err := cli.Parse(flags, args, stdout, manual, own...)
-	switch {
-	case err == nil && *version:
-		fmt.Fprintln(stdout, "chatserver", ops.Edition())
-		return flag.ErrHelp
-	case err != nil && !errors.Is(err, flag.ErrHelp):
-		return fmt.Errorf("%w; settings are environment variables, as in PORT=8001 go run ./chatserver", err)
-	}
-	return err
-}
-
 // Tell says in the log what an operator should know: where the metrics are, and which settings need care.
 func (c *Config) Tell(log *slog.Logger, metrics net.Addr) {
 	log.Info("metrics and profiler", "url", "http://"+metrics.String()+"/metrics")
@@ -211,72 +212,58 @@ func (c *Config) ClientID(part string) string {
 	return id[:min(len(id), 200)]
 }
 
-// to returns what stores a value that parse allows in target.
-func to[T any](target *T, parse func(string) (T, error)) func(string) error {
-	return func(value string) (err error) {
-		*target, err = parse(value)
-		return err
-	}
-}
-
-func whole(low, high int) func(string) (int, error) {
-	return func(v string) (int, error) {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < low || n > high {
-			return 0, fmt.Errorf("valid is a whole number from %d to %d", low, high)
+// within returns what stores a value from low to high in target. What says which values are meant.
+func within[T cmp.Ordered](target *T, parse func(string) (T, error), what string, low, high T) func(string) error {
+	return func(value string) error {
+		v, err := parse(value)
+		if err != nil || v < low || v > high {
+			return fmt.Errorf("valid is %s from %v to %v", what, low, high)
 		}
-		return n, nil
+		*target = v
+		return nil
 	}
 }
 
-func duration(v string) (time.Duration, error) {
-	d, err := time.ParseDuration(v)
-	if err != nil || d < time.Second || d > time.Hour {
-		return 0, errors.New("valid is a time from 1s to 1h, such as 10s or 1m30s")
+// text returns what stores a value that check allows in target.
+func text(target *string, check func(string) error) func(string) error {
+	return func(value string) error {
+		*target = value
+		return check(value)
 	}
-	return d, nil
 }
 
-// list parses each of several, with commas.
-func list[T any](parse func(string) (T, error)) func(string) ([]T, error) {
-	return func(v string) (all []T, err error) {
-		for entry := range strings.SplitSeq(v, ",") {
-			entry = strings.TrimSpace(entry)
-			one, err := parse(entry)
+// matching returns a check by a pattern, for which valid is in words.
+func matching(pattern, valid string) func(string) error {
+	return func(value string) error {
+		if !regexp.MustCompile(`^(` + pattern + `)$`).MatchString(value) {
+			return errors.New("valid " + valid)
+		}
+		return nil
+	}
+}
+
+// list returns what stores several values, with commas, in target.
+func list[T any](target *[]T, parse func(string) (T, error)) func(string) error {
+	return func(values string) error {
+		for value := range strings.SplitSeq(values, ",") {
+			value = strings.TrimSpace(value)
+			v, err := parse(value)
 			if err != nil {
-				return nil, fmt.Errorf("%q: %w", entry, err)
+				return fmt.Errorf("%q: %w", value, err)
 			}
-			all = append(all, one)
+			*target = append(*target, v)
 		}
-		return all, nil
+		return nil
 	}
 }
 
-func text(v string) (string, error) { return v, nil }
-
-// topic is shorter than Kafka allows: the name of the pods' own topic is this one and ".pods".
-func topic(v string) (string, error) {
+// checkTopic allows fewer names than Kafka: the name of the pods' own topic is this one and ".pods".
+func checkTopic(v string) error {
 	err := kafka.CheckTopic(v, 240)
 	if err != nil && kafka.CheckTopic(v, 249) == nil {
 		err = fmt.Errorf("%w: the pods' own topic has a longer name, and Kafka's limit is 249", err)
 	}
-	return v, err
-}
-
-func address(v string) (string, error) {
-	if _, _, err := net.SplitHostPort(v); err != nil {
-		return "", errors.New("valid are host:port and :port")
-	}
-	return v, nil
-}
-
-func podName(v string) (string, error) { return v, chat.CheckPod(v) }
-
-func host(v string) (string, error) {
-	if v = strings.ToLower(v); !regexp.MustCompile(`^(\*|[a-z0-9._-]+)$`).MatchString(v) {
-		return "", errors.New("valid are names such as chat.example.com, without a port, and *")
-	}
-	return v, nil
+	return err
 }
 
 func site(v string) (string, error) {
@@ -299,16 +286,11 @@ func network(v string) (netip.Prefix, error) {
 	return prefix.Masked(), nil
 }
 
-func header(v string) (string, error) {
-	if !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(v) {
-		return "", errors.New("valid is the name of a header: letters, digits and hyphens")
+func level(target *slog.Level) func(string) error {
+	return func(v string) error {
+		if target.UnmarshalText([]byte(v)) != nil {
+			return errors.New("valid are debug, info, warn and error")
+		}
+		return nil
 	}
-	return v, nil
-}
-
-func level(v string) (level slog.Level, err error) {
-	if level.UnmarshalText([]byte(v)) != nil {
-		err = errors.New("valid are debug, info, warn and error")
-	}
-	return level, err
 }

@@ -109,7 +109,7 @@ func TestBadValues(t *testing.T) {
 		{"POD_NAME", "1 to 253 bytes of printable", []string{"two\nlines", "\xff", strings.Repeat("x", 254)}},
 		{"podname", "1 to 253 bytes of printable", []string{strings.Repeat("x", 254)}},
 		{"LOG_BYTES", "whole number from 65536", []string{"16M", "65535"}},
-		{"PUBLISH_TIMEOUT", "from 1s to 1h, such as 10s", []string{"10", "1ms", "-10s", "2h"}},
+		{"PUBLISH_TIMEOUT", "a time such as 10s or 1m30s, from 1s to 1h", []string{"10", "1ms", "-10s", "2h"}},
 		{"DRAIN_TIMEOUT", "from 1s to 1h", []string{"2h"}},
 		{"ADMIN_ADDR", "host:port", []string{"9090"}},
 		{"MESSAGE_BYTES", "from 1 to 1000000", []string{"0", "1000001"}},
