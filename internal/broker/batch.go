@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
 
 	"github.com/twmb/franz-go/pkg/kbin"
@@ -17,21 +16,7 @@ import (
 // megabyte for the records and a little for the header.
 const maxBatch = 1<<20 + 12
 
-// Where a batch (of format 2) has these; its checksum is over everything from checksummed on.
-const lengthEnd, checksummed, headerLength = 12, 21, 61
-
-// readBatch decodes the batch that b begins with, and returns how many bytes it has.
-func readBatch(b []byte) (batch kmsg.RecordBatch, size int, err error) {
-	err = batch.ReadFrom(b)
-	size = lengthEnd + int(batch.Length)
-	switch {
-	case err != nil || size < headerLength || size > len(b):
-		err = errors.New("a batch is cut short, or its length is wrong")
-	case batch.Magic != 2 || uint32(batch.CRC) != crc32.Checksum(b[checksummed:size], crc32.MakeTable(crc32.Castagnoli)):
-		err = errors.New("a batch has a wrong format or checksum")
-	}
-	return batch, size, err
-}
+const headerLength = 61 // of a batch
 
 // produce hands the batches of a Produce request to kfake. It decodes the request itself, because
 // kmsg takes memory for whatever the length of an array says.
@@ -79,7 +64,7 @@ func (b *Broker) produce(version int16, number int32, r kbin.Reader) ([]byte, er
 // which decompresses what it searches for a time, and not in a consumer. (Kafka does the same for a
 // topic with compression.type=uncompressed.)
 func (b *Broker) checkBatch(raw []byte, room *int) []byte {
-	batch, size, err := readBatch(raw)
+	batch, size, err := wire.ReadBatch(raw)
 	if err != nil || size != len(raw) || size > maxBatch {
 		return raw // kfake answers MESSAGE_TOO_LARGE or CORRUPT_MESSAGE
 	}
@@ -94,8 +79,8 @@ func (b *Broker) checkBatch(raw []byte, room *int) []byte {
 	}
 	*room -= headerLength + len(records)
 	next, newest := int32(0), int64(math.MinInt64)
-	err = cmp.Or(err, wire.Walk(records, int(batch.NumRecords), func(time int64, offset int32, _ int) (err error) {
-		if newest = max(newest, time); offset != next {
+	err = cmp.Or(err, wire.Walk(records, int(batch.NumRecords), func(r wire.Record) (err error) {
+		if newest = max(newest, r.Time); r.Offset != next {
 			err = errors.New("a record has another number than its place")
 		}
 		next++

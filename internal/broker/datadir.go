@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"kafkachat/internal/wire"
 )
 
 // openDir makes dir if it is missing, keeps other processes out of it until the lock is closed, and
@@ -72,7 +74,7 @@ func (b *Broker) checkPartition(folder string, bases []int64) error {
 		}
 		good := 0
 		for damage == nil && good < len(segment) {
-			batch, size, err := readBatch(segment[good:])
+			batch, size, err := wire.ReadBatch(segment[good:])
 			switch {
 			case err != nil:
 				damage = err

@@ -154,7 +154,7 @@ func (w *raw) values(topic string) (values []string) {
 			w.Fatalf("record %d of %d in %s cannot be read (code %d)", next, end, topic, p.ErrorCode)
 		}
 		for all := p.RecordBatches; len(all) > 0; {
-			batch, size, err := readBatch(all)
+			batch, size, err := wire.ReadBatch(all)
 			if err != nil || batch.FirstOffset > next || batch.FirstOffset+int64(batch.LastOffsetDelta) < next {
 				w.Fatalf("at offset %d there is %d: %v", next, batch.FirstOffset, err)
 			}

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,30 +11,24 @@ import (
 	"github.com/Shopify/sarama"
 )
 
-// ErrAnotherTopic says that a topic was deleted and made again, or that Kafka has lost records:
-// what is there now is not what was read.
-var ErrAnotherTopic = errors.New("the topic is another one than was read, or Kafka has lost records")
-
 // Following is how a Consumer follows.
 type Following struct {
 	// ToEnd ends each partition where it ends when it is opened.
 	ToEnd bool
 	// Patience, if not 0, is how long a partition may not be readable before its error is final.
 	Patience time.Duration
-	// Say is told what a partition waits for after two seconds, once for each reason and once a
-	// minute, and with nil that it goes on. It is also told what was skipped, and that the topic is
+	// Say, if set, is told what a partition waits for after two seconds, once for each reason and once
+	// a minute, and with nil that it goes on. It is also told what was skipped, and that the topic is
 	// another one, which is read from its oldest record on (ToEnd: that is final). Any goroutine
 	// calls it.
 	Say func(partition int32, err error)
 	// Start, if set, says where a partition is begun that ConsumePartition was given this offset for.
 	// It is asked once the partition's leader has answered, until it returns no error.
 	Start func(session *Session, partition int32, offset int64, b Bounds) (int64, error)
-	// Adjust, if set, changes the settings of the connections.
-	Adjust func(*sarama.Config)
 }
 
 // A Consumer reads partitions and goes on after faults, each partition by itself: it opens another
-// Session from the last record on, and compares that record.
+// Session from the last record on.
 type Consumer struct {
 	Following
 	ctx      context.Context // ends with the consumer
@@ -76,17 +69,11 @@ func (c *Consumer) Close() {
 	c.running.Wait()
 }
 
-var (
-	errShort = errors.New("the partition ends before what was read, or the topic is a new one")
-	errEnd   = errors.New("the end that was asked for")
-)
+var errEnd = errors.New("the end that was asked for")
 
 const (
-	never = math.MaxInt64 // the end of a partition that is followed
-	// shortFor is how long a partition may end too early: for a moment it does while another broker
-	// takes over.
-	shortFor = 10 * time.Second
-	slow     = 2 * time.Second // after this long it is said what a partition waits for
+	never = math.MaxInt64   // the end of a partition that is followed
+	slow  = 2 * time.Second // after this long it is said what a partition waits for
 )
 
 // A Partition is one that a Consumer reads.
@@ -99,8 +86,7 @@ type Partition struct {
 	// Owned by the partition's goroutine.
 	begun     bool                    // the Consumer's Start need not be asked
 	next, end int64                   // what is read next, and where it stops
-	last      *sarama.ConsumerMessage // the record before next; nil if it cannot be compared
-	short     time.Time               // since when the partition has been too short; zero: it is not
+	last      *sarama.ConsumerMessage // the record before next; nil if it is not known
 }
 
 // Messages is closed when the end is reached, when the context ends, and for a final error, which
@@ -109,8 +95,8 @@ func (p *Partition) Messages() <-chan *sarama.ConsumerMessage { return p.message
 
 // run reads until the end or a final error; session and err are what open has returned first.
 func (p *Partition) run(session *Session, err error) {
-	c := p.consumer
 	defer close(p.messages)
+	c := p.consumer
 	wait := Wait{After: slow, Say: func(err error) {
 		if err != nil {
 			err = fmt.Errorf("%w; still trying", err)
@@ -122,25 +108,23 @@ func (p *Partition) run(session *Session, err error) {
 			err = p.read(session, &wait)
 		}
 		switch {
-		case err == nil, c.ctx.Err() != nil:
+		case errors.Is(err, errEnd), c.ctx.Err() != nil:
 			return
 		case errors.Is(err, ErrAnotherTopic) && !c.ToEnd:
 			c.Say(p.partition, fmt.Errorf("%w; going on with its oldest record", err))
-			p.next, p.last, p.short = sarama.OffsetOldest, nil, time.Time{}
-			continue
+			p.next, p.last = sarama.OffsetOldest, nil
 		case KindOf(err) == Permanent, errors.Is(err, ErrAnotherTopic), c.Patience > 0 && wait.pause > 0 && time.Since(wait.failed) > c.Patience:
 			c.fail(c.cluster.Explain(err, "READ", p.topic))
 			return
-		}
-		if !wait.Failed(c.ctx, err) {
-			return
+		default:
+			wait.Failed(c.ctx, err)
 		}
 	}
 }
 
 // open connects, and finds out where to go on.
 func (p *Partition) open() (*Session, error) {
-	session, err := p.consumer.cluster.NewSession(p.consumer.ctx, p.consumer.clientID, p.topic, p.consumer.Adjust)
+	session, err := p.consumer.cluster.NewSession(p.consumer.ctx, p.consumer.clientID, p.topic)
 	if err != nil {
 		return nil, err
 	}
@@ -152,16 +136,19 @@ func (p *Partition) open() (*Session, error) {
 }
 
 func (p *Partition) find(session *Session) error {
-	b, err := session.Bounds(p.partition)
+	next := p.next
+	if p.end != never {
+		next = p.end
+	}
+	b, err := session.Resume(p.partition, next, p.last)
 	if err != nil {
 		return err
 	}
 	if !p.begun {
-		next, err := p.consumer.Start(session, p.partition, p.next, b)
-		if err != nil {
+		if p.next, err = p.consumer.Start(session, p.partition, p.next, b); err != nil {
 			return err
 		}
-		p.next, p.begun = next, true
+		p.begun = true
 	}
 	switch p.next {
 	case sarama.OffsetOldest:
@@ -172,64 +159,33 @@ func (p *Partition) find(session *Session) error {
 	if p.consumer.ToEnd && p.end == never {
 		p.end = b.Newest
 	}
-	if b.Newest < p.next || p.end != never && b.Newest < p.end {
-		if p.short.IsZero() {
-			p.short = time.Now()
-		}
-		reason := errShort
-		if time.Since(p.short) > shortFor {
-			reason = ErrAnotherTopic
-		}
-		return fmt.Errorf("partition %d of topic %q ends at offset %d: %w", p.partition, p.topic, b.Newest, reason)
-	}
-	p.short = time.Time{}
 	if p.next < b.Oldest {
 		p.consumer.Say(p.partition, fmt.Errorf("offsets %d to %d were deleted before they were read; going on at %d", p.next, b.Oldest-1, b.Oldest))
 		p.next, p.last = b.Oldest, nil
-	} else if p.last != nil && p.last.Offset < b.Oldest {
-		p.last = nil
 	}
 	return nil
 }
 
-// read hands records over until the end (nil) or a fault.
+// read hands records over until the end or a fault.
 func (p *Partition) read(session *Session, wait *Wait) error {
 	defer session.Close()
 	if p.next >= p.end {
-		return nil
+		return errEnd
 	}
-	from := p.next
-	if p.last != nil {
-		from = p.last.Offset
-	}
-	err := session.fetch(p.partition, from, func(m *sarama.ConsumerMessage) error {
-		switch {
-		case p.last != nil && m.Offset == p.last.Offset && !same(m, p.last):
-			return fmt.Errorf("the record at offset %d of partition %d of topic %q differs from what was read: %w",
-				m.Offset, p.partition, p.topic, ErrAnotherTopic)
-		case m.Offset < p.next:
-			return nil
-		case m.Offset >= p.end:
+	return session.fetch(p.partition, p.next, func(m *sarama.ConsumerMessage) error {
+		if m.Offset >= p.end {
 			return errEnd
 		}
 		p.next, p.last = m.Offset+1, m
 		wait.Worked()
 		return session.put(p.messages, m)
-	}, func(reached, end int64) error {
-		if reached >= end { // an answer that brings nothing of what there is, is none
+	}, func(next, end int64) error {
+		if next >= end { // an answer that brings nothing of what there is, is none
 			wait.Worked()
 		}
-		if reached >= p.end {
+		if next >= p.end {
 			return errEnd
 		}
 		return nil
 	})
-	if errors.Is(err, errEnd) {
-		return nil
-	}
-	return err
-}
-
-func same(a, b *sarama.ConsumerMessage) bool {
-	return a.Timestamp.Equal(b.Timestamp) && bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Value, b.Value)
 }

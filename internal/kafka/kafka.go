@@ -65,7 +65,7 @@ func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
 	config.ChannelBufferSize = 256
 
 	config.Net.Proxy.Enable = true // not a proxy: the only hook for a dialer of one's own
-	config.Net.Proxy.Dialer = &dialer{ctx, c.tls}
+	config.Net.Proxy.Dialer = &dialer{ctx, c.tls, nil}
 	config.Net.ReadTimeout = ioTimeout
 	config.Net.WriteTimeout = ioTimeout
 	config.Net.MaxOpenRequests = 1
@@ -125,8 +125,9 @@ func (f *fault) Unwrap() error { return f.cause }
 
 // A dialer makes all connections of one client. They end with its context.
 type dialer struct {
-	ctx context.Context
-	tls *tls.Config // nil: plain text
+	ctx     context.Context
+	tls     *tls.Config          // nil: plain text
+	fetched func(batches []byte) // see wire.NewConn
 }
 
 // Dial connects to a broker, including the TLS handshake: sarama's own has no deadline.
@@ -144,7 +145,7 @@ func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 	if secure, ok := made.(*tls.Conn); ok {
 		raw = secure.NetConn()
 	}
-	return &conn{wire.NewConn(made, ioTimeout), context.AfterFunc(d.ctx, func() {
+	return &conn{wire.NewConn(made, ioTimeout, d.fetched), context.AfterFunc(d.ctx, func() {
 		// Nothing that is still in its send buffer goes out: whoever ended the context decides on his
 		// own what happens to a request that was under way.
 		raw.(*net.TCPConn).SetLinger(0)

@@ -178,9 +178,9 @@ func TestFetch(t *testing.T) {
 		"an emptied batch":     {[][]byte{batch(0, 7, 0)}, nil, 7, ""},
 		"emptied, then one":    {[][]byte{batch(0, 7, 0), batch(7, 1, 0, "a")}, []string{"a"}, 8, ""},
 		"one, then emptied":    {[][]byte{batch(0, 1, 0, "a"), batch(1, 7, 0)}, []string{"a"}, 8, ""},
-		"one that is cut":      {[][]byte{batch(0, 1, 0, "a")[:65]}, nil, 0, "the partition goes on, but nothing arrives$"},
+		"one that is cut":      {[][]byte{batch(0, 1, 0, "a")[:65]}, nil, -1, "the partition goes on, but nothing arrives$"},
 		"then one that is cut": {[][]byte{batch(0, 1, 0, "a"), batch(1, 1, 0, "b")[:65]}, []string{"a"}, 1, "the partition goes on, but nothing arrives$"},
-		"nothing":              {nil, nil, 0, "at offset 0: the partition goes on, but nothing arrives$"},
+		"nothing":              {nil, nil, -1, "at offset 0: the partition goes on, but nothing arrives$"},
 		"a format of 2016":     {[][]byte{append(binary.BigEndian.AppendUint64(nil, 0), "\x00\x00\x00\x11\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff"...)}, nil, -1, "format 0 or 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -208,6 +208,64 @@ func TestFetch(t *testing.T) {
 				wantError(t, s.Err(), `partition 0 of topic "two" .*`+c.err)
 			}
 			within(t, "the end", func() bool { return s.Reached() == c.end })
+		})
+	}
+}
+
+// A session that goes on where another one was knows another topic by what is at the last record's
+// offset; only a record with a key can be gone from there.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	const control = 0x20
+	c := batch(2, 1, 0, "c")
+	for name, test := range map[string]struct {
+		next    int64
+		key     string // of the record that was read last
+		batches []byte // from there on now
+		ok      bool
+	}{
+		"the same":               {2, "", append(batch(1, 1, 0, "b"), c...), true},
+		"another record":         {2, "", append(batch(1, 1, 0, "x"), c...), false},
+		"a marker":               {2, "", append(batch(1, 1, control, "b"), c...), false},
+		"compaction has been by": {2, "key", append(batch(1, 1, 0), c...), true},
+		"a shorter partition":    {4, "", nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := fetched(t, func(int64) kmsg.FetchResponseTopicPartition {
+				answer := kmsg.NewFetchResponseTopicPartition()
+				answer.HighWatermark, answer.RecordBatches = 3, test.batches
+				return answer
+			})
+			kafkatest.Produce(t, addr, "two", "a", "b", "c")
+			s, err := at(t, addr).NewSession(t.Context(), "test", "two")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.Close)
+			last := &sarama.ConsumerMessage{Offset: 1, Value: []byte("b"), Timestamp: time.UnixMilli(0)}
+			if test.key != "" {
+				last.Key = []byte(test.key)
+			}
+			b, err := s.Resume(0, test.next, last)
+			if test.next > b.Newest {
+				wantError(t, err, "^partition 0 of topic \"two\" ends at offset 3: the topic is another one")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.ConsumePartition("two", 0, test.next); err != nil {
+				t.Fatal(err)
+			}
+			if test.ok {
+				expect(t, s, "c")
+				return
+			}
+			ended(t, s)
+			if !errors.Is(s.Err(), kafka.ErrAnotherTopic) {
+				t.Error(s.Err())
+			}
 		})
 	}
 }

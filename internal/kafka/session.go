@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +10,15 @@ import (
 	"time"
 
 	"github.com/Shopify/sarama"
+
+	"kafkachat/internal/wire"
 )
 
-var (
-	errStalled = errors.New("the partition goes on, but nothing arrives")
-	errFormat  = errors.New("its records are of format 0 or 1 (message.format.version), which this program does not read")
-)
+// ErrAnotherTopic says that a topic was deleted and made again, or that Kafka has lost records:
+// what is there now is not what was read.
+var ErrAnotherTopic = errors.New("the topic is another one than was read, or Kafka has lost records")
+
+var errStalled = errors.New("the partition goes on, but nothing arrives")
 
 const (
 	// sessionRetries is how often a session looks for a leader, every tenth of a second, before it
@@ -29,7 +33,7 @@ const (
 //
 // sarama's consumer subscribes again after a fault, at its own offset, even if the topic is another
 // one by then: measured, without an error. So a Session sends the fetches itself. Whoever uses it
-// opens another one, from the last record on, and compares that record.
+// opens another one, and has it Resume where the last one was.
 type Session struct {
 	topic    string
 	client   sarama.Client
@@ -38,8 +42,12 @@ type Session struct {
 	fetching sync.WaitGroup
 	messages chan *sarama.ConsumerMessage
 	answered chan struct{} // capacity 1
-	fetched  atomic.Int64  // what is before this offset has been put into messages; -1: no fetch has been answered
+	fetched  atomic.Int64  // what is before this offset has been put into messages; -1: nothing is known
 	reached  int64         // what Reached returned last
+
+	last         *sarama.ConsumerMessage // what the first record that comes must follow, or be; nil: anything
+	batches      []byte                  // of the last answer to a fetch
+	decompressor wire.Decompressor
 }
 
 // NewSession returns a session that has not connected yet. Adjust may change the settings.
@@ -48,12 +56,11 @@ func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust
 	s.fetched.Store(-1)
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	config := c.Config(s.ctx, clientID)
+	config.Net.Proxy.Dialer = &dialer{s.ctx, c.tls, func(batches []byte) { s.batches = batches }}
 	config.Metadata.Retry.Max = sessionRetries
 	config.Metadata.RefreshFrequency = 0 // its fetches find dead connections
 	for _, f := range adjust {
-		if f != nil {
-			f(config)
-		}
+		f(config)
 	}
 	s.messages = make(chan *sarama.ConsumerMessage, config.ChannelBufferSize)
 	var err error
@@ -64,6 +71,17 @@ func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust
 	return s, nil
 }
 
+// Offset asks the partition's leader for the offset of the first record that is not older than a
+// time, in milliseconds; it is negative if all are older. Time may be sarama.OffsetOldest or
+// OffsetNewest. It is for before ConsumePartition: after that the answer waits behind a fetch.
+func (s *Session) Offset(partition int32, time int64) (int64, error) {
+	offset, err := s.client.GetOffset(s.topic, partition, time)
+	if err != nil {
+		err = fmt.Errorf("asking for an offset of partition %d of topic %q: %w", partition, s.topic, err)
+	}
+	return offset, err
+}
+
 // Bounds are where a partition begins and ends: Oldest is the offset of its first record, Newest
 // that which its next record gets.
 type Bounds struct {
@@ -71,46 +89,49 @@ type Bounds struct {
 	Asked          time.Time // the answer was given after this
 }
 
-// Bounds asks the partition's leader where the partition begins and ends. It is for the time before
-// ConsumePartition: after that the answer waits behind a fetch.
+// Bounds asks where the partition begins and ends, as Offset does.
 func (s *Session) Bounds(partition int32) (b Bounds, err error) {
 	b.Asked = time.Now()
-	if b.Oldest, err = s.client.GetOffset(s.topic, partition, sarama.OffsetOldest); err == nil {
-		b.Newest, err = s.client.GetOffset(s.topic, partition, sarama.OffsetNewest)
-	}
-	if err != nil {
-		err = fmt.Errorf("asking where partition %d of topic %q begins and ends: %w", partition, s.topic, err)
+	if b.Oldest, err = s.Offset(partition, sarama.OffsetOldest); err == nil {
+		b.Newest, err = s.Offset(partition, sarama.OffsetNewest)
 	}
 	return b, err
 }
 
-// OffsetAt asks the partition's leader for the offset of the first record that is not older than
-// at. It is negative if all are older.
-func (s *Session) OffsetAt(partition int32, at time.Time) (int64, error) {
-	offset, err := s.client.GetOffset(s.topic, partition, at.UnixMilli())
-	if err != nil {
-		err = fmt.Errorf("asking for the offset at %v in partition %d of topic %q: %w", at, partition, s.topic, err)
+// Resume returns the partition's bounds for whoever has read all before offset next, the record
+// last above all (nil: it is not known). If the partition is another one by now the error is
+// ErrAnotherTopic, of this call or of the session. Records were deleted before they were read if the
+// partition begins after next. (A leader that does not know yet how far its partition goes does not
+// answer.)
+func (s *Session) Resume(partition int32, next int64, last *sarama.ConsumerMessage) (Bounds, error) {
+	b, err := s.Bounds(partition)
+	if err == nil && b.Newest < next {
+		err = fmt.Errorf("partition %d of topic %q ends at offset %d: %w", partition, s.topic, b.Newest, ErrAnotherTopic)
 	}
-	return offset, err
+	if last != nil && last.Offset >= b.Oldest {
+		s.last = last
+	}
+	return b, err
 }
 
 // ConsumePartition begins to read. It is called once, and returns the session itself.
-func (s *Session) ConsumePartition(topic string, partition int32, offset int64) (*Session, error) {
+func (s *Session) ConsumePartition(_ string, partition int32, offset int64) (_ *Session, err error) {
 	if offset < 0 { // sarama.OffsetNewest or OffsetOldest
-		var err error
-		if offset, err = s.client.GetOffset(topic, partition, offset); err != nil {
-			return nil, fmt.Errorf("asking where partition %d of topic %q begins or ends: %w", partition, topic, err)
+		if offset, err = s.Offset(partition, offset); err != nil {
+			return nil, err
 		}
 	}
 	s.fetching.Go(func() {
 		defer close(s.messages)
 		s.end(s.fetch(partition, offset, func(m *sarama.ConsumerMessage) error {
 			return s.put(s.messages, m)
-		}, func(reached, _ int64) error {
-			s.fetched.Store(reached)
-			select {
-			case s.answered <- struct{}{}:
-			default:
+		}, func(next, end int64) error {
+			if next > offset || next >= end { // an answer that brings nothing of what there is, is none
+				s.fetched.Store(next)
+				select {
+				case s.answered <- struct{}{}:
+				default:
+				}
 			}
 			return nil
 		}))
@@ -124,9 +145,10 @@ func (s *Session) Messages() <-chan *sarama.ConsumerMessage { return s.messages 
 // Answered gets something when Reached may return another offset than after the last record.
 func (s *Session) Answered() <-chan struct{} { return s.answered }
 
-// Reached returns the offset before which everything has been received from Messages(), -1 while no
-// fetch has been answered. It counts what no consumer sees: markers of transactions, and what
-// compaction has taken. Only the goroutine that receives from Messages() may call it.
+// Reached returns the offset before which everything has been received from Messages(); -1 if no
+// fetch has brought anything, or shown that there is nothing. It counts what no consumer sees:
+// markers of transactions, and what compaction has taken. Only the goroutine that receives from
+// Messages() may call it.
 func (s *Session) Reached() int64 {
 	if fetched := s.fetched.Load(); len(s.messages) == 0 {
 		s.reached = fetched
@@ -154,24 +176,20 @@ func (s *Session) put(messages chan<- *sarama.ConsumerMessage, m *sarama.Consume
 	}
 }
 
-// pause waits for as long as d, or until the session ends.
-func (s *Session) pause(d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-s.ctx.Done():
+// fetch asks for records until something fails. Take gets those from an offset on. After each
+// answer answered gets the offset before which everything has been taken, and where the partition
+// ended then.
+func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerMessage) error, answered func(next, end int64) error) (err error) {
+	next := from
+	if s.last != nil {
+		next = s.last.Offset
 	}
-}
-
-// fetch asks for records from offset on until something fails. It hands them to take, and after
-// each answer reached gets the offset before which everything has been handed over, and where the
-// partition ended then.
-func (s *Session) fetch(partition int32, offset int64, take func(*sarama.ConsumerMessage) error, reached func(offset, end int64) error) error {
-	fail := func(err error) error {
-		return fmt.Errorf("reading partition %d of topic %q at offset %d: %w", partition, s.topic, offset, err)
-	}
+	defer func() {
+		err = fmt.Errorf("reading partition %d of topic %q at offset %d: %w", partition, s.topic, next, err)
+	}()
 	leader, epoch, err := s.client.LeaderAndEpoch(s.topic, partition)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	config := s.client.Config().Consumer
 	wait := int32(0) // the first answer says whether there is anything
@@ -179,74 +197,58 @@ func (s *Session) fetch(partition int32, offset int64, take func(*sarama.Consume
 		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: sarama.MaxResponseSize, SessionEpoch: -1,
 			MaxWaitTime: wait, Isolation: config.IsolationLevel}
 		wait = int32(config.MaxWaitTime / time.Millisecond)
-		request.AddBlock(s.topic, partition, offset, config.Fetch.Default, epoch)
+		request.AddBlock(s.topic, partition, next, config.Fetch.Default, epoch)
 		response, err := leader.Fetch(request)
-		if err != nil {
-			return fail(err)
-		}
-		block := response.GetBlock(s.topic, partition)
-		switch {
-		case block == nil && response.ThrottleTime > 0: // as a quota has it
-			s.pause(response.ThrottleTime)
-			moved = time.Now()
-			continue
-		case block == nil:
-			return fail(sarama.ErrIncompleteResponse)
-		case block.Err != sarama.ErrNoError:
-			return fail(block.Err)
-		}
-		next, err := s.handOver(block, partition, offset, take)
-		if err == nil {
-			err = reached(next, block.HighWaterMarkOffset)
-		}
 		if err != nil {
 			return err
 		}
-		if next > offset || block.HighWaterMarkOffset <= offset {
+		pause, at := response.ThrottleTime, next
+		switch block := response.GetBlock(s.topic, partition); {
+		case block == nil && pause > 0: // as a quota has it
 			moved = time.Now()
-		} else if time.Since(moved) > stalledAfter {
-			return fail(errStalled)
-		} else {
-			s.pause(backoff)
+		case block == nil:
+			return sarama.ErrIncompleteResponse
+		case block.Err != sarama.ErrNoError:
+			return block.Err
+		default:
+			next, err = s.decompressor.Messages(s.batches, at, func(m *sarama.ConsumerMessage) error {
+				if last := s.last; last != nil && !continues(m, last) {
+					return ErrAnotherTopic
+				}
+				s.last = nil
+				if m.Offset < from {
+					return nil
+				}
+				m.Topic, m.Partition = s.topic, partition
+				return take(m)
+			})
+			if err == nil {
+				err = answered(next, block.HighWaterMarkOffset)
+			}
+			if err != nil {
+				return err
+			}
+			if pause = 0; next > at || block.HighWaterMarkOffset <= at {
+				moved = time.Now()
+			} else {
+				pause = backoff
+			}
 		}
-		offset = next
+		if time.Since(moved) > stalledAfter {
+			return errStalled
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.ctx.Done():
+		}
 	}
 }
 
-// handOver hands the records of an answer to take, but for those before offset. It returns the
-// offset to ask for next.
-func (s *Session) handOver(block *sarama.FetchResponseBlock, partition int32, offset int64, take func(*sarama.ConsumerMessage) error) (next int64, err error) {
-	next = offset
-	for _, records := range block.RecordsSet {
-		b := records.RecordBatch
-		if b == nil {
-			return 0, fmt.Errorf("partition %d of topic %q at offset %d: %w", partition, s.topic, next, errFormat)
-		}
-		if b.PartialTrailingRecord {
-			break
-		}
-		for _, r := range b.Records {
-			at := b.FirstOffset + r.OffsetDelta
-			if b.Control || at < offset {
-				continue
-			}
-			m := &sarama.ConsumerMessage{Topic: s.topic, Partition: partition, Offset: at, Key: r.Key, Value: r.Value, Headers: r.Headers,
-				Timestamp: b.FirstTimestamp.Add(r.TimestampDelta)}
-			if b.LogAppendTime {
-				m.Timestamp = b.MaxTimestamp
-			}
-			if err := take(m); err != nil {
-				return 0, err
-			}
-		}
-		next = max(next, b.LastOffset()+1)
+// continues says whether m, read at the offset of last or after it, shows that the partition is the
+// one that last was read from. Only a record with a key can be gone, by compaction.
+func continues(m, last *sarama.ConsumerMessage) bool {
+	if m.Offset > last.Offset {
+		return last.Key != nil
 	}
-	// The last batch is not in RecordsSet if it is cut, or if compaction has emptied it: such a one is
-	// moved to its last offset by package wire.
-	if last := block.LastRecordsBatchOffset; last != nil && len(block.RecordsSet) == 0 {
-		next = max(next, *last+1)
-	} else if last != nil {
-		next = max(next, *last)
-	}
-	return next, nil
+	return m.Timestamp.Equal(last.Timestamp) && bytes.Equal(m.Key, last.Key) && bytes.Equal(m.Value, last.Value)
 }

@@ -67,8 +67,6 @@ func (t *Topic) NewConsumer(ctx context.Context) *kafka.Consumer {
 			it := fmt.Sprintf("partition %d of topic %q", partition, t.name)
 			t.say("partition %d: %s", partition, strings.ReplaceAll(err.Error(), it, "it"))
 		},
-		// Less is fetched at a time than by default: short records take ten times as much memory.
-		Adjust: func(config *sarama.Config) { config.Consumer.Fetch.Default = 256 << 10 },
 	}
 	if t.Exit {
 		how.Patience = 20 * time.Second // a partition that cannot be read for so long is given up
@@ -114,7 +112,7 @@ func (t *Topic) begin(ctx context.Context, session *kafka.Session, partition int
 	case s.newest > 0:
 		from, err = t.newest(ctx, partition, s.newest, b)
 	case !s.at.IsZero():
-		from, err = session.OffsetAt(partition, s.at) // OffsetNewest (-1) if all are older
+		from, err = session.Offset(partition, s.at.UnixMilli()) // OffsetNewest (-1) if all are older
 	case s.offset > b.Newest:
 		t.say("partition %d: there is no offset %d yet, the next one is %d; starting there (the topic may be a new one)", partition, s.offset, b.Newest)
 		from = b.Newest

@@ -5,59 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"time"
 
+	"github.com/Shopify/sarama"
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
-)
-
-const (
-	// maxRecords is the most records of a batch that sarama takes.
-	maxRecords = 2 * 65535
-	// A record and a header of a record take this much more memory than their bytes.
-	recordWeight, headerWeight = 300, 64
-	maxWeight                  = 4 * Limit
 )
 
 // SkippedHeader is the header of a record that stands for a batch that was left out: its key.
 const SkippedHeader = "kafkachat-skipped"
 
+// maxHeaders is how many headers a record may have: one takes 56 bytes of memory, and 2 of a batch.
+const maxHeaders = 1 << 14
+
+// ErrFormat says that a batch is of format 0 or 1, from before Kafka 0.11.
+var ErrFormat = errors.New("its records are of format 0 or 1 (message.format.version), which this program does not read")
+
+var errCut = errors.New("a batch is cut short, or its length is wrong")
+
 // Where a batch (of format 2) has these.
 const (
-	lengthAt, lengthEnd = 8, 12 // it counts what follows
-	checksumAt          = 17    // it is over everything from attributes on
-	attributesAt        = 21
-	recordsAt           = 61
-
-	compression = 7 // of the attributes
+	lengthEnd    = 12 // the length counts what follows it
+	magicAt      = 16
+	checksumAt   = 17
+	attributesAt = 21 // the checksum is over everything from here on
+	recordsAt    = 61
 )
 
-// plain returns batches with their records decompressed, and whether they are others than before.
-// It takes what they weigh from budget; when that is used up it leaves the rest away, for another
-// fetch.
-func (d *Decompressor) plain(batches []byte, budget *int) (out []byte, changed bool) {
-	kept := 0 // bytes of batches that out need not copy yet
-	for at := 0; len(batches)-at >= recordsAt; {
-		size := lengthEnd + int(int32(binary.BigEndian.Uint32(batches[at+lengthAt:])))
-		var b kmsg.RecordBatch
-		if size < recordsAt || size > len(batches)-at || b.ReadFrom(batches[at:at+size]) != nil || b.Magic != 2 {
-			break // the last batch of an answer may be cut, and formats before 2 are of Kafka 0.10
-		}
-		if *budget <= 0 {
-			return append(out, batches[kept:at]...), true
-		}
-		weight := size
-		if b.NumRecords <= 0 || b.NumRecords > maxRecords || b.Attributes&compression != 0 {
-			weight = d.rewrite(&b)
-			out = AppendBatch(append(out, batches[kept:at]...), b)
-			kept, changed = at+size, true
-		}
-		*budget -= weight
-		at += size
+// ReadBatch decodes the batch that b begins with, and returns how many bytes it has.
+func ReadBatch(b []byte) (batch kmsg.RecordBatch, size int, err error) {
+	if len(b) > magicAt && b[magicAt] != 2 {
+		return batch, 0, ErrFormat
 	}
-	if !changed {
-		return batches, false
+	err = batch.ReadFrom(b)
+	size = lengthEnd + int(batch.Length)
+	switch {
+	case err != nil, size < recordsAt, size > len(b):
+		err = errCut
+	case uint32(batch.CRC) != checksum(b[:size]):
+		err = errors.New("a batch has a wrong checksum")
 	}
-	return append(out, batches[kept:]...), true
+	return batch, size, err
 }
 
 // AppendBatch appends b with the length and the checksum that it should have.
@@ -65,74 +53,108 @@ func AppendBatch(out []byte, b kmsg.RecordBatch) []byte {
 	from := len(out)
 	b.Length = int32(recordsAt - lengthEnd + len(b.Records))
 	out = b.AppendTo(out)
-	binary.BigEndian.PutUint32(out[from+checksumAt:], crc32.Checksum(out[from+attributesAt:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(out[from+checksumAt:], checksum(out[from:]))
 	return out
 }
 
-// rewrite decompresses the records of b, and returns what they weigh. A batch that has none, or
-// that has too much, is moved to its last offset: there it has none, or one that says what was left
-// out and why. That depends on the batch's bytes only.
-func (d *Decompressor) rewrite(b *kmsg.RecordBatch) (weight int) {
-	records, err := b.Records, error(nil)
-	if b.NumRecords > maxRecords {
-		err = fmt.Errorf("%d records in one batch, of which this client reads at most %d", b.NumRecords, maxRecords)
-	} else if b.NumRecords > 0 {
-		if records, err = d.Decompress(b.Records, b.Attributes&compression); err == nil {
-			weight, err = weigh(records, int(b.NumRecords))
-		}
-	}
-	b.Attributes &^= compression
-	if b.NumRecords > 0 && err == nil {
-		b.Records = records
-		return weight
-	}
-	first, last, count := b.FirstOffset, b.FirstOffset+int64(b.LastOffsetDelta), b.NumRecords
-	b.FirstOffset, b.LastOffsetDelta, b.NumRecords, b.Records = last, 0, 0, nil
-	if err == nil {
-		return recordsAt
-	}
-	text := fmt.Sprintf("offset %d was left out: %v", last, err)
-	if first != last {
-		text = fmt.Sprintf("offsets %d to %d (%d records) were left out: %v", first, last, count, err)
-	}
-	r := kmsg.Record{Value: []byte("(" + text + ")"), Headers: []kmsg.Header{{Key: SkippedHeader, Value: []byte(text)}}}
-	r.Length = int32(len(r.AppendTo(nil)) - 1) // it does not count itself, and is one byte while it is 0
-	b.NumRecords, b.Records = 1, r.AppendTo(nil)
-	return recordsAt + len(b.Records)
+func checksum(batch []byte) uint32 {
+	return crc32.Checksum(batch[attributesAt:], crc32.MakeTable(crc32.Castagnoli))
 }
 
-// weigh returns how much memory the records take in sarama.
-func weigh(records []byte, count int) (weight int, err error) {
-	weight = len(records) + count*recordWeight
-	err = Walk(records, count, func(_ int64, _ int32, headers int) error {
-		if weight += headers * headerWeight; weight > maxWeight {
-			return errors.New("too many headers")
+// Messages hands the records of batches to take, but for those before offset from, and for what no
+// consumer sees: the markers of transactions. It returns the offset after the last batch, which
+// compaction may have emptied, at least from.
+func (d *Decompressor) Messages(batches []byte, from int64, take func(*sarama.ConsumerMessage) error) (next int64, err error) {
+	for next = from; len(batches) > 0; {
+		b, size, err := ReadBatch(batches)
+		if errors.Is(err, errCut) {
+			break // as the last batch of an answer may be
 		}
+		if err == nil {
+			err = d.messages(b, from, take)
+		}
+		if err != nil {
+			return next, err
+		}
+		next = max(next, b.FirstOffset+int64(b.LastOffsetDelta)+1)
+		batches = batches[size:]
+	}
+	return next, nil
+}
+
+// messages hands over the records of a batch. One that cannot be read, or not within the bounds, is
+// left out as a whole, and the record in its place says why. Whether it is depends on its bytes only.
+func (d *Decompressor) messages(b kmsg.RecordBatch, from int64, take func(*sarama.ConsumerMessage) error) error {
+	const compression, logAppendTime, control = 7, 8, 32
+	if b.NumRecords == 0 || b.Attributes&control != 0 {
 		return nil
-	})
-	return weight, err
+	}
+	hand := func(r Record) error {
+		m := &sarama.ConsumerMessage{Offset: b.FirstOffset + int64(r.Offset), Key: r.key, Value: r.value, Headers: r.headers(),
+			Timestamp: time.UnixMilli(b.FirstTimestamp + r.Time)}
+		if b.Attributes&logAppendTime != 0 {
+			m.Timestamp = time.UnixMilli(b.MaxTimestamp)
+		}
+		if m.Offset < from {
+			return nil
+		}
+		return take(m)
+	}
+	records, err := d.Decompress(b.Records, b.Attributes&compression)
+	if err == nil {
+		err = Walk(records, int(b.NumRecords), func(r Record) error {
+			if r.headerCount > maxHeaders {
+				return errors.New("too many headers")
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		return Walk(records, int(b.NumRecords), hand)
+	}
+	last := b.FirstOffset + int64(b.LastOffsetDelta)
+	text := fmt.Sprintf("offset %d was left out: %v", last, err)
+	if last > b.FirstOffset {
+		text = fmt.Sprintf("offsets %d to %d (%d records) were left out: %v", b.FirstOffset, last, b.NumRecords, err)
+	}
+	header := kbin.AppendVarintBytes(kbin.AppendVarintString(nil, SkippedHeader), []byte(text))
+	return hand(Record{Offset: b.LastOffsetDelta, value: []byte("(" + text + ")"), headerCount: 1, headerBytes: header})
 }
 
-// Walk calls each with the time and the offset of every record, as differences to the batch's first,
-// and with the number of its headers. It fails if records are not count whole ones and nothing else.
-func Walk(records []byte, count int, each func(time int64, offset int32, headers int) error) error {
-	broken := errors.New("they are no records when they are decompressed")
+// A Record is one of a batch. Its time and its offset are differences to the batch's first.
+type Record struct {
+	Time        int64
+	Offset      int32
+	key, value  []byte
+	headerCount int
+	headerBytes []byte
+}
+
+func (r Record) headers() (all []*sarama.RecordHeader) {
+	raw := kbin.Reader{Src: r.headerBytes}
+	for range r.headerCount {
+		all = append(all, &sarama.RecordHeader{Key: raw.VarintBytes(), Value: raw.VarintBytes()})
+	}
+	return all
+}
+
+// Walk calls each with every record. It fails if records are not count whole ones and nothing else.
+func Walk(records []byte, count int, each func(Record) error) error {
+	broken := errors.New("its records are broken")
 	all := kbin.Reader{Src: records}
 	for range count {
 		r := kbin.Reader{Src: all.Span(int(all.Varint()))}
 		r.Int8() // attributes
-		time, offset := r.Varlong(), r.Varint()
-		r.VarintBytes() // key
-		r.VarintBytes() // value
-		headers := int(r.Varint())
-		for i := 0; i < headers && r.Ok(); i++ {
+		record := Record{Time: r.Varlong(), Offset: r.Varint(), key: r.VarintBytes(), value: r.VarintBytes(), headerCount: int(r.Varint())}
+		record.headerBytes = r.Src
+		for i := 0; i < record.headerCount && r.Ok(); i++ {
 			r.VarintBytes()
 			r.VarintBytes()
 		}
-		if !all.Ok() || !r.Ok() || len(r.Src) > 0 || headers < 0 {
+		if !all.Ok() || !r.Ok() || len(r.Src) > 0 || record.headerCount < 0 {
 			return broken
 		}
-		if err := each(time, offset, headers); err != nil {
+		if err := each(record); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,11 @@ func (h *History) Connect(ctx context.Context) (session *kafka.Session, from int
 	if session, err = h.Cluster.NewSession(ctx, h.ClientID("consumer"), h.Topic); err != nil {
 		return nil, 0, err
 	}
-	bounds, err := session.Bounds(0)
+	read := int64(0) // or going to be
+	if h.state != unknown {
+		read = max(h.next, h.target)
+	}
+	bounds, err := session.Resume(0, read, h.last)
 	if err != nil {
 		session.Close()
 		return nil, 0, err
@@ -54,35 +58,30 @@ func (h *History) ensure(ctx context.Context) error {
 }
 
 // Reached takes note that everything before offset has been received, markers included; -1 says that
-// no fetch has been answered. It is called after each record and each answered fetch.
+// nothing has. It is called after each record and each answered fetch.
 func (h *History) Reached(offset int64) {
-	if offset >= 0 {
-		h.progress(offset)
+	if offset < 0 {
+		return
 	}
-}
-
-// progress takes note of an answered fetch, and of what has been received by it.
-func (h *History) progress(next int64) {
 	h.mu.Lock()
-	h.next = max(h.next, next)
-	first, was := h.why != nil, h.state
+	h.next = max(h.next, offset)
+	first, wasLoading := h.why != nil, h.state == loading
 	h.why = nil
-	if was == loading && h.next >= h.target {
+	if wasLoading && h.next >= h.target {
 		h.state, h.ready = live, true
 	}
-	now, at, end := h.state, h.next, h.target
 	h.mu.Unlock()
 	if first {
 		h.wait.Worked()
 		h.Report("consumer", nil)
 	}
 	switch {
-	case was != loading:
-	case now == live:
-		h.Log.Info("the topic has been read", "end", end)
+	case !wasLoading:
+	case h.state == live:
+		h.Log.Info("the topic has been read", "end", h.target)
 	case time.Since(h.said) >= progressEvery:
 		h.said = time.Now()
-		h.Log.Info("the topic is being read", "offset", at, "end", end)
+		h.Log.Info("the topic is being read", "offset", h.next, "end", h.target)
 	}
 }
 
@@ -92,16 +91,19 @@ func (h *History) Interrupted(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if errors.Is(err, kafka.ErrAnotherTopic) {
+	anew := errors.Is(err, kafka.ErrAnotherTopic)
+	h.mu.Lock()
+	if anew {
+		h.state, h.last = unknown, nil
+		h.stats.Resets++
+	} else {
+		h.why = err
+	}
+	h.mu.Unlock()
+	if anew {
 		h.Log.Warn("the chat starts anew", "err", err)
-		h.mu.Lock()
-		h.state = unknown
-		h.mu.Unlock()
 		return true
 	}
-	h.mu.Lock()
-	h.why = err
-	h.mu.Unlock()
 	h.Report("consumer", err)
 	return h.wait.Failed(ctx, err)
 }

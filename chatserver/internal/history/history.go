@@ -1,6 +1,6 @@
-// Package history is a pod's copy of the newest part of the topic. It reads records into the frame
-// log, leaves out copies, knows when a consumer is opened again whether the topic is still the one
-// that has been read, and decides where a client starts.
+// Package history is a pod's copy of the newest part of the topic. It takes records into the frame
+// log, leaves out copies, begins a new log when the topic is another one, and decides where a client
+// starts.
 package history
 
 import (
@@ -86,10 +86,9 @@ type History struct {
 	ready    bool                         // has been live at one time or another
 	why      error                        // the topic cannot be read; nil while fetches are answered
 	consumer int                          // how often the topic has been opened
-	verify   bool                         // the next record must be last again
 	target   int64                        // where the topic ended when the log was begun
 	next     int64                        // everything before it has been received, markers included
-	last     *framelog.Position           // of the last record before next; nil if it is not known
+	last     *sarama.ConsumerMessage      // the last record before next; nil if there is none
 	old      map[int64]*framelog.Position // of records that were asked for, by offset; nil: retention has taken it
 	stats    Stats
 }
@@ -122,73 +121,47 @@ func New(c Config) *History {
 	return h
 }
 
-// Open says from which offset on to read a topic that now begins at oldest and ends at newest. It
-// begins a new log if the topic has not been read before, is not the one that was read, or has lost
-// what was being loaded.
+// Open says from which offset on to read the topic, which now begins at oldest and ends at newest, and
+// is the one that was read, if one was. Open begins a new log if there is none, or if the topic has
+// lost what was being loaded, and shows a gap if it has lost what was to be read next.
 func (h *History) Open(oldest, newest int64) (from int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.consumer++
-	h.verify = false
 	switch {
-	case h.state == unknown, newest < h.next, h.state == loading && (newest < h.target || oldest > h.next):
-		h.load(oldest, newest)
+	case h.state == unknown, h.state == loading && oldest > h.next:
+		h.state, h.target = loading, newest
+		// The first records are read for their ids only, so that copies of them are known.
+		h.showFrom = max(oldest, newest-showAtMost)
+		h.next = max(oldest, h.showFrom-h.windowSize)
+		h.log = framelog.New(h.Limit, tracks, h.showFrom)
+		h.window = chat.NewWindow(h.windowSize)
+		h.old = make(map[int64]*framelog.Position)
+		h.said = time.Now()
 	case oldest > h.next:
-		h.appendGap(oldest)
-	case h.last != nil && h.last.Offset >= oldest:
-		h.verify = true
-		return h.last.Offset
+		h.stats.Gaps++
+		event := chat.Event(chat.Gap, map[string]int64{"missing": oldest - h.next})
+		h.log.AppendGap(oldest, nil, sockets.AppendText(nil, event))
+		h.next = oldest
 	}
 	return h.next
-}
-
-// load begins a new log. Its first records are read for their ids only, so that copies of them are
-// known. load needs h.mu.
-func (h *History) load(oldest, newest int64) {
-	if h.consumer > 1 && (h.state == unknown || oldest <= h.next) {
-		h.stats.Resets++
-	}
-	h.state, h.target, h.last = loading, newest, nil
-	h.showFrom = max(oldest, newest-showAtMost)
-	h.next = max(oldest, h.showFrom-h.windowSize)
-	h.log = framelog.New(h.Limit, tracks, h.showFrom)
-	h.window = chat.NewWindow(h.windowSize)
-	h.old = make(map[int64]*framelog.Position)
-	h.said = time.Now()
-}
-
-// appendGap shows that the records before offset oldest are missing. It needs h.mu.
-func (h *History) appendGap(oldest int64) {
-	h.stats.Gaps++
-	event := chat.Event(chat.Gap, map[string]int64{"missing": oldest - h.next})
-	h.log.AppendGap(oldest, nil, sockets.AppendText(nil, event))
-	h.next, h.last = oldest, nil
 }
 
 // Added says what a record has become.
 type Added struct {
 	ID    string // "" if it has none
 	Shown int64  // the offset of the record that is shown: another one if this is a copy
-	Live  bool   // it was not there when the log was begun, and is read for the first time
+	Live  bool   // it was not there when the log was begun
 }
 
-// Add takes the next record of the topic. The error is kafka.ErrAnotherTopic, or nil.
-func (h *History) Add(r *sarama.ConsumerMessage) (Added, error) {
-	defer h.progress(0) // when h.mu is free again
+// Add takes the next record of the topic.
+func (h *History) Add(r *sarama.ConsumerMessage) Added {
+	defer h.Reached(r.Offset + 1) // when h.mu is free again
 	m := chat.Decode(r)
 	position := positionOf(r, m)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.verify {
-		h.verify = false
-		if position != *h.last {
-			return Added{}, fmt.Errorf("the record at offset %d differs: %w", h.last.Offset, kafka.ErrAnotherTopic)
-		}
-	}
-	if m.Offset < h.next { // read before
-		return Added{ID: m.ID, Shown: m.Offset}, nil
-	}
-	h.next, h.last = m.Offset+1, &position
+	h.last = r
 	h.stats.Records++
 	shown, isCopy := h.window.Add(m.ID, m.Offset)
 	switch {
@@ -199,7 +172,7 @@ func (h *History) Add(r *sarama.ConsumerMessage) (Added, error) {
 	default:
 		h.append(m, position)
 	}
-	return Added{m.ID, shown, h.state == live}, nil
+	return Added{m.ID, shown, h.state == live}
 }
 
 func positionOf(r *sarama.ConsumerMessage, m chat.Message) framelog.Position {

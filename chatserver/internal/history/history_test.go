@@ -89,32 +89,31 @@ func (r *reading) readOld(_ context.Context, offset int64) (*sarama.ConsumerMess
 }
 
 // read reads up to an offset.
-func (r *reading) read(to int64) error {
+func (r *reading) read(to int64) {
 	for ; r.at < to; r.at++ {
 		if m := r.records[r.at-r.base]; m != nil {
-			if _, err := r.Add(m); err != nil {
-				return err
-			}
+			r.Add(m)
 		}
 	}
-	return nil
 }
 
-// all opens the history and reads all, as often as handleMessages does.
-func (r *reading) all() {
-	r.t.Helper()
-	for range 3 {
-		r.at = r.Open(r.base, r.end())
-		err := r.read(r.end())
-		if err == nil {
-			r.Reached(r.at)
-			return
-		}
-		if !errors.Is(err, kafka.ErrAnotherTopic) || !r.Interrupted(r.t.Context(), err) {
-			r.t.Fatal(err)
-		}
+// open opens the history after a session has found out whether the topic is the one that was read.
+func (r *reading) open() {
+	another := r.state != unknown && r.end() < max(r.next, r.target)
+	if last := r.last; last != nil && last.Offset >= r.base && !another {
+		now := r.records[last.Offset-r.base]
+		another = now == nil || string(now.Value) != string(last.Value)
 	}
-	r.t.Fatal("reading does not come to an end")
+	if another {
+		r.Interrupted(r.t.Context(), kafka.ErrAnotherTopic)
+	}
+	r.at = r.Open(r.base, r.end())
+}
+
+func (r *reading) all() {
+	r.open()
+	r.read(r.end())
+	r.Reached(r.at)
 }
 
 // do does one step of a test: see TestStates.
@@ -130,13 +129,11 @@ func (r *reading) do(step string) {
 	case "base":
 		r.base, r.records = n, r.records[n-r.base:]
 	case "open":
-		if r.at = r.Open(r.base, r.end()); r.at != n {
+		if r.open(); r.at != n {
 			r.t.Errorf("opened at %d, want %d", r.at, n)
 		}
 	case "reached", "read":
-		if err := r.read(n); err != nil {
-			r.t.Error(err)
-		}
+		r.read(n)
 		if step[:4] == "reac" {
 			r.Reached(n)
 		} else {
@@ -188,7 +185,7 @@ func (r *reading) shown(separator string) string {
 
 // What happens to a topic of 5 records and to the consumer, in each state, and what is shown at last. The steps:
 // openN opens the history, which is to read from N on; readN reads up to N, reachedN says so, too; all does
-// what handleMessages does; topic=, + and baseN make the topic another one, longer, and begin at N.
+// all of it; topic=, + and baseN make the topic another one, longer, and begin at N.
 func TestStates(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -199,7 +196,7 @@ func TestStates(t *testing.T) {
 		"loading: a slow first fetch is not the end":                        {"open0 read0 unanswered reached2 loading2 read5 live", "abcde", 0, 0},
 		"loading: an empty topic is read when a fetch has been answered":    {"topic= open0 read0 unanswered reached0 live", "", 0, 0},
 		"loading: markers at the end count when they have been received":    {"topic=a.. open0 reached1 loading1 reached3 live", "a", 0, 0},
-		"loading: goes on after a fault":                                    {"open0 reached2 + open1 reached2 loading2 reached6 live", "abcdef", 0, 0},
+		"loading: goes on after a fault":                                    {"open0 reached2 + open2 reached2 loading2 reached6 live", "abcdef", 0, 0},
 		"loading: opened twice before the first record":                     {"open0 open0 reached5 live", "abcde", 0, 0},
 		"loading: retention is faster":                                      {"open0 reached1 base3 open3 reached5 live", "de", 0, 0},
 		"loading: the topic is made anew, shorter than what was to be read": {"open0 topic=xy all live", "xy", 0, 1},
@@ -207,12 +204,11 @@ func TestStates(t *testing.T) {
 		"live: goes on after faults":                                        {"all all + all + all", "abcdeff", 0, 0},
 		"live: what retention takes has been read":                          {"all + base5 open5 reached6", "abcdef", 0, 0},
 		"live: retention is faster, and again before the first record":      {"topic=abc all topic=abcdefgh base5 open5 base6 open6 live reached8", "abcgh", 2, 0},
-		"live: a gap, and a fault":                                          {"topic=abc all topic=abcdefgh base5 open5 reached6 open5 reached8", "abcfgh", 1, 0},
-		"live: behind markers":                                              {"topic=ab.. all open1 reached4 + open1 reached5", "abf", 0, 0},
+		"live: a gap, and a fault":                                          {"topic=abc all topic=abcdefgh base5 open5 reached6 open6 reached8", "abcfgh", 1, 0},
+		"live: behind markers":                                              {"topic=ab.. all open4 reached4 + open4 reached5", "abf", 0, 0},
 		"live: the topic is made anew, empty":                               {"all topic= all", "", 0, 1},
 		"live: the topic is made anew, shorter":                             {"all topic=x all", "x", 0, 1},
 		"live: the topic is made anew, longer":                              {"all topic=uvwxyz all all", "uvwxyz", 0, 1},
-		"live: the topic is made anew, with a marker at the last record":    {"all topic=uvwx.z all", "uvwxz", 0, 1},
 		"ready is for ever":                                                 {"all topic=xy open0 away ready all", "xy", 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -351,9 +347,7 @@ func BenchmarkAdd(b *testing.B) {
 		m := messages[offset%int64(len(messages))]
 		m.Offset = offset
 		offset++
-		if _, err := h.Add(m); err != nil {
-			b.Fatal(err)
-		}
+		h.Add(m)
 	}
 	b.ReportMetric(float64(offset)/b.Elapsed().Seconds(), "records/s")
 	if copies := h.Stats().Copies; copies > 0 {

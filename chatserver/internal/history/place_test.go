@@ -237,9 +237,9 @@ func TestAheadOfAPodThatReads(t *testing.T) {
 		r.add(id(i), "t")
 	}
 	log, _ := r.Frames()
-	done := make(chan error)
+	done := make(chan bool)
 	r.silent = true // Kafka is not asked
-	go func() { done <- r.read(most) }()
+	go func() { r.read(most); close(done) }()
 	for {
 		next, _ := r.Reading()
 		if next == most {
@@ -251,9 +251,7 @@ func TestAheadOfAPodThatReads(t *testing.T) {
 			t.Fatalf("a client at offset %d is told %q", next, reasons(t, p.Hello))
 		}
 	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	<-done
 }
 
 func TestQueriesThatAreRefused(t *testing.T) {
