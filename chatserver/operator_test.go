@@ -135,7 +135,7 @@ func TestBrokerThatIsNotReached(t *testing.T) {
 	broker.SetHandlerByMap(map[string]sarama.MockResponse{
 		"MetadataRequest": sarama.NewMockMetadataResponse(t).SetBroker("kafka.invalid:9092", 1).SetLeader("chat", 0, 1).SetController(1),
 	})
-	for brokers, want := range map[string]string{"127.0.0.1:1": "unset KAFKA_BROKER to have a broker inside", broker.Addr(): "127.0.0.1 kafka.invalid"} {
+	for brokers, want := range map[string]string{"127.0.0.1:1": "while KAFKA_BROKER is not set, `go run ./chatserver` has one inside", broker.Addr(): "127.0.0.1 kafka.invalid"} {
 		a, err := tryPod(t, map[string]string{"KAFKA_BROKER": brokers})
 		if err != nil {
 			t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -62,11 +61,20 @@ func CheckTopic(name string, longest int) error {
 // FromEnv returns the cluster that the environment describes, localhost in plain text if it says
 // nothing. Its errors name the variable, its value and what would be valid.
 func FromEnv(getenv func(string) string) (*Cluster, error) {
-	c := &Cluster{inPod: getenv("KUBERNETES_SERVICE_HOST") != ""}
+	c := &Cluster{inPod: getenv("KUBERNETES_SERVICE_HOST") != "", mechanism: getenv("KAFKA_SASL_MECHANISM"),
+		user: getenv("KAFKA_SASL_USERNAME"), password: getenv("KAFKA_SASL_PASSWORD")}
 	var brokers, secure, login error
 	c.Brokers, brokers = parseBrokers(getenv("KAFKA_BROKER"))
 	c.tls, secure = tlsFromEnv(getenv)
-	c.sasl, login = saslFromEnv(getenv)
+	switch c.mechanism {
+	case "":
+	case sarama.SASLTypePlaintext, sarama.SASLTypeSCRAMSHA256, sarama.SASLTypeSCRAMSHA512:
+		if c.user == "" || c.password == "" {
+			login = fmt.Errorf("KAFKA_SASL_MECHANISM=%q needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD", c.mechanism)
+		}
+	default:
+		login = fmt.Errorf("KAFKA_SASL_MECHANISM=%q: valid is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", c.mechanism)
+	}
 	return c, cmp.Or(brokers, secure, login)
 }
 
@@ -93,11 +101,6 @@ func tlsFromEnv(getenv func(string) string) (*tls.Config, error) {
 		return nil, fmt.Errorf("KAFKA_TLS=%q: valid is true or false", value)
 	}
 	if !on {
-		for _, name := range []string{"KAFKA_TLS_CA", "KAFKA_TLS_CERT", "KAFKA_TLS_KEY", "KAFKA_TLS_SERVER_NAME"} {
-			if value := getenv(name); value != "" {
-				return nil, fmt.Errorf("%s=%q has no effect without KAFKA_TLS=true: set that too, or unset %s", name, value, name)
-			}
-		}
 		return nil, nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: getenv("KAFKA_TLS_SERVER_NAME")}
@@ -121,40 +124,14 @@ func tlsFromEnv(getenv func(string) string) (*tls.Config, error) {
 	return config, nil
 }
 
-// sasl is how to log in.
-type sasl struct {
-	mechanism, username, password string // mechanism is empty if there is no login
-}
-
-func saslFromEnv(getenv func(string) string) (sasl, error) {
-	s := sasl{getenv("KAFKA_SASL_MECHANISM"), getenv("KAFKA_SASL_USERNAME"), getenv("KAFKA_SASL_PASSWORD")}
-	const valid = "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
-	switch s.mechanism {
-	case sarama.SASLTypePlaintext, sarama.SASLTypeSCRAMSHA256, sarama.SASLTypeSCRAMSHA512:
-		if s.username == "" || s.password == "" {
-			return sasl{}, fmt.Errorf("KAFKA_SASL_MECHANISM=%q needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD", s.mechanism)
-		}
-	case "":
-		if s.username+s.password != "" {
-			return sasl{}, errors.New("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD have no effect without KAFKA_SASL_MECHANISM: " + valid)
-		}
-	default:
-		return sasl{}, fmt.Errorf("KAFKA_SASL_MECHANISM=%q: valid is %s", s.mechanism, valid)
-	}
-	return s, nil
-}
-
-func (s sasl) apply(config *sarama.Config) {
-	if s.mechanism == "" {
-		return
-	}
-	config.Net.SASL.Enable = true
-	config.Net.SASL.Mechanism = sarama.SASLMechanism(s.mechanism)
-	config.Net.SASL.User = s.username
-	config.Net.SASL.Password = s.password
-	config.Net.SASL.Version = sarama.SASLHandshakeV1 // brokers from 4.0 on know no other
-	config.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient {
-		if s.mechanism == sarama.SASLTypeSCRAMSHA512 {
+// login has the client log in, if the environment says so.
+func (c *Cluster) login(config *sarama.Config) {
+	sasl := &config.Net.SASL
+	sasl.Enable = c.mechanism != ""
+	sasl.Mechanism, sasl.User, sasl.Password = sarama.SASLMechanism(c.mechanism), c.user, c.password
+	sasl.Version = sarama.SASLHandshakeV1 // brokers from 4.0 on know no other
+	sasl.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient {
+		if c.mechanism == sarama.SASLTypeSCRAMSHA512 {
 			return &scramClient{hash: scram.SHA512}
 		}
 		return &scramClient{hash: scram.SHA256}
@@ -164,10 +141,10 @@ func (s sasl) apply(config *sarama.Config) {
 // Insecure returns a sentence if the password goes over the network for everybody to read, nil if
 // not.
 func (c *Cluster) Insecure() error {
-	if c.sasl.mechanism != sarama.SASLTypePlaintext || c.tls != nil {
+	if c.mechanism != sarama.SASLTypePlaintext || c.tls != nil {
 		return nil
 	}
-	return newFault(nil, "KAFKA_SASL_MECHANISM=PLAIN without KAFKA_TLS=true sends the password of user %q over the network in the clear: use TLS, or SCRAM-SHA-512", c.sasl.username)
+	return newFault(nil, "KAFKA_SASL_MECHANISM=PLAIN without KAFKA_TLS=true sends the password of user %q over the network in the clear: use TLS, or SCRAM-SHA-512", c.user)
 }
 
 // scramClient is one SCRAM exchange (RFC 5802), in the shape that sarama asks for.

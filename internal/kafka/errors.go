@@ -84,16 +84,14 @@ func (c *Cluster) Explain(err error, right, topic string) error {
 	switch code {
 	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed:
 		who := "this client (it logs in with no name: KAFKA_SASL_MECHANISM is not set)"
-		if c.sasl.mechanism != "" {
-			who = fmt.Sprintf("user %q", c.sasl.username)
+		if c.mechanism != "" {
+			who = fmt.Sprintf("user %q", c.user)
 		}
 		return newFault(err, "%s lacks the right to %s topic %q, which an administrator can grant (Kafka: %s)", who, right, topic, words)
 	case sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge:
 		rule = ": a record is larger than its max.message.bytes"
 	case sarama.ErrInvalidRecord:
 		rule = ": a record breaks a rule of it (a compacted topic wants keys)"
-	case sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedForMessageFormat:
-		rule = ": this program knows Kafka 2.3 to 4.x"
 	}
 	if kinds(code) != Permanent && code != sarama.ErrUnknownTopicOrPartition {
 		return err

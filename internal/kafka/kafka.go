@@ -43,12 +43,10 @@ const (
 type Cluster struct {
 	// Brokers are the bootstrap brokers, host:port.
 	Brokers []string
-	// BrokerInside says that this program has a broker inside while KAFKA_BROKER is unset.
-	BrokerInside bool
 
-	tls   *tls.Config // nil: plain text
-	sasl  sasl        // without a mechanism: none
-	inPod bool        // the program runs in Kubernetes
+	tls                       *tls.Config // nil: plain text
+	mechanism, user, password string      // of SASL; without a mechanism there is no login
+	inPod                     bool        // the program runs in Kubernetes
 }
 
 // Config returns fresh settings for one sarama client whose network life is ctx: when ctx ends, its
@@ -69,7 +67,7 @@ func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
 	config.Net.ReadTimeout = ioTimeout
 	config.Net.WriteTimeout = ioTimeout
 	config.Net.MaxOpenRequests = 1
-	c.sasl.apply(config)
+	c.login(config)
 
 	// Only topics that are asked for, and no failure to start while the broker is away.
 	config.Metadata.Full = false

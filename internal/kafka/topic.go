@@ -38,17 +38,37 @@ func (s State) Mend(topic string) string {
 // Lookup returns how many partitions a topic has. If there is no such topic, the error says so, with
 // names that may be meant, and is a sarama.ErrUnknownTopicOrPartition.
 func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, err error) {
-	partitions, err = c.Partitions(ctx, topic)
-	if err == nil && partitions == 0 {
-		q, done := c.ask(ctx)
-		defer done()
-		meant := ""
-		if all, err := q.metadata(); err == nil {
-			meant = similar(all, topic)
-		}
-		err = newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", meant, topic)
+	if partitions, err = c.Partitions(ctx, topic); err != nil || partitions > 0 {
+		return partitions, err
 	}
-	return partitions, err
+	q, done := c.ask(ctx)
+	defer done()
+	var meant []string
+	if all, err := q.metadata(); err == nil {
+		for _, t := range all.Topics {
+			if alike(strings.ToLower(t.Name), strings.ToLower(topic)) {
+				meant = append(meant, strconv.Quote(t.Name))
+			}
+		}
+	}
+	hint := ""
+	if slices.Sort(meant); len(meant) > 0 {
+		hint = "did you mean " + strings.Join(meant[:min(3, len(meant))], " or ") + "? "
+	}
+	return 0, newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", hint, topic)
+}
+
+// alike says whether a and b differ by a slip at one place: one letter, or in longer names two, too
+// many, too few or other ones.
+func alike(a, b string) bool {
+	longest := min(2, len(b)/2)
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return max(len(a), len(b)) <= longest
 }
 
 // Partitions returns how many partitions a topic has, 0 if there is no such topic.
@@ -57,36 +77,6 @@ func (c *Cluster) Partitions(ctx context.Context, topic string) (int32, error) {
 	defer done()
 	_, state, err := q.look(topic)
 	return state.Partitions, err
-}
-
-// similar names topics with nearly the same name, which may be meant; it is empty if there are none.
-func similar(metadata *sarama.MetadataResponse, topic string) string {
-	var names []string
-	for _, t := range metadata.Topics {
-		if alike(t.Name, topic) {
-			names = append(names, strconv.Quote(t.Name))
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	slices.Sort(names)
-	return "did you mean " + strings.Join(names[:min(3, len(names))], " or ") + "? "
-}
-
-// alike says whether a and b differ in upper and lower case, in punctuation, or by a slip at one
-// place: one letter, or in longer names two, too many, too few or other ones.
-func alike(a, b string) bool {
-	plain := strings.NewReplacer(".", "", "_", "", "-", "")
-	a, b = plain.Replace(strings.ToLower(a)), plain.Replace(strings.ToLower(b))
-	length := len(b)
-	for a != "" && b != "" && a[0] == b[0] {
-		a, b = a[1:], b[1:]
-	}
-	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
-		a, b = a[:len(a)-1], b[:len(b)-1]
-	}
-	return max(len(a), len(b)) <= min(2, length/2)
 }
 
 // EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and
@@ -110,8 +100,7 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[st
 			return state, err
 		}
 		select {
-		// The brokers are still telling each other, or choosing a leader.
-		case <-time.After(backoff / 2):
+		case <-time.After(backoff / 2): // the brokers are still telling each other, or choosing a leader
 		case <-ctx.Done():
 			return state, fmt.Errorf("waiting for topic %q to become ready: %w", topic, ctx.Err())
 		}
@@ -125,9 +114,7 @@ func (q questions) look(topic string) (metadata *sarama.MetadataResponse, state 
 	}
 	for _, t := range metadata.Topics { // it is the only one
 		switch t.Err {
-		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
-		case sarama.ErrUnknownTopicOrPartition:
-			return metadata, State{}, nil
+		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable, sarama.ErrUnknownTopicOrPartition:
 		default:
 			return metadata, State{}, q.Explain(t.Err, "DESCRIBE", topic)
 		}
@@ -153,8 +140,8 @@ func (q questions) createTopic(metadata *sarama.MetadataResponse, topic string, 
 		detail.ConfigEntries[name] = &value
 	}
 	request := &sarama.CreateTopicsRequest{Version: 2, Timeout: produceTimeout, TopicDetails: map[string]*sarama.TopicDetail{topic: detail}}
-	var answer *sarama.TopicError
-	tried, err := q.first(metadata.Brokers, func(broker *sarama.Broker) error {
+	answer := new(sarama.TopicError)
+	err := q.advertised(metadata, func(broker *sarama.Broker) error {
 		response, err := broker.CreateTopics(request)
 		if err != nil || response.TopicErrors[topic] == nil {
 			return cmp.Or(err, error(sarama.ErrIncompleteResponse))
@@ -164,15 +151,9 @@ func (q questions) createTopic(metadata *sarama.MetadataResponse, topic string, 
 		}
 		return nil
 	})
-	if answer == nil && tried != "" {
-		err = fmt.Errorf("making topic %q: no answer from %s: %w", topic, tried, err)
-	}
-	if answer == nil {
-		return false, err
-	}
 	switch answer.Err {
 	case sarama.ErrNoError:
-		return true, nil
+		return err == nil, err
 	case sarama.ErrTopicAlreadyExists, sarama.ErrRequestTimedOut, sarama.ErrNotController, sarama.ErrInvalidReplicationFactor:
 		// The last one: a broker has just left; the next metadata says how many there are.
 		return false, nil

@@ -134,7 +134,6 @@ func (c *Config) load(getenv func(string) string) (err error) {
 		return err
 	}
 	c.Embedded = getenv("KAFKA_BROKER") == ""
-	c.Cluster.BrokerInside = true // while KAFKA_BROKER is unset
 	c.Where = "laptop"
 	if getenv("KUBERNETES_SERVICE_HOST") != "" { // Kubernetes sets it in every container
 		c.Where = "cluster"
