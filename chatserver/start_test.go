@@ -43,7 +43,7 @@ func TestStartErrorsAreClear(t *testing.T) {
 		want        []string
 	}{
 		{"PORT", "http", cli.Usage, []string{"PORT", `"http"`, "65535"}},
-		{"PORT", port, cli.Failed, []string{"port " + port + " cannot be had", "PORT=", "go run ./chatserver"}},
+		{"PORT", port, cli.Failed, []string{"port " + port + " cannot be used", "PORT=", "go run ./chatserver"}},
 		{"ADMIN_ADDR", "127.0.0.1:" + port, cli.Failed, []string{"ADMIN_ADDR", port}},
 		{"DATA_DIR", "/dev/null/x", cli.Failed, []string{"/dev/null/x"}},
 	} {

@@ -35,7 +35,7 @@ func ParseRequest(data []byte, maxText int) (Request, error) {
 	}
 	switch {
 	case err != nil:
-		return r, fmt.Errorf("the event is no JSON object, or a field has the wrong type: %w", err)
+		return r, fmt.Errorf("the event is not a JSON object, or a field has the wrong type: %w", err)
 	case event.Type == nil:
 		return r, errors.New(`the field "type" is missing`)
 	case *event.Type != "message":

@@ -51,8 +51,8 @@ func (h *History) ensure(ctx context.Context) error {
 		h.Log.Warn("the topic has several partitions, and the chat is only in partition 0", "topic", h.Topic, "partitions", topic.Partitions)
 	}
 	if mend := topic.Mend(h.Topic); mend != "" && !known {
-		h.Log.Warn("the topic cannot be written to while one of its brokers is away: give it another copy with kafka-reassign-partitions.sh, or ask for one less",
-			"topic", h.Topic, "copies", topic.Copies, "min.insync.replicas", topic.MinInSync, "mend", mend)
+		h.Log.Warn("nobody can write to the topic while one of its brokers is away: add a replica with kafka-reassign-partitions.sh, or lower min.insync.replicas with the command in mend",
+			"topic", h.Topic, "replicas", topic.Copies, "min.insync.replicas", topic.MinInSync, "mend", mend)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func kafkaEnds(want string) string {
 func TestStripIsAMap(t *testing.T) {
 	t.Parallel()
 	v := visitLive(t, event{"pod": "chatserver-7d9f-a"}, pods(at("chatserver-7d9f-k", 2, 1234, 1246), at("chatserver-7d9f-a", 3, 1246, 1246)))
-	v.Wait("one's own first, and who is behind", chips("a 3 connected @ 1246", "k 2 connected 12 behind"))
+	v.Wait("one's own first, and who is behind", chips("a 3 connected @ 1246", "k 2 connected lag 12"))
 	v.Wait("which is seen", `$("#pods .behind").title === "chatserver-7d9f-k" && !$("#pods [aria-current].behind")`)
 	v.Wait("the end of the log", kafkaEnds("1246"))
 	v.Wait("whole names for screen readers", `$("#pods .name").textContent === "chatserver-7d9f-a"`)
@@ -37,7 +37,7 @@ func TestStripIsAMap(t *testing.T) {
 		window.before = $$("#pods li"); window.moved = 0;
 		$("#pods").addEventListener("animationstart", () => window.moved++)`)
 	v.send(e)
-	v.Wait("both go on", kafkaEnds("1247")+" && "+chips("a 3 connected @ 1247", "k 2 connected 12 behind"))
+	v.Wait("both go on", kafkaEnds("1247")+" && "+chips("a 3 connected @ 1247", "k 2 connected lag 12"))
 	v.Wait("its pod, Kafka and the readers light up in that order", `[...window.lit.slice(0, 2), ...window.lit.slice(2).sort()].join() === "k 0,kafka 250,a 500,k 500"`)
 	v.Wait("the message has its pod's colour, and tells it", `(when => when.style.getPropertyValue("--pod") === $("#pods .behind").style.getPropertyValue("--pod")
 		&& when.title.endsWith("through chatserver-7d9f-k") && when.ariaLabel.includes("through chatserver-7d9f-k"))($("#rows .when"))`)
@@ -65,7 +65,7 @@ func TestPodsComeAndGo(t *testing.T) {
 	}
 	v.Do(`window.seen = performance.now()`)
 	v.send(pods(at("pod-a", 1, 5, 5), at("pod-b", 3, 5, 5), at("pod-c", 0, 5, 5)), pods(at("pod-a", 1, 5, 5), at("pod-c", 2, 5, 5)))
-	v.Wait("the one that went, and where its people are", chips("a 1 connected @ 5", "c 2 connected @ 5 2 came", "b gone")+` && $("#pods .gone").title === "pod-b"`)
+	v.Wait("the one that went, and where its people are", chips("a 1 connected @ 5", "c 2 connected @ 5 2 joined", "b gone")+` && $("#pods .gone").title === "pod-b"`)
 	v.Wait("after a while it is forgotten", chips("a 1 connected @ 5", "c 2 connected @ 5")+` && performance.now() - window.seen > 900`)
 
 	v.Media("prefers-reduced-motion", "reduce")
@@ -110,7 +110,7 @@ func TestPanel(t *testing.T) {
 	v := visitLive(t, nil)
 	v.Wait("closed at first", `$("#panel").hidden`)
 	v.Click("#how")
-	v.Wait("nothing to show yet", are("#path", "Send a message and see the way it takes."))
+	v.Wait("nothing to show yet", are("#path", "Send a message to see its path."))
 	v.Emulate(360, 680, false)
 	inert := `$("#chat").inert`
 	v.Wait("it covers the chat", `(box => box.width === innerWidth && box.height === innerHeight)($("#panel").getBoundingClientRect()) && `+inert+` && document.activeElement.id === "panel-close"`)

@@ -16,11 +16,11 @@ func (p *Presence) stayConnected(ctx context.Context) {
 	wait := kafka.Wait{Say: func(err error) {
 		switch {
 		case err == nil:
-			p.log.Info("the other pods can be heard again", "topic", p.topic)
+			p.log.Info("the topic of the pods can be read again", "topic", p.topic)
 		case kafka.KindOf(err) == kafka.Passing: // whoever reads the chat says why
-			p.log.Debug("the other pods cannot be heard for now", "topic", p.topic, "err", err)
+			p.log.Debug("the topic of the pods cannot be read for now", "topic", p.topic, "err", err)
 		default:
-			p.log.Warn("the other pods cannot be heard for now", "topic", p.topic, "err", err)
+			p.log.Warn("the topic of the pods cannot be read for now", "topic", p.topic, "err", err)
 		}
 	}, After: 2 * time.Second}
 	for wait.Failed(ctx, p.work(ctx, wait.Worked)) {

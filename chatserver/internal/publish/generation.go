@@ -58,7 +58,7 @@ func (p *Publisher) send(ctx context.Context, f Send) (offset int64, err error) 
 	answers := make(chan answer, 1)
 	go func() {
 		hung := time.AfterFunc(p.hungAfter, func() {
-			p.log.Warn("a send to Kafka has hung; its connections are closed")
+			p.log.Warn("Kafka did not answer a send in time; the producer's connections are closed")
 			p.retire(g)
 		})
 		_, offset, err := f(g.producer)

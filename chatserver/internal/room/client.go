@@ -135,7 +135,7 @@ func (c *Client) takeEvent(event []byte, send Publish) error {
 	if err != nil {
 		c.room.Metrics.Rejects.WithLabelValues("malformed").Inc()
 		if c.strikes++; c.strikes >= maxStrikes {
-			c.conn.Close(sockets.ClosePolicyViolation, "too many events that make no sense; the last one: "+err.Error())
+			c.conn.Close(sockets.ClosePolicyViolation, "too many malformed events in a row; the last one: "+err.Error())
 			return err
 		}
 		return c.conn.Send(chat.Reject(request.ID, err.Error()))

@@ -62,7 +62,7 @@ func (r *Room) guard(next http.Handler, hosts []string, signIn bool) http.Handle
 			w.WriteHeader(http.StatusNoContent)
 		default:
 			h.Set("Allow", methods)
-			http.Error(w, "this server can only be read: use GET or HEAD", http.StatusMethodNotAllowed)
+			http.Error(w, "this server accepts only GET and HEAD", http.StatusMethodNotAllowed)
 		}
 	})
 }

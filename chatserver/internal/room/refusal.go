@@ -23,15 +23,15 @@ var (
 	refusedFull     = &refusal{"full", http.StatusServiceUnavailable, "the server is full",
 		"run more pods, or raise MAX_CONNECTIONS (and the process's limit of open files, ulimit -n)"}
 	refusedAddress = &refusal{"per_address", http.StatusServiceUnavailable, "too many connections from this address",
-		"raise MAX_CONNECTIONS_PER_ADDRESS; if the address is that of a proxy, name it in TRUSTED_PROXIES"}
-	refusedOrigin = &refusal{"origin", http.StatusForbidden, "pages of other web sites may not connect; the server's ALLOWED_ORIGINS can name those that may",
-		"if origin is where people open this chat, a proxy replaces Host: let it pass on the browser's (nginx: proxy_set_header Host $http_host); if it is another web site that may connect, name it in ALLOWED_ORIGINS"}
-	refusedHost = &refusal{"host", http.StatusForbidden, "this server does not go by that name; its ALLOWED_HOSTS can name it",
-		"if host is a name of this server, put it into ALLOWED_HOSTS"}
-	refusedUser = &refusal{"user", http.StatusUnauthorized, "please sign in: the proxy in front of this server says who you are",
-		"the proxy has to be one of TRUSTED_PROXIES and to set USER_HEADER, once, to a name of 1 to 64 bytes"}
+		"raise MAX_CONNECTIONS_PER_ADDRESS; if the address is the address of a proxy, add it to TRUSTED_PROXIES"}
+	refusedOrigin = &refusal{"origin", http.StatusForbidden, "pages of other web sites may not connect; the server's ALLOWED_ORIGINS can allow them",
+		"if people open this chat at origin, a proxy replaces the Host header: make the proxy pass on the browser's (nginx: proxy_set_header Host $http_host); if origin is another web site that may connect, add it to ALLOWED_ORIGINS"}
+	refusedHost = &refusal{"host", http.StatusForbidden, "this server does not have that name; its ALLOWED_HOSTS can add names",
+		"if host is a name of this server, add it to ALLOWED_HOSTS"}
+	refusedUser = &refusal{"user", http.StatusUnauthorized, "please sign in at the proxy in front of this server",
+		"the proxy must be one of TRUSTED_PROXIES, and must set USER_HEADER exactly once, to a name of 1 to 64 bytes"}
 	refusedUpgrade = &refusal{"handshake", http.StatusBadRequest, "the websocket's Upgrade header is missing: a proxy has dropped it",
-		"let the proxy pass on the upgrade (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade)"}
+		"make the proxy pass on the upgrade (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade)"}
 )
 
 // handshakeFault is what is wrong with a request that is no websocket's. A Sec-WebSocket-Key without Upgrade is

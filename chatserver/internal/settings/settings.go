@@ -166,7 +166,7 @@ func (c *Config) load(getenv func(string) string) (err error) {
 			err = chat.CheckPod(c.Pod + ":65535")
 		}
 		if err != nil {
-			return fmt.Errorf("POD_NAME is not set, and the host's name %q cannot stand in for it: %w", c.Pod, err)
+			return fmt.Errorf("POD_NAME is not set, and the host's name %q cannot be used instead: %w", c.Pod, err)
 		}
 		c.unnamed = true
 	}
@@ -198,10 +198,10 @@ func (c *Config) Tell(log *slog.Logger, metrics net.Addr) {
 		log.Warn("everybody on this network can read and write in the embedded broker", "KAFKA_BROKER", net.JoinHostPort(cmp.Or(ops.Outward(), "localhost"), port))
 	}
 	if slices.Contains(c.Limits.Origins, "*") {
-		log.Warn("ALLOWED_ORIGINS=* lets every web site chat in the name of whoever visits it")
+		log.Warn("ALLOWED_ORIGINS=* lets every web site write into the chat in the name of its visitors")
 	}
 	if err := c.Cluster.Insecure(); err != nil {
-		log.Warn("the way to Kafka is not protected", "err", err)
+		log.Warn("the password for Kafka is not protected", "err", err)
 	}
 }
 

@@ -16,7 +16,7 @@ var (
 	ErrBinary     = errors.New("a binary message")
 	ErrNotUTF8    = errors.New("a text message that is not UTF-8")
 	ErrTooLong    = websocket.ErrReadLimit // the message is longer than Options.Limit
-	ErrUnfinished = errors.New("a message that did not come to its end in time")
+	ErrUnfinished = errors.New("a message that did not end in time")
 )
 
 // Read returns the text of the next message. A message that is not text in UTF-8 within the limits
@@ -36,7 +36,7 @@ func (c *Conn) Read() ([]byte, error) {
 	case err != nil:
 	case kind != websocket.TextMessage:
 		err = ErrBinary
-		c.Close(websocket.CloseUnsupportedData, "only text messages are understood here")
+		c.Close(websocket.CloseUnsupportedData, "this server takes only text messages")
 	case !utf8.Valid(text):
 		err = ErrNotUTF8
 		c.Close(websocket.CloseInvalidFramePayloadData, "the message is not UTF-8")
