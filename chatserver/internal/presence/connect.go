@@ -68,35 +68,19 @@ func (p *Presence) work(ctx context.Context, worked func()) error {
 	defer producer.Close()
 	defer cancel() // first of all: it ends whatever the others wait for
 	late.Stop()
-	return p.carry(ctx, session, producer, worked)
-}
-
-func (p *Presence) carry(ctx context.Context, session *kafka.Session, producer sarama.AsyncProducer, worked func()) error {
-	joined := p.joined
+	p.join()
 	for {
 		select {
-		case joined <- struct{}{}:
-			joined = nil
 		case message, ok := <-session.Messages():
 			if !ok {
 				return session.Err()
 			}
 			worked()
-			select {
-			case p.heard <- message.Value:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			p.hear(message.Value)
 		case value := <-p.say:
-			select {
-			case producer.Input() <- &sarama.ProducerMessage{Topic: p.topic, Value: sarama.ByteEncoder(value)}:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			producer.Input() <- &sarama.ProducerMessage{Topic: p.topic, Value: sarama.ByteEncoder(value)}
 		case err := <-producer.Errors():
 			return fmt.Errorf("writing: %w", err)
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }

@@ -11,7 +11,6 @@
 package presence
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -41,10 +40,9 @@ const (
 	farewell = 700 * time.Millisecond // for the goodbye to come back
 
 	// maxPods bounds the other pods that are known, and so the list. Who comes when there are so many is not noticed.
-	maxPods     = 100
-	maxRecord   = 2 << 10 // bytes; a pod's name can be six times as long in JSON as chat.MaxPod
-	maxInstance = 64      // bytes
-	maxPeople   = 1_000_000
+	maxPods   = 100
+	maxRecord = 2 << 10 // bytes; a pod's name can be six times as long in JSON as chat.MaxPod
+	maxPeople = 1_000_000
 )
 
 // A Pod is a running chat server.
@@ -75,12 +73,10 @@ type Presence struct {
 	log             *slog.Logger
 	connect         func(context.Context) // another one in tests
 
-	// Between Run and connect. None is closed.
-	joined chan struct{} // something comes when the topic can be heard, at first and after each fault
-	heard  chan []byte   // what was said, by this pod, too
-	say    chan []byte   // is taken from while the topic can be written to
+	say     chan []byte   // is taken from while the topic can be written to
+	goodbye chan struct{} // capacity 1: this pod's goodbye has come back
 
-	// Owned by Run.
+	mu     sync.Mutex       // guards the following
 	own    state            // as it was said last
 	said   time.Time        // when that was
 	asked  time.Time        // when the first record was said of those that have not come back; zero: none
@@ -96,7 +92,7 @@ type Presence struct {
 func New(cluster *kafka.Cluster, clientID, topic string, self func() Pod, onChange func([]Pod), log *slog.Logger) *Presence {
 	p := &Presence{
 		cluster: cluster, clientID: clientID, topic: topic + ".pods", self: self, onChange: onChange, log: log,
-		joined: make(chan struct{}), heard: make(chan []byte), say: make(chan []byte),
+		say: make(chan []byte), goodbye: make(chan struct{}, 1),
 		own: state{Instance: rand.Text()}, others: make(map[string]state),
 	}
 	p.connect = p.stayConnected
@@ -112,24 +108,26 @@ func (p *Presence) Run(ctx context.Context) {
 	defer end()
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
-	for {
+	for ctx.Err() == nil {
 		p.show()
+		p.speak()
 		select {
-		case <-p.joined:
-			// Until now this pod was deaf: what the others said meanwhile is unknown, so their time starts anew.
-			p.own.Hello = true
-			for instance, o := range p.others {
-				o.heard = time.Now()
-				p.others[instance] = o
-			}
-		case value := <-p.heard:
-			p.hear(value)
 		case <-ticker.C:
-			p.speak()
 		case <-ctx.Done():
-			p.leave()
-			return
 		}
+	}
+	p.leave()
+}
+
+// join is called when the topic can be heard, at first and after each fault. Until then this pod was
+// deaf: what the others said meanwhile is unknown, so their time starts anew.
+func (p *Presence) join() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.own.Hello = true
+	for instance, o := range p.others {
+		o.heard = time.Now()
+		p.others[instance] = o
 	}
 }
 
@@ -137,33 +135,36 @@ func (p *Presence) Run(ctx context.Context) {
 // is no pod's state.
 func (p *Presence) hear(value []byte) {
 	s, ok := decode(value)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.others) >= maxPods {
+		maps.DeleteFunc(p.others, func(_ string, o state) bool { return o.Goodbye })
+	}
 	before, known := p.others[s.Instance]
 	switch {
-	case !ok:
+	case !ok || s.Seq <= before.Seq:
 	case s.Instance == p.own.Instance:
+		if s.Goodbye {
+			select {
+			case p.goodbye <- struct{}{}:
+			default:
+			}
+		}
 		// This record came through, and those of the others would have come before it.
 		p.own.Hello = p.own.Hello && !s.Hello
 		maps.DeleteFunc(p.others, func(_ string, o state) bool { return !p.asked.IsZero() && p.asked.Sub(o.heard) > gone })
 		p.asked = time.Time{}
-	case known && s.Seq > before.Seq, !known && p.hasRoom():
+	case known || len(p.others) < maxPods:
 		p.others[s.Instance] = s
 		p.answer = p.answer || s.Hello
 	}
 }
 
-// hasRoom says whether another pod can be noticed. It takes the place of one that has left.
-func (p *Presence) hasRoom() bool {
-	for instance, o := range p.others {
-		if len(p.others) >= maxPods && o.Goodbye {
-			delete(p.others, instance)
-		}
-	}
-	return len(p.others) < maxPods
-}
-
 // speak says how this pod is, if there is a reason to. What gets lost in a fault is said again
 // with the hello after it.
 func (p *Presence) speak() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	s := p.next()
 	reason := s.Pod != p.own.Pod || s.Hello || p.answer
 	for _, o := range p.others { // one that has been silent for too long
@@ -182,7 +183,7 @@ func (p *Presence) speak() {
 	}
 }
 
-// next is what this pod says next.
+// next is what this pod says next. It needs p.mu.
 func (p *Presence) next() state {
 	s := p.own
 	s.Seq++
@@ -192,25 +193,26 @@ func (p *Presence) next() state {
 
 // leave says goodbye and waits for it to come back, if Kafka is there.
 func (p *Presence) leave() {
+	p.mu.Lock()
 	s := p.next()
+	p.mu.Unlock()
 	s.Goodbye = true
-	goodbye, say, late := s.encode(), p.say, time.After(farewell)
-	for {
-		select {
-		case say <- goodbye:
-			say = nil // once is enough
-		case value := <-p.heard:
-			if bytes.Equal(value, goodbye) {
-				return
-			}
-		case <-late:
-			return
-		}
+	late := time.After(farewell)
+	select {
+	case p.say <- s.encode():
+	case <-late:
+		return
+	}
+	select {
+	case <-p.goodbye:
+	case <-late:
 	}
 }
 
 // show calls onChange if the list is another one than the last, and that was a while ago.
 func (p *Presence) show() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if time.Since(p.showed) < pause {
 		return
 	}
@@ -245,6 +247,6 @@ func decode(value []byte) (s state, ok bool) {
 		return state{}, false
 	}
 	s.heard = time.Now()
-	return s, chat.CheckPod(s.Name) == nil && chat.CheckPod(s.Instance) == nil && len(s.Instance) <= maxInstance &&
+	return s, chat.CheckPod(s.Name) == nil && chat.CheckPod(s.Instance) == nil &&
 		s.Seq > 0 && s.People >= 0 && s.People <= maxPeople && s.Offset >= 0 && s.End >= 0
 }

@@ -143,24 +143,18 @@ func (tp *topic) listen(b *bench) (heard chan []byte, anew bool) {
 func (tp *topic) connect(ctx context.Context, b *bench) {
 	clock := time.NewTicker(13 * time.Millisecond) // seldom together with a look of the pod
 	defer clock.Stop()
-	var joined chan struct{}
 	for ctx.Err() == nil {
 		heard, anew := tp.listen(b)
 		say := b.say
 		switch {
 		case anew:
-			joined = b.joined
+			b.join()
 		case heard == nil:
-			joined, say = nil, nil
+			say = nil
 		}
 		select {
-		case joined <- struct{}{}:
-			joined = nil
 		case value := <-heard:
-			select {
-			case b.heard <- value:
-			case <-ctx.Done():
-			}
+			b.hear(value)
 		case value := <-say:
 			tp.write(string(value))
 		case <-clock.C:
@@ -345,7 +339,7 @@ func TestManyPods(t *testing.T) {
 // The longest name that a pod may have does not make its record too long for the others.
 func TestLongestRecord(t *testing.T) {
 	t.Parallel()
-	s := state{Pod: Pod{strings.Repeat("<", chat.MaxPod), maxPeople, 1 << 62, 1 << 62}, Instance: strings.Repeat("i", maxInstance), Seq: 1 << 62, Hello: true, Goodbye: true}
+	s := state{Pod: Pod{strings.Repeat("<", chat.MaxPod), maxPeople, 1 << 62, 1 << 62}, Instance: strings.Repeat("i", 64), Seq: 1 << 62, Hello: true, Goodbye: true}
 	if got, ok := decode(s.encode()); !ok || got.Pod != s.Pod || got.Instance != s.Instance {
 		t.Errorf("%d bytes: %v, %+v", len(s.encode()), ok, got)
 	}
