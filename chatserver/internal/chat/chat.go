@@ -38,13 +38,13 @@ const (
 // A Message is a chat message as it stands in the topic. ID, Name and Pod are empty for records
 // that another program wrote without them.
 type Message struct {
-	Offset      int64
-	Time        time.Time
-	ID          string
-	Name        string
-	Pod         string
-	Text        string
-	Placeholder bool // Text is a description of a value that is not text
+	Offset      int64     `json:"offset"`
+	Time        time.Time `json:"-"`
+	ID          string    `json:"id,omitempty"`
+	Name        string    `json:"name,omitempty"`
+	Pod         string    `json:"pod,omitempty"`
+	Text        string    `json:"text"`
+	Placeholder bool      `json:"placeholder,omitempty"` // Text is a description of a value that is not text
 }
 
 // Headers returns the headers of the record that carries m.
@@ -101,11 +101,8 @@ func CheckID(id string) error {
 
 // CheckName returns an error that a person understands if name cannot be a person's name.
 func CheckName(name string) error {
-	if len(name) > MaxName {
-		return fmt.Errorf("the name is longer than %d bytes", MaxName)
-	}
-	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		return fmt.Errorf("the name has characters that cannot be shown")
+	if len(name) > MaxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("the name must have at most %d bytes, and no characters that cannot be shown", MaxName)
 	}
 	return nil
 }

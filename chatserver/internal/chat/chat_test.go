@@ -26,7 +26,7 @@ func ExampleDecode() {
 		},
 	})
 	fmt.Printf("%s\n", chat.MessageEvent(m, "7.00c0ffee"))
-	// Output: {"type":"message","offset":7,"position":"7.00c0ffee","id":"f5fb7bd5-5e0f-4d5e-8a0b-6c4f0f9c3d11","name":"Ada","text":"hello","time":"2026-01-02T03:04:05.678Z"}
+	// Output: {"type":"message","offset":7,"id":"f5fb7bd5-5e0f-4d5e-8a0b-6c4f0f9c3d11","name":"Ada","text":"hello","position":"7.00c0ffee","time":"2026-01-02T03:04:05.678Z"}
 }
 
 // consumed is m as a consumer gets it: a record with its value and headers.

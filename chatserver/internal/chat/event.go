@@ -36,12 +36,6 @@ type Welcome struct {
 	Version    string `json:"version"` // of the page that the pod serves
 }
 
-// Kafka's states in a welcome and in a status event.
-const (
-	Up   = "up"
-	Down = "down"
-)
-
 // Event returns the JSON of an event with the given type and the fields of body, a struct, a map or nil.
 func Event(kind string, body any) []byte {
 	head := []byte(`{"type":` + strconv.Quote(kind))
@@ -70,7 +64,7 @@ func Reject(id, reason string) []byte {
 	}{id, reason})
 }
 
-// Status is the event that Kafka is Up, or Down for a reason that a person in the chat understands.
+// Status is the event that Kafka is up, or down for a reason that a person in the chat understands.
 func Status(reason string) []byte {
 	return Event("status", struct {
 		Kafka  string `json:"kafka"`
@@ -78,37 +72,19 @@ func Status(reason string) []byte {
 	}{Kafka(reason), reason})
 }
 
-// Kafka is Up if there is no reason why it is Down.
+// Kafka is "up" if there is no reason why it is "down".
 func Kafka(reason string) string {
 	if reason == "" {
-		return Up
+		return "up"
 	}
-	return Down
+	return "down"
 }
 
-// Reconnect is the event that the pod stops, and within what time the client is to connect again.
-func Reconnect(within time.Duration) []byte {
-	return Event("reconnect", map[string]any{"within_ms": within.Milliseconds()})
-}
-
-// Live is the event that what there was when the client came has been sent.
-func Live(position string) []byte {
-	return Event("live", map[string]any{"position": position})
-}
-
-// timeFormat is RFC 3339 in UTC with milliseconds, which is what Kafka stores.
-const timeFormat = "2006-01-02T15:04:05.000Z"
-
-// MessageEvent is the event that shows m, whose record is at position.
+// MessageEvent is the event that shows m, whose record is at position. Kafka stores milliseconds.
 func MessageEvent(m Message, position string) []byte {
 	return Event("message", struct {
-		Offset      int64  `json:"offset"`
-		Position    string `json:"position"`
-		ID          string `json:"id,omitempty"`
-		Name        string `json:"name,omitempty"`
-		Text        string `json:"text"`
-		Pod         string `json:"pod,omitempty"`
-		Time        string `json:"time"`
-		Placeholder bool   `json:"placeholder,omitempty"`
-	}{m.Offset, position, m.ID, m.Name, m.Text, m.Pod, m.Time.UTC().Format(timeFormat), m.Placeholder})
+		Message
+		Position string `json:"position"`
+		Time     string `json:"time"`
+	}{m, position, m.Time.UTC().Format("2006-01-02T15:04:05.000Z")})
 }

@@ -1,6 +1,6 @@
 package chat
 
-import "hash/maphash"
+import "crypto/sha256"
 
 // WindowSize is the number of offsets within which a second record with the same id is a
 // copy. At 6,500 messages/s it is 10 s, the longest that a copy can be on its way.
@@ -15,13 +15,12 @@ const WindowSize = 65536
 // for the garbage collector to follow. It is not safe for concurrent use.
 type Window struct {
 	size  int64
-	seeds [2]maphash.Seed
 	next  int64 // the offset after the last record
 	ids   map[idHash]sighting
 	queue []queued // the sightings in the window, oldest first
 }
 
-type idHash [2]uint64
+type idHash [16]byte
 
 type sighting struct {
 	shown  int64 // offset of the first record of this chain of copies: the one that is shown
@@ -35,7 +34,7 @@ type queued struct {
 
 // NewWindow returns an empty window of size offsets.
 func NewWindow(size int64) *Window {
-	return &Window{size: size, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, ids: make(map[idHash]sighting)}
+	return &Window{size: size, ids: make(map[idHash]sighting)}
 }
 
 // Add takes the next record of the log; one without an id ("") is never a copy. Shown is the
@@ -46,7 +45,7 @@ func (w *Window) Add(id string, offset int64) (shown int64, isCopy bool) {
 	if id == "" {
 		return offset, false
 	}
-	h := w.hash(id)
+	h := hash(id)
 	s, isCopy := w.ids[h]
 	if !isCopy {
 		s.shown = offset
@@ -60,7 +59,7 @@ func (w *Window) Add(id string, offset int64) (shown int64, isCopy bool) {
 // Find returns the offset of the record with this id that is shown, if a record appended next
 // would be a copy of it.
 func (w *Window) Find(id string) (shown int64, ok bool) {
-	s, ok := w.ids[w.hash(id)]
+	s, ok := w.ids[hash(id)]
 	if !ok || s.newest < w.next-w.size {
 		return 0, false
 	}
@@ -78,6 +77,7 @@ func (w *Window) expire(oldest int64) {
 	}
 }
 
-func (w *Window) hash(id string) idHash {
-	return idHash{maphash.String(w.seeds[0], id), maphash.String(w.seeds[1], id)}
+func hash(id string) idHash {
+	sum := sha256.Sum256([]byte(id))
+	return idHash(sum[:16])
 }

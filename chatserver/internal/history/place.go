@@ -169,7 +169,7 @@ func (c *client) start(log *framelog.Log, from, end int64, reason string) socket
 		c.stats.Resumes[cmp.Or(reason, "resumed")]++
 		c.mu.Unlock()
 	}
-	live := sockets.AppendText(nil, chat.Live(position(log, end)))
+	live := sockets.AppendText(nil, chat.Event("live", map[string]string{"position": position(log, end)}))
 	p := sockets.Placement{From: from, Mark: end, MarkFrames: live, Last: c.before != nil}
 	switch {
 	case !c.welcomed:

@@ -191,7 +191,7 @@ func (r *Room) Drain(limit time.Duration) {
 	inside := r.inside
 	r.mu.Unlock()
 	r.Log.Info("stopping", "clients", inside)
-	r.Sockets.Drain(limit, chat.Reconnect(comeBack), sockets.CloseServiceRestart, "the server is restarting, please reconnect")
+	r.Sockets.Drain(limit, chat.Event("reconnect", map[string]int64{"within_ms": comeBack.Milliseconds()}), sockets.CloseServiceRestart, "the server is restarting, please reconnect")
 }
 
 // Wait returns when every client's Talk has ended. It is called after Drain.
