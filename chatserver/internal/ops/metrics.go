@@ -54,9 +54,9 @@ func New(loop *sockets.Loop, topic *history.History, health *Health) *Metrics {
 			Help: "Time from a client's message to its record read back from the topic."}),
 		FanOutSeconds: all.NewHistogram(prometheus.HistogramOpts{Name: "fanout_delay_seconds", Buckets: buckets,
 			Help: "Time from a record's timestamp, by the clock of the pod that sent it, to its being ready for this pod's clients."}),
-		Rejects: vector("rejects_total", "Messages that will not appear, by reason: the client's event made no sense, Kafka refused it, or it ended its connection.",
+		Rejects: vector("rejects_total", "Messages that will not appear, by reason: the event was malformed, Kafka refused the message, or the message ended its connection.",
 			"reason", "malformed", "kafka", "binary", "not_utf8", "too_long", "unfinished", "no_room"),
-		Refused:    vector("connections_refused_total", "Clients that were not let in, by reason.", "reason", "full", "per_address", "origin", "host", "user", "handshake", "stopping"),
+		Refused:    vector("connections_refused_total", "Requests that were refused, by reason.", "reason", "full", "per_address", "origin", "host", "user", "handshake", "stopping"),
 		MessagesIn: vector("messages_in_total", "Messages from clients, by protocol.", "protocol", "raw", chat.Protocol),
 		Reopened:   all.NewCounter(prometheus.CounterOpts{Name: "consumer_reopened_total", Help: "Times that the consumer was closed and opened again after a fault."}),
 	}
@@ -73,17 +73,17 @@ func collect(metrics chan<- prometheus.Metric, loop *sockets.Loop, topic *histor
 		up = 1
 	}
 	outcome := func(name string) prometheus.Labels { return prometheus.Labels{"outcome": name} }
-	const resumes = "Clients that named a position, by what followed."
+	const resumes = "Clients that named a position, by outcome."
 	for _, m := range []struct {
 		name, help string
 		value      int64
 		labels     prometheus.Labels
 	}{
-		{"build_info", "1, with the edition of the server that runs.", 1, prometheus.Labels{"edition": Edition()}},
+		{"build_info", "Always 1; the label is the edition of the server.", 1, prometheus.Labels{"edition": Edition()}},
 		{"kafka_up", "1 while Kafka can be reached.", up, nil},
 		{"connections", "Open websockets.", sockets.Conns, nil},
-		{"slow_clients", "Websockets that do not keep up: they had every message before, and their sockets are full.", sockets.Slow, nil},
-		{"slow_clients_total", "Times that a websocket which had every message did not keep up.", sockets.BecameSlow, nil},
+		{"slow_clients", "Websockets that had every message before, and whose sockets are full now.", sockets.Slow, nil},
+		{"slow_clients_total", "Times that the socket of a websocket with every message became full.", sockets.BecameSlow, nil},
 		{"slow_clients_closed_total", "Websockets closed because the frame log no longer held their next message.", sockets.FellBehind, nil},
 		{"stuck_clients_closed_total", "Websockets closed because the client took nothing for 32 s.", sockets.Stuck, nil},
 		{"dead_clients_closed_total", "Websockets closed because the client was silent.", sockets.Dead, nil},
@@ -97,8 +97,8 @@ func collect(metrics chan<- prometheus.Metric, loop *sockets.Loop, topic *histor
 		{"records_total", "Records read from the topic.", records.Records, nil},
 		{"copies_dropped_total", "Records left out because one with the same id is in the log.", records.Copies, nil},
 		{"placeholders_total", "Records that are not text.", records.Placeholders, nil},
-		{"gaps_total", "Times that the topic had let go of records before this pod read them.", records.Gaps, nil},
-		{"resets_total", "Times that the topic turned out to be another one.", records.Resets, nil},
+		{"gaps_total", "Times that Kafka had deleted records before this pod read them.", records.Gaps, nil},
+		{"resets_total", "Times that the topic was another one than before.", records.Resets, nil},
 		{"resumes_total", resumes, records.Resumes["resumed"], outcome("resumed")},
 		{"resumes_total", resumes, records.Resumes[chat.Gap], outcome(chat.Gap)},
 		{"resumes_total", resumes, records.Resumes[chat.Reset], outcome(chat.Reset)},
