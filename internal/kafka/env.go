@@ -23,15 +23,15 @@ type Variable struct {
 // Variables lists what FromEnv reads.
 func Variables() []Variable {
 	return []Variable{
-		{"KAFKA_BROKER", "brokers to ask first, host:port, several with commas (port 9092 if not given)"},
+		{"KAFKA_BROKER", "brokers to ask first, each host:port, separated by commas (port 9092 if not given)"},
 		{"KAFKA_TLS", "true: connect with TLS"},
 		{"KAFKA_TLS_CA", "PEM file of the authority that signed the brokers' certificates (else the system's)"},
 		{"KAFKA_TLS_CERT", "PEM file of this client's certificate, if the brokers ask for one"},
 		{"KAFKA_TLS_KEY", "PEM file of this client's private key"},
 		{"KAFKA_TLS_SERVER_NAME", "name expected in the brokers' certificates (else the one connected to)"},
-		{"KAFKA_SASL_MECHANISM", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"},
-		{"KAFKA_SASL_USERNAME", "user name for it"},
-		{"KAFKA_SASL_PASSWORD", "password for it"},
+		{"KAFKA_SASL_MECHANISM", "how to log in to the brokers: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"},
+		{"KAFKA_SASL_USERNAME", "user name for the login"},
+		{"KAFKA_SASL_PASSWORD", "password for the login"},
 	}
 }
 
