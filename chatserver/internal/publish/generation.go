@@ -47,32 +47,40 @@ type generation struct {
 
 // send calls f with the current producer. When ctx ends it returns, but the send goes on.
 func (p *Publisher) send(ctx context.Context, f Send) (offset int64, err error) {
-	g, err := p.enter(ctx)
+	g, err := p.enter()
 	if err != nil {
 		return 0, err
 	}
-	type answer struct {
-		offset int64
-		err    error
-	}
-	answers := make(chan answer, 1)
+	var (
+		sent   = make(chan struct{})
+		at     int64
+		failed error
+	)
 	go func() {
-		hung := time.AfterFunc(p.hungAfter, func() {
-			p.log.Warn("Kafka did not answer a send in time; the producer's connections are closed")
+		defer close(sent)
+		hung := time.AfterFunc(hungAfter, func() {
+			p.log.Warn("a send to Kafka has hung; its connections are closed")
 			p.retire(g)
 		})
-		_, offset, err := f(g.producer)
+		_, at, failed = f(g.producer)
 		hung.Stop()
-		p.leave(g, err)
-		answers <- answer{offset, err}
+		g.sends.Done()
+		switch {
+		case failed == nil:
+			p.mu.Lock()
+			p.pause = 0
+			p.mu.Unlock()
+		case kafka.KindOf(failed) != kafka.Permanent:
+			p.retire(g)
+		}
 	}()
 	slow := time.NewTimer(slowAfter)
 	defer slow.Stop()
 	for {
 		select {
-		case a := <-answers:
-			p.report(part, health(a.err))
-			return a.offset, a.err
+		case <-sent:
+			p.report(part, health(failed))
+			return at, failed
 		case <-slow.C:
 			p.report(part, errSlow)
 		case <-ctx.Done():
@@ -93,15 +101,12 @@ func health(err error) error {
 	return err
 }
 
-// enter returns the current generation, with the send counted in it.
-func (p *Publisher) enter(ctx context.Context) (*generation, error) {
+// enter returns the current generation, with a send counted in it.
+func (p *Publisher) enter() (*generation, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, errStopped
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
 	}
 	if p.current == nil {
 		life, cut := context.WithCancel(context.Background())
@@ -115,19 +120,6 @@ func (p *Publisher) enter(ctx context.Context) (*generation, error) {
 	}
 	p.current.sends.Add(1)
 	return p.current, nil
-}
-
-// leave takes note of the outcome of a send.
-func (p *Publisher) leave(g *generation, err error) {
-	g.sends.Done()
-	switch {
-	case err == nil:
-		p.mu.Lock()
-		p.pause = 0
-		p.mu.Unlock()
-	case kafka.KindOf(err) != kafka.Permanent:
-		p.retire(g)
-	}
 }
 
 // retire ends g: its sends fail, and when all have returned its producer is closed. The next try

@@ -56,14 +56,13 @@ type Log interface {
 
 // Publisher is shared by all connections of a pod. Its methods may be called by anybody.
 type Publisher struct {
-	cluster   *kafka.Cluster
-	clientID  string
-	topic     string
-	history   Log
-	report    func(part string, err error)
-	log       *slog.Logger
-	hungAfter time.Duration  // another one in tests
-	retired   sync.WaitGroup // generations that are being closed
+	cluster  *kafka.Cluster
+	clientID string
+	topic    string
+	history  Log
+	report   func(part string, err error)
+	log      *slog.Logger
+	retired  sync.WaitGroup // generations that are being closed
 
 	mu      sync.Mutex // guards the following; held for a few map operations
 	current *generation
@@ -85,7 +84,7 @@ type waiter struct {
 func New(cluster *kafka.Cluster, clientID, topic string, history Log, report func(part string, err error), log *slog.Logger) *Publisher {
 	return &Publisher{
 		cluster: cluster, clientID: clientID, topic: topic, history: history, report: report, log: log,
-		hungAfter: hungAfter, waiters: make(map[string]*waiter),
+		waiters: make(map[string]*waiter),
 	}
 }
 
@@ -120,11 +119,8 @@ func (p *Publisher) Publish(ctx context.Context, id string, again bool, send Sen
 			p.log.Debug("message not acknowledged", "err", err)
 			continue
 		}
-		if err := p.await(ctx, w, offset+1, consumer); err != nil {
-			return 0, err
-		}
-		if shown, ok := p.find(id, w); ok {
-			return shown, nil
+		if shown, found, err := p.await(ctx, id, w, offset+1, consumer); found || err != nil {
+			return shown, err
 		}
 		p.log.Debug("acknowledged message is not in the topic", "offset", offset)
 	}
@@ -152,11 +148,8 @@ func (p *Publisher) search(ctx context.Context, id string, w *waiter) (shown int
 		if pause = firstPause; end < next {
 			continue // the topic is another one, and whoever reads it has not noticed yet
 		}
-		if err := p.await(ctx, w, end, consumer); err != nil {
-			return 0, false, err
-		}
-		if shown, found = p.find(id, w); found {
-			return shown, true, nil
+		if shown, found, err := p.await(ctx, id, w, end, consumer); found || err != nil {
+			return shown, found, err
 		}
 		if _, now := p.history.Reading(); now == consumer {
 			return 0, false, nil
@@ -166,30 +159,26 @@ func (p *Publisher) search(ctx context.Context, id string, w *waiter) (shown int
 
 // await returns when everything before end has been read, when the message has, or when another
 // consumer reads the topic: the brokers may have lost records whose offsets the producer has given.
-func (p *Publisher) await(ctx context.Context, w *waiter, end int64, consumer int) error {
+// It says whether the message has been read.
+func (p *Publisher) await(ctx context.Context, id string, w *waiter, end int64, consumer int) (shown int64, found bool, err error) {
 	check := time.NewTicker(readCheck)
 	defer check.Stop()
 	for {
+		select {
+		case <-w.seen: // perhaps so long ago that the window has forgotten it
+			return w.shown, true, nil
+		default:
+		}
 		if next, now := p.history.Reading(); next >= end || now != consumer {
-			return nil
+			shown, found = p.history.Find(id)
+			return shown, found, nil
 		}
 		select {
 		case <-w.seen:
-			return nil
 		case <-check.C:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the message to come back: %w", ctx.Err())
+			return 0, false, fmt.Errorf("waiting for the message to come back: %w", ctx.Err())
 		}
-	}
-}
-
-// find returns the offset of the record that is shown, if the message has been read.
-func (p *Publisher) find(id string, w *waiter) (shown int64, ok bool) {
-	select {
-	case <-w.seen: // perhaps so long ago that the window has forgotten it
-		return w.shown, true
-	default:
-		return p.history.Find(id)
 	}
 }
 
