@@ -21,25 +21,23 @@ type testClient struct {
 	ws *websocket.Conn
 }
 
-// tryDial is a handshake without a subprotocol and with these headers, which may be refused.
-func (p *testPod) tryDial(header ...string) (*websocket.Conn, *http.Response, error) {
-	dialer := websocket.Dialer{HandshakeTimeout: patience}
-	ws, response, err := dialer.Dial("ws"+strings.TrimPrefix(p.url, "http")+"/ws", headers(header...))
-	if ws != nil {
+// tryDial is a handshake, which may be refused.
+func (p *testPod) tryDial(query, protocol string) (*testClient, *http.Response, error) {
+	dialer := websocket.Dialer{Subprotocols: []string{protocol}, HandshakeTimeout: patience}
+	ws, response, err := dialer.Dial("ws://"+p.host()+"/ws"+query, nil)
+	if err == nil {
 		p.t.Cleanup(func() { ws.Close() })
 	}
-	return ws, response, err
+	return &testClient{p.t, ws}, response, err
 }
 
 func (p *testPod) dial(query, protocol string) *testClient {
 	p.t.Helper()
-	dialer := websocket.Dialer{Subprotocols: []string{protocol}, HandshakeTimeout: patience}
-	ws, response, err := dialer.Dial("ws"+strings.TrimPrefix(p.url, "http")+"/ws"+query, nil)
+	c, response, err := p.tryDial(query, protocol)
 	if err != nil {
 		p.t.Fatalf("dialing %s: %v, %+v", query, err, response)
 	}
-	p.t.Cleanup(func() { ws.Close() })
-	return &testClient{p.t, ws}
+	return c
 }
 
 // raw connects without a subprotocol.
@@ -51,7 +49,7 @@ func (p *testPod) chat(query string) *testClient { p.t.Helper(); return p.dial(q
 // connect opens a TCP connection.
 func (p *testPod) connect() net.Conn {
 	p.t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+	c, err := net.Dial("tcp", p.host())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -99,7 +97,6 @@ func (c *testClient) closed() int {
 			if closed, ok := errors.AsType[*websocket.CloseError](err); ok {
 				return closed.Code
 			}
-			c.t.Logf("closed with: %v", err)
 			return websocket.CloseAbnormalClosure
 		}
 	}
@@ -181,19 +178,5 @@ func (c *testClient) publish(id, text string) (message, ack event) {
 	return message, ack
 }
 
-// publishNumbers says 0, 1, 2 and so on, and returns the positions of these messages.
-func (c *testClient) publishNumbers(n int) (positions []string) {
-	c.t.Helper()
-	for i := range n {
-		m, _ := c.publish(longID(fmt.Sprint("m", i)), fmt.Sprint(i))
-		positions = append(positions, m.Position)
-	}
-	return positions
-}
-
 // longID makes an id of a short word.
 func longID(word string) string { return fmt.Sprintf("%s-0123456789abcdef", word) }
-
-// handshake asks for a websocket, but for the empty line at its end.
-const handshake = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"

@@ -10,27 +10,24 @@ import (
 	"time"
 
 	"kafkachat/chatserver/internal/podtest"
-	"kafkachat/internal/kafkatest"
 )
 
 // A pod that may open few files keeps some for Kafka and its operator, whatever its clients take; and it survives
 // that whoever reads its log goes away.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
-	brokers, folder := kafkatest.Broker(t), t.TempDir()
 	// The first line of the log says where the metrics are; the second one is a broken pipe.
-	poor := filepath.Join(folder, "poor")
+	poor := filepath.Join(t.TempDir(), "poor")
 	script := "#!/bin/bash\nulimit -n 64\nexec " + podtest.Build(t) + " 2> >(head -n 1)\n"
 	if err := os.WriteFile(poor, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	p := podtest.Start(t, poor, filepath.Join(folder, "log"), "poor", "KAFKA_BROKER="+brokers, "TOPIC="+kafkatest.Topic(t, brokers), "DRAIN_TIMEOUT=1s")
-	pod := ofProcess(t, p)
+	pod := startProcess(t, poor)
 	first := pod.chat("")
 	first.arrive()
 	in, refused := 1, 0
 	for range 60 {
-		_, response, err := pod.tryDial()
+		_, response, err := pod.tryDial("", "")
 		switch {
 		case err == nil:
 			in++

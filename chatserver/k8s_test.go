@@ -37,58 +37,48 @@ func TestManifests(t *testing.T) {
 		known = append(known, v.Name)
 	}
 	for _, file := range []string{"../k8s/chatserver.yaml", "../k8s/local/chatserver.yaml"} {
-		t.Run(file, func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number := func(pattern string) (n int) { // 0 if it is not there
+			if found := regexp.MustCompile(pattern).FindSubmatch(text); found != nil {
+				n, _ = strconv.Atoi(string(found[1]))
 			}
-			number := func(pattern string) int {
-				found := regexp.MustCompile(pattern).FindSubmatch(text)
-				if found == nil {
-					return 0
-				}
-				n, err := strconv.Atoi(string(found[1]))
-				if err != nil {
-					t.Fatalf("%s: %v", pattern, err)
-				}
-				return n
+			return n
+		}
+		env := make(map[string]string)
+		for _, v := range regexp.MustCompile(`\n +- \{name: ([A-Za-z_]+), value(?:From)?: "?([^"}]+)`).FindAllSubmatch(text, -1) {
+			if env[string(v[1])] = string(v[2]); !slices.Contains(known, string(v[1])) {
+				t.Errorf("%s: the server does not read %s", file, v[1])
 			}
-			env := make(map[string]string)
-			for _, v := range regexp.MustCompile(`\n +- \{name: ([A-Za-z_]+), value(?:From)?: "?([^"}]+)`).FindAllSubmatch(text, -1) {
-				if env[string(v[1])] = string(v[2]); !slices.Contains(known, string(v[1])) {
-					t.Errorf("the server does not read %s", v[1])
-				}
-			}
-			env["POD_NAME"] = "" // from the cluster
-			c, err := settings.Load(nil, func(name string) string { return env[name] }, nil)
-			if err != nil {
-				t.Fatalf("the server would not start: %v", err)
-			}
-			if c.Embedded {
-				t.Error("the pods would be islands")
-			}
-			if port := number(`\{name: http, containerPort: (\d+)\}`); c.Port != port {
-				t.Errorf("the server listens on %d, the manifest says %d", c.Port, port)
-			}
+		}
+		env["POD_NAME"] = "" // from the cluster
+		c, err := settings.Load(nil, func(name string) string { return env[name] }, nil)
+		if err != nil {
+			t.Fatalf("%s: the server would not start: %v", file, err)
+		}
+		if port := number(`\{name: http, containerPort: (\d+)\}`); c.Embedded || c.Port != port {
+			t.Errorf("%s: the server listens on %d, the manifest says %d; with a broker inside: %v", file, c.Port, port, c.Embedded)
+		}
 
-			heap, limit := number(`GOMEMLIMIT, value: (\d+)MiB\}`)*miB, number(`limits: \{memory: (\d+)Mi\}`)*miB
-			connections := c.Limits.Connections
-			if need := ownMemory + room.UnreadBytes + c.LogBytes + connections*connectionMemory + otherConnections*otherMemory; need > heap {
-				t.Errorf("Go's heap may need %d MiB, GOMEMLIMIT is %d MiB", need/miB, heap/miB)
-			}
-			if need := heap + connections*kernelMemory + otherConnections*otherKernel; need > limit || connections == 0 {
-				t.Errorf("heap and %d sockets may need %d MiB, the pod has %d MiB", connections, need/miB, limit/miB)
-			}
+		heap, limit := number(`GOMEMLIMIT, value: (\d+)MiB\}`)*miB, number(`limits: \{memory: (\d+)Mi\}`)*miB
+		connections := c.Limits.Connections
+		if need := ownMemory + room.UnreadBytes + c.LogBytes + connections*connectionMemory + otherConnections*otherMemory; need > heap {
+			t.Errorf("%s: Go's heap may need %d MiB, GOMEMLIMIT is %d MiB", file, need/miB, heap/miB)
+		}
+		if need := heap + connections*kernelMemory + otherConnections*otherKernel; need > limit || connections == 0 {
+			t.Errorf("%s: heap and %d sockets may need %d MiB, the pod has %d MiB", file, connections, need/miB, limit/miB)
+		}
 
-			seconds := func(pattern string) time.Duration { return time.Duration(number(pattern)) * time.Second }
-			preStop, grace := seconds(`preStop: \{sleep: \{seconds: (\d+)\}\}`), seconds(`\n {6}terminationGracePeriodSeconds: (\d+)`)
-			const spare = 5 * time.Second // for the process to end, and a busy node
-			if preStop == 0 || preStop+c.DrainTimeout+spare > grace {
-				t.Errorf("preStop %s + DRAIN_TIMEOUT %s + %s is more than the %s until the pod is killed", preStop, c.DrainTimeout, spare, grace)
-			}
-			if draining := seconds(`drainingTimeoutSec: (\d+)`); regexp.MustCompile(`kind: BackendConfig`).Match(text) && draining < grace {
-				t.Errorf("the load balancer cuts connections after %s, the pod may take %s", draining, grace)
-			}
-		})
+		seconds := func(pattern string) time.Duration { return time.Duration(number(pattern)) * time.Second }
+		preStop, grace := seconds(`preStop: \{sleep: \{seconds: (\d+)\}\}`), seconds(`\n {6}terminationGracePeriodSeconds: (\d+)`)
+		const spare = 5 * time.Second // for the process to end, and a busy node
+		if preStop == 0 || preStop+c.DrainTimeout+spare > grace {
+			t.Errorf("%s: preStop %s + DRAIN_TIMEOUT %s + %s is more than the %s until the pod is killed", file, preStop, c.DrainTimeout, spare, grace)
+		}
+		if draining := seconds(`drainingTimeoutSec: (\d+)`); regexp.MustCompile(`kind: BackendConfig`).Match(text) && draining < grace {
+			t.Errorf("%s: the load balancer cuts connections after %s, the pod may take %s", file, draining, grace)
+		}
 	}
 }

@@ -28,8 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// patience bounds every wait for something that must happen; it is long because the machine may be
-// busy with other tests.
+// patience bounds every wait for something that must happen; it is long because the machine may be busy with other tests.
 const patience = 60 * time.Second
 
 // A testPod is a server, in this process, started and stopped as main does it, or in another.
@@ -41,8 +40,7 @@ type testPod struct {
 	stop  func() error
 }
 
-// startPod runs a server with the given environment, and that of freely besides, until clients may come. It
-// ends with the test.
+// startPod runs a server with the given environment until clients may come. It ends with the test.
 func startPod(t *testing.T, env map[string]string) *testPod {
 	t.Helper()
 	pod, err := tryPod(t, env)
@@ -52,19 +50,11 @@ func startPod(t *testing.T, env map[string]string) *testPod {
 	return pod.waitReady()
 }
 
-var (
-	openAt    = regexp.MustCompile(`"open":"(http://[^"]+)"`)
-	metricsAt = regexp.MustCompile(`(http://\S+)/metrics`)
-)
-
-// freely are the settings of a test's server, unless the test has its own: free ports, and no pace for clients.
-var freely = map[string]string{
-	"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0", "MESSAGE_RATE": "1000000", "BYTE_RATE": "1000000000",
-}
-
 // tryPod returns when the server says where it is, or the error of one that does not start.
 func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 	ctx, cancel := context.WithCancel(context.Background())
+	// Unless the test has its own: free ports, and no pace for clients.
+	freely := map[string]string{"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0", "MESSAGE_RATE": "1000000", "BYTE_RATE": "1000000000"}
 	getenv := func(name string) string {
 		if v, ok := env[name]; ok {
 			return v
@@ -94,12 +84,19 @@ func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 			t.Errorf("the server ended with: %v", err)
 		}
 	})
-	p.url, p.admin = openAt.FindStringSubmatch(greeting)[1], metricsAt.FindStringSubmatch(p.log.String())[1]
+	p.url = regexp.MustCompile(`"open":"(http://[^"]+)"`).FindStringSubmatch(greeting)[1]
+	p.admin = regexp.MustCompile(`(http://\S+)/metrics`).FindStringSubmatch(p.log.String())[1]
 	return p, nil
 }
 
-// ofProcess is a pod that is a process of its own. At the test's end it has to stop without a complaint.
-func ofProcess(t *testing.T, p *podtest.Pod) *testPod {
+// startProcess is startPod for a process of the server, or of a script that starts it. At the test's end it has to stop
+// without a complaint. The topic is on a broker of this process, which does not count as the server's.
+func startProcess(t *testing.T, server string, env ...string) *testPod {
+	t.Helper()
+	for name, value := range onKafka(t)("process") {
+		env = append(env, name+"="+value)
+	}
+	p := podtest.Start(t, server, t.TempDir()+"/log", "process", append(env, "DRAIN_TIMEOUT=1s")...)
 	t.Cleanup(func() {
 		p.Signal(syscall.SIGTERM)
 		kill := time.AfterFunc(patience, p.Kill)
@@ -148,18 +145,16 @@ func behindProxy(t *testing.T) (*testPod, *kafkatest.Proxy) {
 	return startPod(t, env), proxy
 }
 
-func (p *testPod) get(path string) (status int, body string) {
-	p.t.Helper()
-	return fetch(p.t, "GET", p.url+path)
-}
-
+// fetch asks by HTTP, with these pairs of a header's name and its value.
 func fetch(t *testing.T, method, url string, header ...string) (status int, body string) {
 	t.Helper()
 	request, err := http.NewRequest(method, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header = headers(header...)
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Add(header[i], header[i+1])
+	}
 	request.Host = request.Header.Get("Host")
 	response, err := http.DefaultTransport.RoundTrip(request) // which does not follow redirects
 	if err != nil {
@@ -173,15 +168,6 @@ func fetch(t *testing.T, method, url string, header ...string) (status int, body
 	return response.StatusCode, string(b)
 }
 
-// headers makes a header of pairs of a name and a value.
-func headers(pairs ...string) http.Header {
-	h := http.Header{}
-	for i := 0; i < len(pairs); i += 2 {
-		h.Add(pairs[i], pairs[i+1])
-	}
-	return h
-}
-
 // metric reads one value, 0 if it is not there.
 func (p *testPod) metric(name string) float64 {
 	p.t.Helper()
@@ -192,20 +178,20 @@ func (p *testPod) metric(name string) float64 {
 	return v
 }
 
-// waitReady waits until clients may come.
-func (p *testPod) waitReady() *testPod {
-	p.t.Helper()
-	waitFor(p.t, "the server to be ready", func() bool {
-		status, _ := p.get("/readyz")
-		return status == http.StatusOK
-	})
-	return p
-}
-
 // waitMetric waits until a metric has this value.
 func (p *testPod) waitMetric(name string, want float64) {
 	p.t.Helper()
 	waitFor(p.t, name+" to be "+strconv.FormatFloat(want, 'g', -1, 64), func() bool { return p.metric(name) == want })
+}
+
+// waitReady waits until clients may come.
+func (p *testPod) waitReady() *testPod {
+	p.t.Helper()
+	waitFor(p.t, "the server to be ready", func() bool {
+		status, _ := fetch(p.t, "GET", p.url+"/readyz")
+		return status == http.StatusOK
+	})
+	return p
 }
 
 func waitFor(t *testing.T, what string, done func() bool) {
@@ -216,5 +202,8 @@ func waitFor(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+// host is the host and port in the address of a pod.
+func (p *testPod) host() string { return strings.TrimPrefix(p.url, "http://") }
 
 func portOf(url string) string { return url[strings.LastIndex(url, ":")+1:] }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -11,12 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Shopify/sarama"
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 
 	"kafkachat/chatserver/internal/settings"
 	"kafkachat/internal/cli"
-	"kafkachat/internal/kafkatest"
 )
 
 func listen(t *testing.T) net.Listener {
@@ -29,66 +28,64 @@ func listen(t *testing.T) net.Listener {
 	return ln
 }
 
-func TestStartErrorsAreClear(t *testing.T) {
+// A server with a broker inside is an island that keeps its records; two cannot have one folder.
+func TestEmbeddedBroker(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
+	env := map[string]string{"DATA_DIR": t.TempDir()}
+	a, other := startPod(t, env), startPod(t, nil)
+	raw := a.raw("")
+	raw.echo("remember me")
+	other.raw("").echo("only there")
+	raw.echo("only here")
+	if w := a.chat("").event(); !w.Standalone {
+		t.Errorf("welcome %+v: want standalone", w)
 	}
-	defer taken.Close()
-	port := fmt.Sprint(taken.Addr().(*net.TCPAddr).Port)
 	for _, c := range []struct {
 		name, value string
 		status      int
-		want        []string
+		says        string
 	}{
-		{"PORT", "http", cli.Usage, []string{"PORT", `"http"`, "65535"}},
-		{"PORT", port, cli.Failed, []string{"port " + port + " cannot be used", "PORT=", "go run ./chatserver"}},
-		{"ADMIN_ADDR", "127.0.0.1:" + port, cli.Failed, []string{"ADMIN_ADDR", port}},
-		{"DATA_DIR", "/dev/null/x", cli.Failed, []string{"/dev/null/x"}},
+		{"PORT", "http", cli.Usage, `"http"`}, {"PORT", portOf(a.url), cli.Failed, "PORT="}, {"DATA_DIR", env["DATA_DIR"], cli.Failed, env["DATA_DIR"]},
 	} {
 		_, err := tryPod(t, map[string]string{c.name: c.value})
-		if got := cli.Exit(t.Logf, err); got != c.status {
-			t.Errorf("%s=%s: exit status %d", c.name, c.value, got)
+		if status := cli.Exit(t.Logf, err); status != c.status || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s=%s: exit status %d, %v", c.name, c.value, status, err)
 		}
-		for _, want := range c.want {
-			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s=%s: the error %v does not say %q", c.name, c.value, err, want)
-			}
-		}
-	}
-}
-
-func TestEmbeddedBrokerKeepsRecordsInDataDir(t *testing.T) {
-	t.Parallel()
-	env := map[string]string{"DATA_DIR": t.TempDir()}
-	a := startPod(t, env)
-	a.raw("").echo("remember me")
-	if _, err := tryPod(t, env); err == nil || !strings.Contains(err.Error(), env["DATA_DIR"]) {
-		t.Errorf("a second server on the same DATA_DIR: %v", err)
 	}
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
 	}
-	startPod(t, env).raw("?last=1").want("remember me")
+	startPod(t, env).raw("?last=2").want("remember me")
 }
 
+// The students' most common faults: a wrong KAFKA_BROKER, and no line for kafka in the hosts file. The pod stays up, says so
+// to people, and once to its operator what is to be done.
 func TestKafkaAwayAtStart(t *testing.T) {
 	t.Parallel()
-	ln := listen(t)
-	ln.Close() // nobody listens there now
-	a, err := tryPod(t, map[string]string{"KAFKA_BROKER": ln.Addr().String()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status, _ := a.get("/"); status != 200 {
-		t.Errorf("the page is not there: %d", status)
-	}
-	if status, why := a.get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(why, "Kafka") {
-		t.Errorf("/readyz: %d %q", status, why)
-	}
-	if w := a.chat("").event(); w.Type != "welcome" || w.Kafka != "down" || w.Where != "laptop" {
-		t.Errorf("welcome %+v", w)
+	broker := sarama.NewMockBroker(t, 1)
+	t.Cleanup(broker.Close)
+	broker.SetHandlerByMap(map[string]sarama.MockResponse{
+		"MetadataRequest": sarama.NewMockMetadataResponse(t).SetBroker("kafka.invalid:9092", 1).SetLeader("chat", 0, 1).SetController(1),
+	})
+	for brokers, want := range map[string]string{"127.0.0.1:1": "while KAFKA_BROKER is not set, `go run ./chatserver` has one inside", broker.Addr(): "127.0.0.1 kafka.invalid"} {
+		a, err := tryPod(t, map[string]string{"KAFKA_BROKER": brokers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _ := fetch(t, "GET", a.url); status != http.StatusOK {
+			t.Errorf("the page is not there: %d", status)
+		}
+		if status, why := fetch(t, "GET", a.url+"/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(why, "Kafka") {
+			t.Errorf("/readyz: %d %q", status, why)
+		}
+		if w := a.chat("").event(); w.Type != "welcome" || w.Kafka != "down" {
+			t.Errorf("welcome %+v", w)
+		}
+		waitFor(t, "what is to be done", func() bool { return strings.Contains(a.log.String(), want) })
+		time.Sleep(time.Second) // for other parts of the pod, which have nothing to add
+		if text := a.log.String(); strings.Count(text, "WARN") != 1 {
+			t.Errorf("not one warning:\n%s", text)
+		}
 	}
 }
 
@@ -99,14 +96,11 @@ func TestServingFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPod(cfg, slog.New(slog.DiscardHandler))
 	ln, ended := listen(t), make(chan error, 1)
-	go func() { ended <- p.serve(t.Context(), ln, listen(t), io.Discard) }()
-	waitFor(t, "the server to serve", func() bool {
-		status, _ := fetch(t, "GET", "http://"+ln.Addr().String()+"/healthz")
-		return status == 200
-	})
 	ln.Close() // as a listener that fails for good
+	go func() {
+		ended <- newPod(cfg, slog.New(slog.DiscardHandler)).serve(t.Context(), ln, listen(t), io.Discard)
+	}()
 	select {
 	case err := <-ended:
 		if !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), "serving HTTP") {
@@ -124,8 +118,7 @@ func TestStopLeavesNothingBehind(t *testing.T) {
 		// sarama's circuit breaker sleeps for ten seconds, whatever has ended.
 		goleak.VerifyNone(t, ignore, goleak.IgnoreTopFunction("time.Sleep"))
 	})
-	brokers := kafkatest.Broker(t)
-	a := startPod(t, map[string]string{"KAFKA_BROKER": brokers, "TOPIC": kafkatest.Topic(t, brokers)})
+	a := startPod(t, onKafka(t)("a"))
 	chat, deaf := a.chat(""), a.raw("") // the latter does not answer the close frame
 	chat.arrive()
 	chat.publish(longID("first"), "hello")
@@ -141,7 +134,7 @@ func TestStopLeavesNothingBehind(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(begun); took > 5*time.Second { // a second, on a machine that is not busy
+	if took := time.Since(begun); took > 20*time.Second { // a second, on a machine that is not busy; DRAIN_TIMEOUT is longer
 		t.Errorf("stopping took %v", took)
 	}
 }
