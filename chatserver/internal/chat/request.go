@@ -36,7 +36,7 @@ func ParseRequest(data []byte, maxText int) (Request, error) {
 	}
 	switch {
 	case err != nil:
-		return r, fmt.Errorf("the event is no JSON object, or a field has the wrong type: %w", err)
+		return r, fmt.Errorf("the event is not a JSON object, or a field has the wrong type: %w", err)
 	case event.Type != "message":
 		return r, fmt.Errorf("unknown event type %.40q; a client sends \"message\"", event.Type)
 	case badID != nil:
