@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/Shopify/sarama"
 )
 
 const (
@@ -13,8 +15,14 @@ const (
 	endsPatience = time.Second     // failures for less than this are not told
 )
 
-// Ends knows where a partition begins and ends. It asks that partition's leader, on connections of
-// its own: an answer must not wait behind a consumer's fetch. Its methods may be called by anybody.
+// An End is where a partition ends: the offset that its next record gets.
+type End struct {
+	Offset int64
+	Asked  time.Time // the answer was given after this; zero: there was none
+}
+
+// Ends knows where a partition ends. It asks that partition's leader, on connections of its own: an
+// answer must not wait behind a consumer's fetch. Its methods may be called by anybody.
 type Ends struct {
 	cluster         *Cluster
 	clientID, topic string
@@ -23,7 +31,7 @@ type Ends struct {
 	ask             chan struct{} // capacity 1: somebody wants an answer soon
 
 	mu      sync.Mutex // guards the following
-	last    Bounds
+	last    End
 	changed chan struct{} // closed, and made anew, when last changes
 }
 
@@ -38,22 +46,12 @@ func (c *Cluster) NewEnds(clientID, topic string, partition int32, tell func(err
 // its pause grows.
 func (e *Ends) Run(ctx context.Context) {
 	wait := Wait{After: endsPatience, Say: e.tell}
-	for ctx.Err() == nil {
-		err := e.serve(ctx, func(b Bounds) {
-			e.mu.Lock()
-			e.last = b
-			close(e.changed)
-			e.changed = make(chan struct{})
-			e.mu.Unlock()
-			wait.Worked()
-			e.tell(nil)
-		})
-		wait.Failed(ctx, err)
+	for wait.Failed(ctx, e.serve(ctx, &wait)) {
 	}
 }
 
 // serve connects, and asks until there is no answer.
-func (e *Ends) serve(ctx context.Context, answered func(Bounds)) error {
+func (e *Ends) serve(ctx context.Context, wait *Wait) error {
 	session, err := e.cluster.NewSession(ctx, e.clientID, e.topic)
 	if err != nil {
 		return err
@@ -63,12 +61,19 @@ func (e *Ends) serve(ctx context.Context, answered func(Bounds)) error {
 	defer pause.Stop()
 	for {
 		late := time.AfterFunc(endsTimeout, func() { session.end(context.DeadlineExceeded) })
-		b, err := session.Bounds(e.partition)
+		asked := time.Now()
+		offset, err := session.Offset(e.partition, sarama.OffsetNewest)
 		late.Stop()
 		if err != nil {
 			return err
 		}
-		answered(b)
+		e.mu.Lock()
+		e.last = End{offset, asked}
+		close(e.changed)
+		e.changed = make(chan struct{})
+		e.mu.Unlock()
+		wait.Worked()
+		e.tell(nil)
 		select {
 		case <-pause.C:
 		case <-e.ask:
@@ -80,7 +85,7 @@ func (e *Ends) serve(ctx context.Context, answered func(Bounds)) error {
 
 // Ask returns an answer that was asked for after the call. It waits until the leader answers or ctx
 // ends.
-func (e *Ends) Ask(ctx context.Context) (Bounds, error) {
+func (e *Ends) Ask(ctx context.Context) (End, error) {
 	for since := time.Now(); ; {
 		e.mu.Lock()
 		last, changed := e.last, e.changed
@@ -92,7 +97,7 @@ func (e *Ends) Ask(ctx context.Context) (Bounds, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return Bounds{}, fmt.Errorf("the broker did not say where partition %d of topic %q ends: %w", e.partition, e.topic, ctx.Err())
+			return End{}, fmt.Errorf("the broker did not say where partition %d of topic %q ends: %w", e.partition, e.topic, ctx.Err())
 		}
 	}
 }
@@ -105,8 +110,8 @@ func (e *Ends) Wake() {
 	}
 }
 
-// Last returns the newest answer; its Asked is zero if there is none.
-func (e *Ends) Last() Bounds {
+// Last returns the newest answer.
+func (e *Ends) Last() End {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.last

@@ -118,16 +118,14 @@ type Wait struct {
 
 	pause  time.Duration        // the last one; 0 while all is well
 	failed time.Time            // when the first attempt failed
-	ended  time.Time            // when the last pause ended
 	said   map[string]time.Time // when each reason was said last; nil: none was
 }
 
-// Failed says why, if that is new, and waits. The time that the attempt took counts as pause. It
-// returns false when ctx has ended.
+// Failed says why, if that is new, and waits. It returns false when ctx has ended.
 func (w *Wait) Failed(ctx context.Context, err error) bool {
 	now := time.Now()
 	if w.pause == 0 {
-		w.failed, w.ended = now, now
+		w.failed = now
 	}
 	longest := longPause
 	if KindOf(err) == Passing {
@@ -141,11 +139,8 @@ func (w *Wait) Failed(ctx context.Context, err error) bool {
 		w.said[reason.text] = now
 		w.Say(reason)
 	}
-	timer := time.NewTimer(max(firstPause, w.pause-now.Sub(w.ended)))
-	defer timer.Stop()
 	select {
-	case <-timer.C:
-		w.ended = time.Now()
+	case <-time.After(w.pause):
 		return true
 	case <-ctx.Done():
 		return false

@@ -125,14 +125,12 @@ func (p *Partition) run(session *Session, err error) {
 // open connects, and finds out where to go on.
 func (p *Partition) open() (*Session, error) {
 	session, err := p.consumer.cluster.NewSession(p.consumer.ctx, p.consumer.clientID, p.topic)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if err = p.find(session); err != nil {
+			session.Close()
+		}
 	}
-	if err := p.find(session); err != nil {
-		session.Close()
-		return nil, err
-	}
-	return session, nil
+	return session, err
 }
 
 func (p *Partition) find(session *Session) error {

@@ -393,7 +393,7 @@ func TestEnds(t *testing.T) {
 	for range 2 {
 		asked := time.Now()
 		b, err := e.Ask(ctx)
-		if err != nil || b.Oldest != 0 || b.Newest != 2 || b.Asked.Before(asked) || e.Last() != b {
+		if err != nil || b.Offset != 2 || b.Asked.Before(asked) || e.Last() != b {
 			t.Fatalf("got %+v, %v", b, err)
 		}
 	}

@@ -84,14 +84,10 @@ func (s *Session) Offset(partition int32, time int64) (int64, error) {
 
 // Bounds are where a partition begins and ends: Oldest is the offset of its first record, Newest
 // that which its next record gets.
-type Bounds struct {
-	Oldest, Newest int64
-	Asked          time.Time // the answer was given after this
-}
+type Bounds struct{ Oldest, Newest int64 }
 
 // Bounds asks where the partition begins and ends, as Offset does.
 func (s *Session) Bounds(partition int32) (b Bounds, err error) {
-	b.Asked = time.Now()
 	if b.Oldest, err = s.Offset(partition, sarama.OffsetOldest); err == nil {
 		b.Newest, err = s.Offset(partition, sarama.OffsetNewest)
 	}

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -26,33 +25,30 @@ type Conn struct {
 	net.Conn
 	silence time.Duration
 	fetched func(batches []byte)
-
-	mu    sync.Mutex              // guards asked
-	asked map[int32]kmsg.Response // by correlation id: what answers that are changed are read into
-
-	ready []byte // the rest of an answer, to be handed over; owned by the reader
+	asked   chan kmsg.Response // for each request, in order: what its answer is read into; nil: it stays as it is
+	ready   []byte             // the rest of an answer, to be handed over; owned by the reader
 }
 
 // NewConn returns conn with the answers changed. An answer that has begun may pause for as long as
 // silence. Fetched gets the batches of each partition that was fetched, before the rest of the answer
 // can be read; if it is nil, they stay in the answer.
 func NewConn(conn net.Conn, silence time.Duration, fetched func(batches []byte)) *Conn {
-	return &Conn{Conn: conn, silence: silence, fetched: fetched, asked: make(map[int32]kmsg.Response)}
+	return &Conn{Conn: conn, silence: silence, fetched: fetched, asked: make(chan kmsg.Response, 16)}
 }
 
-// Write takes note of a request; sarama writes each with one call.
+// Write takes note of a request; sarama writes each with one call, and has at most two of them under
+// way.
 func (c *Conn) Write(request []byte) (int, error) {
-	const key, version, id, end = 4, 6, 8, 12
+	const keyAt, versionAt, end = 4, 6, 8
+	var answer kmsg.Response
 	if len(request) >= end {
-		answer := kmsg.ResponseForKey(int16(binary.BigEndian.Uint16(request[key:])))
-		_, fetch := answer.(*kmsg.FetchResponse)
-		if _, metadata := answer.(*kmsg.MetadataResponse); metadata || fetch && c.fetched != nil {
-			answer.SetVersion(int16(binary.BigEndian.Uint16(request[version:])))
-			c.mu.Lock()
-			c.asked[int32(binary.BigEndian.Uint32(request[id:]))] = answer
-			c.mu.Unlock()
+		key := kmsg.Key(binary.BigEndian.Uint16(request[keyAt:]))
+		if key == kmsg.Metadata || key == kmsg.Fetch && c.fetched != nil {
+			answer = key.Response()
+			answer.SetVersion(int16(binary.BigEndian.Uint16(request[versionAt:])))
 		}
 	}
+	c.asked <- answer
 	return c.Conn.Write(request)
 }
 
@@ -71,7 +67,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 func (c *Conn) next() error {
 	head := make([]byte, 8) // size and correlation id
 	n, err := io.ReadFull(c.Conn, head)
-	size, id := int(int32(binary.BigEndian.Uint32(head))), int32(binary.BigEndian.Uint32(head[4:]))
+	size := int(int32(binary.BigEndian.Uint32(head)))
 	switch {
 	case n == 0:
 		return err
@@ -86,11 +82,8 @@ func (c *Conn) next() error {
 			return err
 		}
 	}
-	c.mu.Lock()
-	answer := c.asked[id]
-	delete(c.asked, id)
-	c.mu.Unlock()
 	c.ready = frame
+	answer := <-c.asked
 	if answer == nil {
 		return nil
 	}

@@ -66,8 +66,8 @@ type History struct {
 	windowSize int64 // in offsets
 	ends       interface {
 		Run(context.Context)
-		Last() kafka.Bounds
-		Ask(context.Context) (kafka.Bounds, error)
+		Last() kafka.End
+		Ask(context.Context) (kafka.End, error)
 		Wake()
 	}
 	record func(ctx context.Context, offset int64) (*sarama.ConsumerMessage, error)
@@ -226,8 +226,8 @@ func (h *History) Reading() (next int64, consumer int) {
 
 // End implements publish.Log.
 func (h *History) End(ctx context.Context) (int64, error) {
-	bounds, err := h.ends.Ask(ctx)
-	return bounds.Newest, err
+	end, err := h.ends.Ask(ctx)
+	return end.Offset, err
 }
 
 // Behind implements publish.Log.
@@ -235,7 +235,7 @@ func (h *History) Behind() bool {
 	end := h.ends.Last()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.why != nil || h.state != live || time.Since(end.Asked) > endIsOld || end.Newest-h.next > chat.WindowSize/2
+	return h.why != nil || h.state != live || time.Since(end.Asked) > endIsOld || end.Offset-h.next > chat.WindowSize/2
 }
 
 // Stats may be called by anybody.
@@ -243,6 +243,6 @@ func (h *History) Stats() Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.stats
-	s.Next, s.End, s.Resumes = h.next, h.ends.Last().Newest, maps.Clone(s.Resumes)
+	s.Next, s.End, s.Resumes = h.next, h.ends.Last().Offset, maps.Clone(s.Resumes)
 	return s
 }

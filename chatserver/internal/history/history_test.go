@@ -67,9 +67,9 @@ func (r *reading) add(id, text string) {
 
 func (r *reading) Run(context.Context) {}
 
-func (r *reading) Last() kafka.Bounds { return kafka.Bounds{Newest: r.end(), Asked: r.asked} }
+func (r *reading) Last() kafka.End { return kafka.End{Offset: r.end(), Asked: r.asked} }
 
-func (r *reading) Ask(context.Context) (kafka.Bounds, error) { return r.Last(), nil }
+func (r *reading) Ask(context.Context) (kafka.End, error) { return r.Last(), nil }
 
 func (r *reading) Wake() {
 	if !r.silent {

@@ -147,7 +147,7 @@ func (c *client) missing(log *framelog.Log) (reason string, known bool) {
 	if !asked {
 		c.ends.Wake()
 	}
-	return chat.Reset, next > after.Offset || asked && end.Newest <= after.Offset
+	return chat.Reset, next > after.Offset || asked && end.Offset <= after.Offset
 }
 
 // wait leaves the client where it is, after a welcome once it has waited for long.
@@ -289,13 +289,11 @@ func (h *History) readRecord(ctx context.Context, offset int64) (*sarama.Consume
 		return nil, err
 	}
 	defer session.Close()
-	partition, err := session.ConsumePartition(h.Topic, 0, offset)
-	if err != nil {
+	if _, err := session.ConsumePartition(h.Topic, 0, offset); err != nil {
 		return nil, err
 	}
-	r, ok := <-partition.Messages()
-	if !ok {
-		return nil, fmt.Errorf("reading the record at offset %d: %w", offset, session.Err())
+	if r, ok := <-session.Messages(); ok {
+		return r, nil
 	}
-	return r, nil
+	return nil, session.Err()
 }

@@ -63,7 +63,7 @@ func (r *records) Reading() (int64, int) {
 
 func (w *world) End(ctx context.Context) (int64, error) {
 	b, err := w.Ask(ctx)
-	return b.Newest, err
+	return b.Offset, err
 }
 
 func (w *world) Behind() bool { return false }
