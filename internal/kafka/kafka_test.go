@@ -26,18 +26,14 @@ import (
 // tests.
 const patience = 60 * time.Second
 
-func cluster(t *testing.T, vars map[string]string) *kafka.Cluster {
+// at returns the cluster at these brokers, with more variables if there are any.
+func at(t *testing.T, brokers string, vars ...string) *kafka.Cluster {
 	t.Helper()
-	c, err := kafka.FromEnv(func(name string) string { return vars[name] })
+	c, err := fromEnv("KAFKA_BROKER=" + brokers + ";" + strings.Join(vars, ";"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
-}
-
-func at(t *testing.T, brokers string) *kafka.Cluster {
-	t.Helper()
-	return cluster(t, map[string]string{"KAFKA_BROKER": brokers})
 }
 
 // wantError checks that err is one line that matches.
@@ -75,43 +71,38 @@ func advertising(t *testing.T, addr string) string {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { silent.Close() })
+	t.Cleanup(func() { listener.Close() })
+	silent := listener.Addr().String()
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
-	for name, c := range map[string]struct {
-		brokers string
-		inPod   bool
-		want    string
-	}{
-		"a broker":                  {brokers, false, `^<nil>$`},
-		"a dead one and a live one": {dead + "," + brokers, false, `^<nil>$`},
-		"a nameless and a live one": {"kafka.invalid," + brokers, false, `^<nil>$`},
-		"no broker":                 {dead, false, "^no Kafka broker at 127.0.0.1:1 \\(connection refused\\): correct KAFKA_BROKER, or start a broker \\(.*`go run ./chatserver` has one inside\\)$"},
-		"two dead ones":             {dead + "," + dead, false, `^no Kafka broker at 127.0.0.1:1 \(connection refused\), 127.0.0.1:1 \(connection refused\): `},
-		"a silent one":              {silent.Addr().String(), false, `^no Kafka broker at 127.0.0.1:\d+ \(no answer\): [^;]*$`},
-		"the port of the page":      {web.Listener.Addr().String(), false, `; a web server is at 127.0.0.1:\d+, and a broker's port is usually 9092$`},
-		"no broker, in a pod":       {dead, true, `KAFKA_BROKER must name a Service of this cluster`},
-		"a name":                    {"kafka.invalid:9092", false, `^no Kafka broker at kafka.invalid:9092 \(this .* name\): correct the name, or add the line "127.0.0.1 kafka.invalid" .*hosts`},
-		"a name, in a pod":          {"kafka.invalid:9092", true, `^no Kafka broker at kafka.invalid:9092 .*kubectl get services`},
+	const pod = "KUBERNETES_SERVICE_HOST=10.0.0.1"
+	for name, c := range map[string]struct{ brokers, place, want string }{
+		"a broker":                  {brokers, "", `^<nil>$`},
+		"a dead one and a live one": {dead + "," + brokers, "", `^<nil>$`},
+		"a nameless and a live one": {"kafka.invalid," + brokers, "", `^<nil>$`},
+		"no broker": {dead, "",
+			"^no Kafka broker at 127.0.0.1:1 \\(connection refused\\): correct KAFKA_BROKER, or start a broker \\(.*`go run ./chatserver` has one inside\\)$"},
+		"two dead ones":        {dead + "," + dead, "", `^no Kafka broker at 127.0.0.1:1 \(connection refused\), 127.0.0.1:1 \(connection refused\): `},
+		"a silent one":         {silent, "", `^no Kafka broker at 127.0.0.1:\d+ \(no answer\): [^;]*$`},
+		"the port of the page": {web.Listener.Addr().String(), "", `; a web server is at 127.0.0.1:\d+, and a broker's port is usually 9092$`},
+		"no broker, in a pod":  {dead, pod, `KAFKA_BROKER must name a Service of this cluster`},
+		"a name":               {"kafka.invalid:9092", "", `^no Kafka broker at kafka.invalid:9092 \(this .* name\): correct the name, or add the line "127.0.0.1 kafka.invalid" .*hosts`},
+		"a name, in a pod":     {"kafka.invalid:9092", pod, `^no Kafka broker at kafka.invalid:9092 .*kubectl get services`},
 		// What happens to students who have no line for the name kafka in /etc/hosts.
-		"advertised name":           {advertising(t, "kafka.invalid:9092"), false, `^the broker at 127.0.0.1:\d+ answers, but sends its clients to kafka.invalid:9092 .* add the line "127.0.0.1 kafka.invalid" `},
-		"advertised name, in a pod": {advertising(t, "kafka.invalid:9092"), true, `^the broker at .* sends its clients to kafka.invalid:9092 .* must be that of a Service`},
-		"advertised, not there":     {advertising(t, dead), false, `^the broker at 127.0.0.1:\d+ answers, but sends its clients to 127.0.0.1:1 \(connection refused\), .*advertised.listeners`},
-		"two advertise the dead":    {advertising(t, dead) + "," + advertising(t, dead), false, `^the broker at 127.0.0.1:\d+, 127.0.0.1:\d+ answers, but`},
+		"advertised name":           {advertising(t, "kafka.invalid:9092"), "", `^the broker at .* sends its clients to kafka.invalid:9092 .* add the line "127.0.0.1 kafka.invalid" `},
+		"advertised name, in a pod": {advertising(t, "kafka.invalid:9092"), pod, `^the broker at .* sends its clients to kafka.invalid:9092 .* must be that of a Service`},
+		"two advertise the dead": {advertising(t, dead) + "," + advertising(t, dead), "",
+			`^the broker at 127.0.0.1:\d+, 127.0.0.1:\d+ answers, but sends its clients to 127.0.0.1:1 \(connection refused\), .*advertised.listeners`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			vars := map[string]string{"KAFKA_BROKER": c.brokers}
-			if c.inPod {
-				vars["KUBERNETES_SERVICE_HOST"] = "10.0.0.1"
-			}
-			err := cluster(t, vars).Check(t.Context())
+			err := at(t, c.brokers, c.place).Check(t.Context())
 			wantError(t, err, c.want)
-			if c.inPod && (strings.Contains(err.Error(), "go run") || strings.Contains(err.Error(), "/etc/hosts")) {
+			if c.place == pod && (strings.Contains(err.Error(), "go run") || strings.Contains(err.Error(), "/etc/hosts")) {
 				t.Errorf("nobody can do that in a pod: %v", err)
 			}
 		})
@@ -119,20 +110,8 @@ func TestCheck(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if err := at(t, silent.Addr().String()).Check(ctx); err == nil || time.Since(began) > 2*time.Second {
+	if err := at(t, silent).Check(ctx); err == nil || time.Since(began) > 2*time.Second {
 		t.Errorf("a check that was called off: %v after %v", err, time.Since(began))
-	}
-}
-
-func TestInsecure(t *testing.T) {
-	t.Parallel()
-	for _, c := range [][3]string{
-		{"PLAIN", "", `^KAFKA_SASL_MECHANISM=PLAIN without KAFKA_TLS=true sends the password of user "ann" .* in the clear`},
-		{"PLAIN", "true", `^<nil>$`},
-		{"SCRAM-SHA-256", "", `^<nil>$`},
-	} {
-		vars := map[string]string{"KAFKA_SASL_MECHANISM": c[0], "KAFKA_TLS": c[1], "KAFKA_SASL_USERNAME": "ann", "KAFKA_SASL_PASSWORD": "secret"}
-		wantError(t, cluster(t, vars).Insecure(), c[2])
 	}
 }
 
@@ -146,16 +125,14 @@ func TestTopics(t *testing.T) {
 	if s, err := c.EnsureTopic(t.Context(), topic, nil); err != nil || s.Made || s.Partitions != 1 || s.Copies != 1 || s.MinInSync != 1 {
 		t.Errorf("a topic that exists: %+v, %v", s, err)
 	}
-	n := len(topic)
-	for _, typo := range []string{topic + "s", topic[:n-1], topic[:n-2] + "_" + topic[n-2:], strings.ToUpper(topic), "tset" + topic[4:]} {
-		partitions, err := c.Lookup(t.Context(), typo)
-		if want := fmt.Sprintf("did you mean %q? there is no topic %q", topic, typo); partitions != 0 || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || err.Error() != want {
+	n, did := len(topic), fmt.Sprintf("did you mean %q[?] ", topic)
+	for name, hint := range map[string]string{topic + "s": did, topic[:n-1]: did, topic[:n-2] + "_" + topic[n-2:]: did,
+		strings.ToUpper(topic): did, "tset" + topic[4:]: did, "quite-another": ""} {
+		partitions, err := c.Lookup(t.Context(), name)
+		if wantError(t, err, fmt.Sprintf("^%sthere is no topic %q$", hint, name)); partitions != 0 || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			t.Errorf("a missing topic: %d partitions, %v", partitions, err)
 		}
 	}
-	_, err := c.Lookup(t.Context(), "quite-another")
-	wantError(t, err, `^there is no topic "quite-another"$`)
-
 	missing := kafkatest.TopicName(t, brokers)
 	var creators sync.WaitGroup
 	var makers atomic.Int64
@@ -195,9 +172,7 @@ func TestMend(t *testing.T) {
 // The clients of a broker that hangs are closed quickly after the end of their context, and nothing
 // of them is left.
 func TestConfigEndsWithContext(t *testing.T) {
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	proxy := kafkatest.NewProxy(t, brokers)
+	_, topic, proxy := proxied(t)
 	before := goleak.IgnoreCurrent()
 	c := at(t, proxy.Addr())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -206,21 +181,19 @@ func TestConfigEndsWithContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := func() *sarama.ProducerMessage {
-		return &sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("hello")}
+	sent := make(chan error, 2)
+	send := func() {
+		_, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("c")})
+		sent <- err
 	}
-	if _, _, err := producer.SendMessage(message()); err != nil {
-		t.Fatal(err)
+	if send(); <-sent != nil {
+		t.Fatal("nothing can be sent")
 	}
 	session := read(t, c, topic)
-	expect(t, session, "hello")
+	expect(t, session, "a", "b", "c")
 
 	proxy.Pause(kafkatest.Both)
-	sent := make(chan error, 1)
-	go func() {
-		_, _, err := producer.SendMessage(message())
-		sent <- err
-	}()
+	go send()
 	time.Sleep(20 * time.Millisecond) // so that it is usually under way
 	began := time.Now()
 	cancel()

@@ -43,19 +43,22 @@ func proxied(t *testing.T) (brokers, topic string, proxy *kafkatest.Proxy) {
 	return brokers, topic, kafkatest.NewProxy(t, brokers)
 }
 
-// A reader is a partition that is read.
-type reader interface {
-	Messages() <-chan *sarama.ConsumerMessage
-}
+const end = "(the end)" // as a value for expect: Messages() is closed
 
 // expect receives these values, in this order.
-func expect(t *testing.T, p reader, values ...string) {
+func expect(t *testing.T, p interface {
+	Messages() <-chan *sarama.ConsumerMessage
+}, values ...string) {
 	t.Helper()
 	for _, want := range values {
 		select {
 		case m, ok := <-p.Messages():
-			if !ok || string(m.Value) != want {
-				t.Fatalf("got %v (open: %v), want %q", m, ok, want)
+			got := end
+			if ok {
+				got = string(m.Value)
+			}
+			if got != want {
+				t.Fatalf("got %q, want %q", got, want)
 			}
 		case <-time.After(patience):
 			t.Fatalf("waited in vain for %q", want)
@@ -63,17 +66,11 @@ func expect(t *testing.T, p reader, values ...string) {
 	}
 }
 
-// ended waits until Messages() is closed without another record.
-func ended(t *testing.T, p reader) {
-	t.Helper()
-	select {
-	case m, ok := <-p.Messages():
-		if ok {
-			t.Fatalf("got %q, want the end", m.Value)
-		}
-	case <-time.After(patience):
-		t.Fatal("messages did not end")
-	}
+// follow returns a consumer of a topic's partition 0 that ends with the test.
+func follow(t *testing.T, cluster *kafka.Cluster, topic string, from int64, how kafka.Following) (*kafka.Consumer, *kafka.Partition) {
+	c := cluster.NewConsumer(t.Context(), "test", how)
+	t.Cleanup(c.Close)
+	return c, c.ConsumePartition(topic, 0, from)
 }
 
 // A session reads up to the end, says so, and ends at the first fault: it does not go on by itself,
@@ -81,24 +78,12 @@ func ended(t *testing.T, p reader) {
 func TestSessionEndsAtAFault(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		fault    func(*kafkatest.Proxy)
-		want     string
-		recreate bool
+		fetch kafkatest.Action // what happens to fetches; nothing: the connection is cut
+		want  string
 	}{
-		"connection lost": {func(p *kafkatest.Proxy) { p.Cut() }, "EOF|reset", true},
-		"leader moved": {func(p *kafkatest.Proxy) {
-			p.SetFault(func(r kafkatest.Request) kafkatest.Action {
-				return kafkatest.Action{NotLeader: r.Key == kmsg.Fetch}
-			})
-		}, sarama.ErrNotLeaderForPartition.Error(), true},
-		"one fetch is never answered": {func(p *kafkatest.Proxy) {
-			p.SetFault(func(r kafkatest.Request) kafkatest.Action {
-				if r.Key == kmsg.Fetch {
-					return kafkatest.Action{DelayAnswer: time.Hour}
-				}
-				return kafkatest.Action{}
-			})
-		}, "timeout", false},
+		"connection lost":             {kafkatest.Action{}, "EOF|reset"},
+		"leader moved":                {kafkatest.Action{NotLeader: true}, sarama.ErrNotLeaderForPartition.Error()},
+		"one fetch is never answered": {kafkatest.Action{DelayAnswer: time.Hour}, "timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -109,12 +94,18 @@ func TestSessionEndsAtAFault(t *testing.T) {
 			if err := s.Err(); err != nil {
 				t.Fatal(err)
 			}
-			test.fault(proxy)
-			if test.recreate {
-				within(t, "an error", func() bool { return s.Err() != nil })
-				kafkatest.Recreate(t, brokers, topic, "other a", "other b", "other c")
+			proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
+				if r.Key == kmsg.Fetch {
+					return test.fetch
+				}
+				return kafkatest.Action{}
+			})
+			if test.fetch == (kafkatest.Action{}) {
+				proxy.Cut()
 			}
-			ended(t, s)
+			within(t, "an error", func() bool { return s.Err() != nil })
+			kafkatest.Recreate(t, brokers, topic, "other a", "other b", "other c")
+			expect(t, s, end)
 			wantError(t, s.Err(), `reading partition 0 of topic ".*" at offset 2: .*(`+test.want+")")
 		})
 	}
@@ -137,18 +128,27 @@ func fake(t *testing.T, key kmsg.Key, answer func(kmsg.Request) kmsg.Response) s
 	return c.ListenAddrs()[0]
 }
 
-// fetched returns a broker that answers the fetches from an offset on like this.
-func fetched(t *testing.T, answer func(offset int64) kmsg.FetchResponseTopicPartition) string {
+// fetched returns a broker that answers each fetch like this: with an error, or with those batches
+// that end at the offset that is asked for or after it, and with where the partition ends.
+func fetched(t *testing.T, code int16, highWatermark int64, batches ...[]byte) string {
 	t.Helper()
 	return fake(t, kmsg.Fetch, func(request kmsg.Request) kmsg.Response {
 		time.Sleep(10 * time.Millisecond)
-		r := request.ResponseKind().(*kmsg.FetchResponse)
 		asked := request.(*kmsg.FetchRequest).Topics[0]
-		r.Topics = []kmsg.FetchResponseTopic{{Topic: asked.Topic, TopicID: asked.TopicID,
-			Partitions: []kmsg.FetchResponseTopicPartition{answer(asked.Partitions[0].FetchOffset)}}}
+		answer := kmsg.NewFetchResponseTopicPartition()
+		answer.ErrorCode, answer.HighWatermark, answer.RecordBatches = code, highWatermark, []byte{}
+		for _, b := range batches {
+			if int64(binary.BigEndian.Uint64(b))+int64(binary.BigEndian.Uint32(b[23:])) >= asked.Partitions[0].FetchOffset {
+				answer.RecordBatches = append(answer.RecordBatches, b...)
+			}
+		}
+		r := request.ResponseKind().(*kmsg.FetchResponse)
+		r.Topics = []kmsg.FetchResponseTopic{{Topic: asked.Topic, TopicID: asked.TopicID, Partitions: []kmsg.FetchResponseTopicPartition{answer}}}
 		return r
 	})
 }
+
+const control = 0x20 // the attribute of a batch with a marker
 
 // batch is one from an offset on, of as many offsets; a value has the first of them.
 func batch(first int64, offsets int32, attributes int16, values ...string) []byte {
@@ -162,52 +162,42 @@ func batch(first int64, offsets int32, attributes int16, values ...string) []byt
 }
 
 // What no consumer sees counts as reached, and what is missing is never skipped: a broker that says
-// it has records, and sends none, is given up.
+// it has records, and sends none, is given up, and has answered nothing.
 func TestFetch(t *testing.T) {
 	t.Parallel()
-	const control = 0x20
+	a, stalled := batch(0, 1, 0, "a"), "the partition goes on, but nothing arrives$"
 	for name, c := range map[string]struct {
-		batches [][]byte // of the answer to offset 0
+		batches [][]byte
 		values  []string
-		end     int64 // that is reached
-		err     string
+		reached int64
+		err     string // with it, there are more records
 	}{
-		"records":              {[][]byte{batch(0, 1, 0, "a"), batch(1, 1, 0, "b")}, []string{"a", "b"}, 2, ""},
-		"a marker":             {[][]byte{batch(0, 1, 0, "a"), batch(1, 1, control, "x")}, []string{"a"}, 2, ""},
+		"a marker":             {[][]byte{a, batch(1, 1, control, "x")}, []string{"a"}, 2, ""},
 		"a hole at the end":    {[][]byte{batch(0, 5, 0, "a")}, []string{"a"}, 5, ""},
-		"an emptied batch":     {[][]byte{batch(0, 7, 0)}, nil, 7, ""},
+		"only emptied":         {[][]byte{batch(0, 7, 0)}, nil, 7, ""},
 		"emptied, then one":    {[][]byte{batch(0, 7, 0), batch(7, 1, 0, "a")}, []string{"a"}, 8, ""},
-		"one, then emptied":    {[][]byte{batch(0, 1, 0, "a"), batch(1, 7, 0)}, []string{"a"}, 8, ""},
-		"one that is cut":      {[][]byte{batch(0, 1, 0, "a")[:65]}, nil, -1, "the partition goes on, but nothing arrives$"},
-		"then one that is cut": {[][]byte{batch(0, 1, 0, "a"), batch(1, 1, 0, "b")[:65]}, []string{"a"}, 1, "the partition goes on, but nothing arrives$"},
-		"nothing":              {nil, nil, -1, "at offset 0: the partition goes on, but nothing arrives$"},
-		"a format of 2016":     {[][]byte{append(binary.BigEndian.AppendUint64(nil, 0), "\x00\x00\x00\x11\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff"...)}, nil, -1, "format 0 or 1"},
+		"one, then emptied":    {[][]byte{a, batch(1, 7, 0)}, []string{"a"}, 8, ""},
+		"one that is cut":      {[][]byte{a[:65]}, []string{end}, -1, stalled},
+		"then one that is cut": {[][]byte{a, batch(1, 1, 0, "b")[:65]}, []string{"a", end}, 1, stalled},
+		"nothing":              {nil, []string{end}, -1, "at offset 0: " + stalled},
+		"a format of 2016":     {[][]byte{make([]byte, 29)}, []string{end}, -1, "format 0 or 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := read(t, at(t, fetched(t, func(offset int64) kmsg.FetchResponseTopicPartition {
-				answer := kmsg.NewFetchResponseTopicPartition()
-				answer.HighWatermark, answer.RecordBatches = max(c.end, 1), []byte{}
-				if c.err != "" {
-					answer.HighWatermark = 10
-				}
-				for _, b := range c.batches { // Kafka begins with the batch that has the offset
-					if c.err != "" || int64(binary.BigEndian.Uint64(b))+int64(binary.BigEndian.Uint32(b[23:])) >= offset {
-						answer.RecordBatches = append(answer.RecordBatches, b...)
-					}
-				}
-				return answer
-			})), "two")
+			highWatermark := c.reached
+			if c.err != "" {
+				highWatermark = 10
+			}
+			s := read(t, at(t, fetched(t, 0, highWatermark, c.batches...)), "two")
 			time.Sleep(100 * time.Millisecond) // for the first answer
 			if n := s.Reached(); c.values != nil && n != -1 {
 				t.Errorf("%d is reached before anything is received", n)
 			}
 			expect(t, s, c.values...)
 			if c.err != "" {
-				ended(t, s)
 				wantError(t, s.Err(), `partition 0 of topic "two" .*`+c.err)
 			}
-			within(t, "the end", func() bool { return s.Reached() == c.end })
+			within(t, "the end", func() bool { return s.Reached() == c.reached })
 		})
 	}
 }
@@ -216,54 +206,37 @@ func TestFetch(t *testing.T) {
 // offset; only a record with a key can be gone from there.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	const control = 0x20
-	c := batch(2, 1, 0, "c")
+	last := sarama.ConsumerMessage{Offset: 1, Value: []byte("b"), Timestamp: time.UnixMilli(0)}
+	keyed := last
+	keyed.Key = []byte("key")
 	for name, test := range map[string]struct {
-		next    int64
-		key     string // of the record that was read last
-		batches []byte // from there on now
-		ok      bool
+		last  sarama.ConsumerMessage
+		now   []byte // the batch at its offset
+		value string
 	}{
-		"the same":               {2, "", append(batch(1, 1, 0, "b"), c...), true},
-		"another record":         {2, "", append(batch(1, 1, 0, "x"), c...), false},
-		"a marker":               {2, "", append(batch(1, 1, control, "b"), c...), false},
-		"compaction has been by": {2, "key", append(batch(1, 1, 0), c...), true},
-		"a shorter partition":    {4, "", nil, false},
+		"the same":               {last, batch(1, 1, 0, "b"), "c"},
+		"another record":         {last, batch(1, 1, 0, "x"), end},
+		"a marker":               {last, batch(1, 1, control, "b"), end},
+		"compaction has been by": {keyed, batch(1, 1, 0), "c"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := fetched(t, func(int64) kmsg.FetchResponseTopicPartition {
-				answer := kmsg.NewFetchResponseTopicPartition()
-				answer.HighWatermark, answer.RecordBatches = 3, test.batches
-				return answer
-			})
+			addr := fetched(t, 0, 3, test.now, batch(2, 1, 0, "c"))
 			kafkatest.Produce(t, addr, "two", "a", "b", "c")
 			s, err := at(t, addr).NewSession(t.Context(), "test", "two")
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(s.Close)
-			last := &sarama.ConsumerMessage{Offset: 1, Value: []byte("b"), Timestamp: time.UnixMilli(0)}
-			if test.key != "" {
-				last.Key = []byte(test.key)
-			}
-			b, err := s.Resume(0, test.next, last)
-			if test.next > b.Newest {
-				wantError(t, err, "^partition 0 of topic \"two\" ends at offset 3: the topic is another one")
-				return
-			}
-			if err != nil {
+			_, err = s.Resume(0, 4, nil)
+			wantError(t, err, `^partition 0 of topic "two" ends at offset 3: the topic is another one`)
+			if _, err := s.Resume(0, 2, &test.last); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.ConsumePartition("two", 0, test.next); err != nil {
+			if _, err := s.ConsumePartition("two", 0, 2); err != nil {
 				t.Fatal(err)
 			}
-			if test.ok {
-				expect(t, s, "c")
-				return
-			}
-			ended(t, s)
-			if !errors.Is(s.Err(), kafka.ErrAnotherTopic) {
+			if expect(t, s, test.value); errors.Is(s.Err(), kafka.ErrAnotherTopic) != (test.value == end) {
 				t.Error(s.Err())
 			}
 		})
@@ -273,23 +246,20 @@ func TestResume(t *testing.T) {
 // What a person has to change ends a reader at once, with a sentence.
 func TestNotAllowedToRead(t *testing.T) {
 	t.Parallel()
-	answer := kmsg.NewFetchResponseTopicPartition()
-	answer.ErrorCode, answer.RecordBatches = kerr.TopicAuthorizationFailed.Code, []byte{}
-	addr := fetched(t, func(int64) kmsg.FetchResponseTopicPartition { return answer })
+	addr := fetched(t, kerr.TopicAuthorizationFailed.Code, 1)
 	kafkatest.Produce(t, addr, "two", "a")
 	s := read(t, at(t, addr), "two")
-	ended(t, s)
+	expect(t, s, end)
 	if s.Reached() != -1 || kafka.KindOf(s.Err()) != kafka.Permanent {
 		t.Errorf("reached %d, %v", s.Reached(), s.Err())
 	}
 	for _, toEnd := range []bool{true, false} {
-		c := at(t, addr).NewConsumer(t.Context(), "test", kafka.Following{ToEnd: toEnd})
-		ended(t, c.ConsumePartition("two", 0, sarama.OffsetOldest))
+		c, p := follow(t, at(t, addr), "two", sarama.OffsetOldest, kafka.Following{ToEnd: toEnd})
+		expect(t, p, end)
 		wantError(t, c.Err(), `^this client .* lacks the right to READ topic "two", .* \(Kafka: .*\)$`)
 		if !kafka.NotAllowed(c.Err()) || !errors.Is(c.Err(), sarama.ErrTopicAuthorizationFailed) {
 			t.Errorf("%v is not what Kafka said", c.Err())
 		}
-		c.Close()
 	}
 }
 
@@ -313,8 +283,7 @@ func TestOnePartitionIsAway(t *testing.T) {
 	})
 	began := time.Now()
 	cluster := at(t, addr)
-	state, err := cluster.EnsureTopic(t.Context(), "two", nil)
-	if state.Partitions != 2 || err != nil {
+	if state, err := cluster.EnsureTopic(t.Context(), "two", nil); state.Partitions != 2 || err != nil {
 		t.Fatalf("got %+v, %v", state, err)
 	}
 	producer, err := sarama.NewSyncProducer(cluster.Brokers, cluster.Config(t.Context(), "test"))
@@ -325,17 +294,13 @@ func TestOnePartitionIsAway(t *testing.T) {
 	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: "two", Value: sarama.StringEncoder("a")}); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, read(t, cluster, "two"), "a")
 	said := make(chan error, 10)
-	consumer := cluster.NewConsumer(t.Context(), "test", kafka.Following{ToEnd: true, Say: func(_ int32, err error) { said <- err }})
-	defer consumer.Close()
-	first := consumer.ConsumePartition("two", 0, sarama.OffsetOldest)
-	expect(t, first, "a")
-	ended(t, first)
-	if took := time.Since(began); took > 10*time.Second {
+	c, p := follow(t, cluster, "two", sarama.OffsetOldest, kafka.Following{ToEnd: true, Say: func(_ int32, err error) { said <- err }})
+	expect(t, p, "a", end)
+	if took := time.Since(began); took > 30*time.Second { // it is for ever if sarama waits for partition 1
 		t.Errorf("partition 0 took %v", took)
 	}
-	consumer.ConsumePartition("two", 1, sarama.OffsetOldest)
+	c.ConsumePartition("two", 1, sarama.OffsetOldest)
 	wantError(t, <-said, `partition 1 of topic "two".*leader`)
 }
 
@@ -345,9 +310,7 @@ func TestConsumerGoesOn(t *testing.T) {
 	t.Parallel()
 	brokers, topic, proxy := proxied(t)
 	said := make(chan error, 100)
-	c := at(t, proxy.Addr()).NewConsumer(t.Context(), "test", kafka.Following{Say: func(_ int32, err error) { said <- err }})
-	t.Cleanup(c.Close)
-	p := c.ConsumePartition(topic, 0, sarama.OffsetOldest)
+	_, p := follow(t, at(t, proxy.Addr()), topic, sarama.OffsetOldest, kafka.Following{Say: func(_ int32, err error) { said <- err }})
 	expect(t, p, "a", "b")
 	for i := range 3 {
 		proxy.Cut()
@@ -367,20 +330,7 @@ func TestConsumerGoesOn(t *testing.T) {
 	}
 }
 
-// toEnd reads a topic from an offset to its end.
-func toEnd(t *testing.T, cluster *kafka.Cluster, topic string, from int64, values ...string) {
-	t.Helper()
-	c := cluster.NewConsumer(t.Context(), "test", kafka.Following{ToEnd: true})
-	defer c.Close()
-	p := c.ConsumePartition(topic, 0, from)
-	expect(t, p, values...)
-	ended(t, p)
-	if err := c.Err(); err != nil {
-		t.Error(err)
-	}
-}
-
-// The ends are known while a question is answered, and why not while it is not.
+// The end is known while a question is answered, and why not while it is not.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	_, topic, proxy := proxied(t)
@@ -392,9 +342,9 @@ func TestEnds(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	for range 2 {
 		asked := time.Now()
-		b, err := e.Ask(ctx)
-		if err != nil || b.Offset != 2 || b.Asked.Before(asked) || e.Last() != b {
-			t.Fatalf("got %+v, %v", b, err)
+		last, err := e.Ask(ctx)
+		if err != nil || last.Offset != 2 || last.Asked.Before(asked) || e.Last() != last {
+			t.Fatalf("got %+v, %v", last, err)
 		}
 	}
 	proxy.Refuse(true)
@@ -402,8 +352,8 @@ func TestEnds(t *testing.T) {
 	within(t, "being told that there is no answer", func() bool { return <-told != nil })
 	short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer stop()
-	if b, err := e.Ask(short); err == nil {
-		t.Errorf("got %+v of a broker that is away", b)
+	if last, err := e.Ask(short); err == nil {
+		t.Errorf("got %+v of a broker that is away", last)
 	}
 	proxy.Refuse(false)
 	within(t, "being told that there is one", func() bool { return <-told == nil })

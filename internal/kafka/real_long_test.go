@@ -3,13 +3,11 @@
 package kafka_test
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/Shopify/sarama"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
@@ -56,45 +54,27 @@ func TestEmptiedBatch(t *testing.T) {
 	segment("r")
 	segment("s")
 
-	read := func() (keys []string, err error) {
-		reader := cluster.NewConsumer(t.Context(), "test", kafka.Following{ToEnd: true})
-		defer reader.Close()
-		p := reader.ConsumePartition(topic, 0, sarama.OffsetOldest)
-		for deadline := time.After(patience); ; {
-			select {
-			case m, ok := <-p.Messages():
-				if !ok {
-					return keys, reader.Err()
-				}
-				keys = append(keys, string(m.Key))
-			case <-deadline:
-				return keys, errors.New("no end")
-			}
-		}
-	}
 	within(t, "compaction", func() bool {
-		keys, err := read()
-		if err != nil {
-			t.Fatalf("after %d records: %v", len(keys), err)
+		c, p := follow(t, cluster, topic, sarama.OffsetOldest, kafka.Following{ToEnd: true, Patience: patience})
+		n := 0
+		for range p.Messages() {
+			n++
+		}
+		if err := c.Err(); err != nil {
+			t.Fatalf("after %d records: %v", n, err)
 		}
 		time.Sleep(200 * time.Millisecond)
-		return len(keys) == 8+5
+		return n == 8+5
 	})
 }
 
 // A partition that sends nothing of what it has is given up by a reader that is to end, though each
 // session with it gets an answer.
 func TestStalledPartitionIsGivenUp(t *testing.T) {
-	addr := fetched(t, func(int64) kmsg.FetchResponseTopicPartition {
-		answer := kmsg.NewFetchResponseTopicPartition()
-		answer.HighWatermark, answer.RecordBatches = 2, append(batch(0, 1, 0, "a"), batch(1, 1, 0, "b")[:65]...)
-		return answer
-	})
+	t.Parallel()
+	addr := fetched(t, 0, 2, batch(0, 1, 0, "a"), batch(1, 1, 0, "b")[:65])
 	kafkatest.Produce(t, addr, "two", "a", "b")
-	c := at(t, addr).NewConsumer(t.Context(), "test", kafka.Following{ToEnd: true, Patience: time.Second})
-	defer c.Close()
-	p := c.ConsumePartition("two", 0, sarama.OffsetOldest)
-	expect(t, p, "a")
-	ended(t, p)
+	c, p := follow(t, at(t, addr), "two", sarama.OffsetOldest, kafka.Following{ToEnd: true, Patience: time.Second})
+	expect(t, p, "a", end)
 	wantError(t, c.Err(), "nothing arrives$")
 }

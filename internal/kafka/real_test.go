@@ -8,6 +8,7 @@ import (
 
 	"github.com/Shopify/sarama"
 
+	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
 	"kafkachat/internal/realkafka"
 )
@@ -70,7 +71,8 @@ func compressedBombs(t *testing.T, kafkaAt string) {
 			}
 			within(t, "the end", func() bool { return s.Reached() == 4 })
 
-			toEnd(t, cluster, topic, 1, want[1:]...)
+			_, p := follow(t, cluster, topic, 1, kafka.Following{ToEnd: true})
+			expect(t, p, append(want[1:], end)...)
 		})
 	}
 }

@@ -102,60 +102,56 @@ func TestSecurity(t *testing.T) {
 		},
 	})
 
-	secure := map[string]string{"KAFKA_TLS": "true", "KAFKA_TLS_CA": file("ca.pem")}
-	mine := func(name string) map[string]string {
-		return map[string]string{"KAFKA_TLS_CERT": file(name + ".both"), "KAFKA_TLS_KEY": file(name + ".both")}
+	secure := "KAFKA_TLS=true;KAFKA_TLS_CA=" + file("ca.pem")
+	mine := func(name string) string {
+		return secure + ";KAFKA_TLS_CERT=" + file(name+".both") + ";KAFKA_TLS_KEY=" + file(name+".both")
 	}
-	login := func(mechanism, password string) map[string]string {
-		return map[string]string{"KAFKA_SASL_MECHANISM": mechanism, "KAFKA_SASL_USERNAME": "ann", "KAFKA_SASL_PASSWORD": password}
+	login := func(mechanism, password string) string {
+		return "KAFKA_SASL_MECHANISM=" + mechanism + ";KAFKA_SASL_USERNAME=ann;KAFKA_SASL_PASSWORD=" + password
 	}
+	secureLogin := func(mechanism, password string) string { return secure + ";" + login(mechanism, password) }
 	refused := func(mechanism, words string) string {
 		return `^no Kafka broker at 127.0.0.1:\d+ \(it refuses the login of user "ann" by ` + mechanism + `: kafka.*` + words + `.*\): correct KAFKA_SASL_USERNAME`
 	}
-	for _, c := range []struct {
-		name     string
+	for name, c := range map[string]struct {
 		listener string // empty: the plain one
-		vars     []map[string]string
+		vars     string
 		want     string // empty: it works
 	}{
-		{"TLS", "TLS", []map[string]string{secure}, ""},
-		{"a client certificate", "MUTUAL", []map[string]string{secure, mine("client")}, ""},
-		{"a server name", "ELSEWHERE", []map[string]string{secure, {"KAFKA_TLS_SERVER_NAME": "kafka.test"}}, ""},
-		{"PLAIN with TLS", "LOGIN", []map[string]string{secure, login("PLAIN", "secret")}, ""},
-		{"SCRAM-SHA-256", "LOGIN", []map[string]string{secure, login("SCRAM-SHA-256", "secret")}, ""},
-		{"SCRAM-SHA-512", "LOGIN", []map[string]string{secure, login("SCRAM-SHA-512", "secret")}, ""},
-		{"PLAIN", "PLAINLOGIN", []map[string]string{login("PLAIN", "secret")}, ""},
+		"TLS":                  {"TLS", secure, ""},
+		"a client certificate": {"MUTUAL", mine("client"), ""},
+		"a server name":        {"ELSEWHERE", secure + ";KAFKA_TLS_SERVER_NAME=kafka.test", ""},
+		"PLAIN with TLS":       {"LOGIN", secureLogin("PLAIN", "secret"), ""},
+		"SCRAM-SHA-256":        {"LOGIN", secureLogin("SCRAM-SHA-256", "secret"), ""},
+		"SCRAM-SHA-512":        {"LOGIN", secureLogin("SCRAM-SHA-512", "secret"), ""},
+		"PLAIN":                {"PLAINLOGIN", login("PLAIN", "secret"), ""},
 
-		{"wrong CA", "TLS", []map[string]string{secure, {"KAFKA_TLS_CA": file("other-ca.pem")}},
+		"wrong CA": {"TLS", secure + ";KAFKA_TLS_CA=" + file("other-ca.pem"),
 			`^no Kafka broker at 127.0.0.1:\d+ \(its certificate is not accepted: x509: certificate signed by unknown authority.*\): KAFKA_TLS_CA is to name who signed it`},
-		{"the system's CAs", "TLS", []map[string]string{{"KAFKA_TLS": "true"}}, `certificate signed by unknown authority.*KAFKA_TLS_CA`},
-		{"expired certificate", "EXPIRED", []map[string]string{secure}, `\(its certificate is not accepted: x509: certificate has expired`},
-		{"another name", "ELSEWHERE", []map[string]string{secure}, `cannot validate certificate for 127.0.0.1.*KAFKA_TLS_SERVER_NAME a name in it$`},
-		{"no client certificate", "MUTUAL", []map[string]string{secure},
+		"the system's CAs":    {"TLS", "KAFKA_TLS=true", `certificate signed by unknown authority.*KAFKA_TLS_CA`},
+		"expired certificate": {"EXPIRED", secure, `\(its certificate is not accepted: x509: certificate has expired`},
+		"another name":        {"ELSEWHERE", secure, `cannot validate certificate for 127.0.0.1.*KAFKA_TLS_SERVER_NAME a name in it$`},
+		"no client certificate": {"MUTUAL", secure,
 			`^no Kafka broker at 127.0.0.1:\d+ \(it refuses this client's certificate: .*\): set KAFKA_TLS_CERT and KAFKA_TLS_KEY to one that it accepts$`},
-		{"a stranger's certificate", "MUTUAL", []map[string]string{secure, mine("stranger")},
+		"a stranger's certificate": {"MUTUAL", mine("stranger"),
 			`\(it refuses this client's certificate: `},
-		{"TLS on a plain port", "", []map[string]string{secure}, `\(it closes the connection\): KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong$`},
-		{"plain text on a TLS port", "TLS", nil, `\(it closes the connection\): KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong$`},
-		{"wrong password, PLAIN", "LOGIN", []map[string]string{secure, login("PLAIN", "x")}, refused("PLAIN", "SASL Authentication failed")},
-		{"wrong password, SCRAM-SHA-256", "LOGIN", []map[string]string{secure, login("SCRAM-SHA-256", "x")}, refused("SCRAM-SHA-256", "")},
-		{"wrong password, SCRAM-SHA-512", "LOGIN", []map[string]string{secure, login("SCRAM-SHA-512", "x")}, refused("SCRAM-SHA-512", "")},
-		{"a mechanism that is not offered", "PLAINLOGIN", []map[string]string{login("SCRAM-SHA-512", "secret")}, refused("SCRAM-SHA-512", "not support")},
-		{"a login where none is wanted", "", []map[string]string{login("PLAIN", "secret")}, refused("PLAIN", "not valid given the current SASL state")},
-		{"no login where one is wanted", "PLAINLOGIN", nil,
+		"TLS on a plain port":             {"", secure, `\(it closes the connection\): KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong$`},
+		"plain text on a TLS port":        {"TLS", "", `\(it closes the connection\): KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong$`},
+		"wrong password, PLAIN":           {"LOGIN", secureLogin("PLAIN", "x"), refused("PLAIN", "SASL Authentication failed")},
+		"wrong password, SCRAM-SHA-256":   {"LOGIN", secureLogin("SCRAM-SHA-256", "x"), refused("SCRAM-SHA-256", "")},
+		"wrong password, SCRAM-SHA-512":   {"LOGIN", secureLogin("SCRAM-SHA-512", "x"), refused("SCRAM-SHA-512", "")},
+		"a mechanism that is not offered": {"PLAINLOGIN", login("SCRAM-SHA-512", "secret"), refused("SCRAM-SHA-512", "not support")},
+		"a login where none is wanted":    {"", login("PLAIN", "secret"), refused("PLAIN", "not valid given the current SASL state")},
+		"no login where one is wanted": {"PLAINLOGIN", "",
 			`^no Kafka broker at 127.0.0.1:\d+ \(it closes the connection\): KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong$`},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr := broker.Addr(0)
 			if c.listener != "" {
 				addr = broker.ListenerAddrs(c.listener)
 			}
-			vars := map[string]string{"KAFKA_BROKER": addr}
-			for _, v := range c.vars {
-				maps.Copy(vars, v)
-			}
-			kafka := cluster(t, vars)
+			kafka := at(t, addr, c.vars)
 			err := kafka.Check(t.Context())
 			if c.want != "" {
 				wantError(t, err, c.want)
