@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -212,22 +213,31 @@ func TestConfigEndsWithContext(t *testing.T) {
 	}
 }
 
-// The pause between attempts grows, and each reason is said once.
+// The pause between attempts grows, and each reason is said once, and once a minute.
 func TestWait(t *testing.T) {
 	t.Parallel()
-	var said []string
-	w := kafka.Wait{Say: func(err error) { said = append(said, fmt.Sprint(err)) }}
-	least := 100 * time.Millisecond
-	for _, text := range []string{"EOF", "read tcp 10.0.0.1:50000->kafka:9092: timeout", "EOF", "read tcp 10.0.0.1:50001->kafka:9092: timeout"} {
-		began := time.Now()
-		if !w.Failed(t.Context(), errors.New(text)) || time.Since(began) < least {
-			t.Errorf("a pause of %v, want %v", time.Since(began), least)
+	synctest.Test(t, func(t *testing.T) {
+		var said []string
+		w := kafka.Wait{Say: func(err error) { said = append(said, fmt.Sprint(err)) }}
+		pause := 100 * time.Millisecond
+		for _, text := range []string{"EOF", "read tcp 10.0.0.1:50000->kafka:9092: timeout", "EOF", "read tcp 10.0.0.1:50001->kafka:9092: timeout"} {
+			began := time.Now()
+			if !w.Failed(t.Context(), errors.New(text)) || time.Since(began) != pause {
+				t.Errorf("a pause of %v, want %v", time.Since(began), pause)
+			}
+			pause *= 2
 		}
-		least *= 2
-	}
-	w.Worked()
-	w.Worked()
-	if want := []string{"EOF", "kafka:9092: timeout", "<nil>"}; !slices.Equal(said, want) {
-		t.Errorf("said %q, want %q", said, want)
-	}
+		w.Worked()
+		w.Worked()
+		if want := []string{"EOF", "kafka:9092: timeout", "<nil>"}; !slices.Equal(said, want) {
+			t.Errorf("said %q, want %q", said, want)
+		}
+		began, tries := time.Now(), 0
+		for said = nil; time.Since(began) < 10*time.Minute; tries++ {
+			w.Failed(t.Context(), errors.New("refused"))
+		}
+		if tries > 80 || len(said) < 8 || len(said) > 11 {
+			t.Errorf("%d times tried within ten minutes, and said %q", tries, said)
+		}
+	})
 }
