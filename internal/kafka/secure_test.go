@@ -21,40 +21,30 @@ import (
 	"kafkachat/internal/realkafka"
 )
 
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // issue writes a certificate that ends at a time from now to NAME.pem, and with its key to NAME.both.
 // It is signed by an authority, or by itself.
-func issue(t *testing.T, dir, name string, by *tls.Certificate, end time.Duration, names []string, addrs ...net.IP) *tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+func issue(dir, name string, by *tls.Certificate, end time.Duration, names []string, addrs ...net.IP) *tls.Certificate {
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: names, IPAddresses: addrs,
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(end), IsCA: by == nil, BasicConstraintsValid: by == nil,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
 	if by == nil {
 		by = &tls.Certificate{PrivateKey: key, Leaf: template}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, by.Leaf, &key.PublicKey, by.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	der := must(x509.CreateCertificate(rand.Reader, template, by.Leaf, &key.PublicKey, by.PrivateKey))
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(key))})
 	for file, content := range map[string][]byte{name + ".pem": certPEM, name + ".both": append(keyPEM, certPEM...)} {
-		if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must(0, os.WriteFile(filepath.Join(dir, file), content, 0o600))
 	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &pair
+	return &tls.Certificate{PrivateKey: key, Leaf: must(x509.ParseCertificate(der))}
 }
 
 // TestSecurity connects to a real Kafka in every way that the environment can say, and in wrong
@@ -64,12 +54,12 @@ func TestSecurity(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	local := net.IPv4(127, 0, 0, 1)
-	ca := issue(t, dir, "ca", nil, time.Hour, nil)
-	issue(t, dir, "broker", ca, time.Hour, []string{"kafka.test"}, local)
-	issue(t, dir, "expired", ca, -time.Hour, []string{"kafka.test"}, local)
-	issue(t, dir, "elsewhere", ca, time.Hour, []string{"kafka.test"})
-	issue(t, dir, "client", ca, time.Hour, nil)
-	issue(t, dir, "stranger", issue(t, dir, "other-ca", nil, time.Hour, nil), time.Hour, nil)
+	ca := issue(dir, "ca", nil, time.Hour, nil)
+	issue(dir, "broker", ca, time.Hour, []string{"kafka.test"}, local)
+	issue(dir, "expired", ca, -time.Hour, []string{"kafka.test"}, local)
+	issue(dir, "elsewhere", ca, time.Hour, []string{"kafka.test"})
+	issue(dir, "client", ca, time.Hour, nil)
+	issue(dir, "stranger", issue(dir, "other-ca", nil, time.Hour, nil), time.Hour, nil)
 
 	properties := map[string]string{
 		"listener.name.mutual.ssl.client.auth":               "required",

@@ -22,7 +22,7 @@ import (
 // A reading is a topic, a consumer of it, and the history that it feeds.
 type reading struct {
 	*History
-	t        *testing.T
+	t        testing.TB
 	base     int64                     // the topic's first offset
 	records  []*sarama.ConsumerMessage // from there on; nil: a marker
 	at       int64                     // what the consumer reads next
@@ -33,7 +33,7 @@ type reading struct {
 }
 
 // newReading returns one of the topic that set makes, with a window of 3.
-func newReading(t *testing.T, base int64, texts string) *reading {
+func newReading(t testing.TB, base int64, texts string) *reading {
 	r := &reading{t: t}
 	r.History = New(Config{
 		Cluster: new(kafka.Cluster), ClientID: func(string) string { return "test" }, Limit: 1 << 25,
@@ -61,7 +61,9 @@ func (r *reading) add(id, text string) {
 	case text == ".":
 		m = nil
 	case id != "":
-		m.Headers = []*sarama.RecordHeader{{Key: []byte("id"), Value: []byte(id)}}
+		for _, header := range chat.Headers(chat.Message{ID: id, Name: "Ann", Pod: "pod-a"}) {
+			m.Headers = append(m.Headers, &header)
+		}
 	}
 	r.records = append(r.records, m)
 }
@@ -366,26 +368,22 @@ func TestCopiesAreLeftOutAlike(t *testing.T) {
 // BenchmarkAdd is what a pod does with a record of 128 bytes before its first client gets it: decode,
 // look for a copy, encode for both kinds of clients, append to the frame log.
 func BenchmarkAdd(b *testing.B) {
-	h := New(Config{ClientID: func(string) string { return "" }, Limit: 1 << 25, Report: func(string, error) {}, Log: slog.New(slog.DiscardHandler)})
-	h.Open(0, 0)
-	messages := make([]*sarama.ConsumerMessage, chat.WindowSize+1) // an id comes again when the window has let it go
-	for i := range messages {
-		m := &sarama.ConsumerMessage{Timestamp: time.Now(), Value: []byte(strings.Repeat("x", 128))}
-		for _, header := range chat.Headers(chat.Message{ID: id(i), Name: "Ann", Pod: "pod-a"}) {
-			m.Headers = append(m.Headers, &header)
-		}
-		messages[i] = m
+	r := newReading(b, 0, "")
+	r.windowSize = chat.WindowSize
+	r.open()
+	for i := range chat.WindowSize + 1 { // an id comes again when the window has let it go
+		r.add(id(i), strings.Repeat("x", 128))
 	}
 	b.ReportAllocs()
 	var offset int64
 	for b.Loop() {
-		m := messages[offset%int64(len(messages))]
+		m := r.records[offset%r.end()]
 		m.Offset = offset
 		offset++
-		h.Add(m)
+		r.Add(m)
 	}
 	b.ReportMetric(float64(offset)/b.Elapsed().Seconds(), "records/s")
-	if copies := h.Stats().Copies; copies > 0 {
+	if copies := r.Stats().Copies; copies > 0 {
 		b.Fatalf("%d records were left out", copies)
 	}
 }
