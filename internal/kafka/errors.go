@@ -53,7 +53,7 @@ func KindOf(err error) Kind {
 		return kinds(code)
 	case errors.As(err, &configuration), errors.Is(err, wire.ErrFormat):
 		return Permanent // sarama found, before it sent anything, that Kafka would refuse
-	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded),
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, sarama.ErrOutOfBrokers), errors.Is(err, sarama.ErrBrokerNotFound), errors.Is(err, sarama.ErrNotConnected),
 		errors.Is(err, errStalled):
 		return Passing

@@ -71,10 +71,7 @@ func (c *Consumer) Close() {
 
 var errEnd = errors.New("the end that was asked for")
 
-const (
-	never = math.MaxInt64   // the end of a partition that is followed
-	slow  = 2 * time.Second // after this long it is said what a partition waits for
-)
+const never = math.MaxInt64 // the end of a partition that is followed
 
 // A Partition is one that a Consumer reads.
 type Partition struct {
@@ -97,7 +94,7 @@ func (p *Partition) Messages() <-chan *sarama.ConsumerMessage { return p.message
 func (p *Partition) run(session *Session, err error) {
 	defer close(p.messages)
 	c := p.consumer
-	wait := Wait{After: slow, Say: func(err error) {
+	wait := Wait{After: 2 * time.Second, Say: func(err error) {
 		if err != nil {
 			err = fmt.Errorf("%w; still trying", err)
 		}

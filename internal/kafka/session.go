@@ -86,21 +86,15 @@ func (s *Session) Offset(partition int32, time int64) (int64, error) {
 // that which its next record gets.
 type Bounds struct{ Oldest, Newest int64 }
 
-// Bounds asks where the partition begins and ends, as Offset does.
-func (s *Session) Bounds(partition int32) (b Bounds, err error) {
-	if b.Oldest, err = s.Offset(partition, sarama.OffsetOldest); err == nil {
-		b.Newest, err = s.Offset(partition, sarama.OffsetNewest)
-	}
-	return b, err
-}
-
 // Resume returns the partition's bounds for whoever has read all before offset next, the record
 // last above all (nil: it is not known). If the partition is another one by now the error is
 // ErrAnotherTopic, of this call or of the session. Records were deleted before they were read if the
 // partition begins after next. (A leader that does not know yet how far its partition goes does not
 // answer.)
-func (s *Session) Resume(partition int32, next int64, last *sarama.ConsumerMessage) (Bounds, error) {
-	b, err := s.Bounds(partition)
+func (s *Session) Resume(partition int32, next int64, last *sarama.ConsumerMessage) (b Bounds, err error) {
+	if b.Oldest, err = s.Offset(partition, sarama.OffsetOldest); err == nil {
+		b.Newest, err = s.Offset(partition, sarama.OffsetNewest)
+	}
 	if err == nil && b.Newest < next {
 		err = fmt.Errorf("partition %d of topic %q ends at offset %d: %w", partition, s.topic, b.Newest, ErrAnotherTopic)
 	}

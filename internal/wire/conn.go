@@ -36,8 +36,8 @@ func NewConn(conn net.Conn, silence time.Duration, fetched func(batches []byte))
 	return &Conn{Conn: conn, silence: silence, fetched: fetched, asked: make(chan kmsg.Response, 16)}
 }
 
-// Write takes note of a request; sarama writes each with one call, and has at most two of them under
-// way.
+// Write takes note of a request. Sarama writes each with one call, has a few of them under way at
+// most, and gets an answer to each.
 func (c *Conn) Write(request []byte) (int, error) {
 	const keyAt, versionAt, end = 4, 6, 8
 	var answer kmsg.Response
