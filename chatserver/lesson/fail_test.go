@@ -145,11 +145,7 @@ func connections(t *testing.T, v version) (string, bool) {
 	before := proxy.Conns()
 	const class = 40
 	for range class {
-		ws, err := dial(a.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ws.Close()
+		ws := a.open(t)
 		ws.WriteMessage(websocket.TextMessage, []byte("hello"))
 		ws.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, _, err := ws.ReadMessage(); err != nil {
@@ -165,11 +161,7 @@ func slowClient(t *testing.T, v version) (string, bool) {
 	kafka := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, kafka)
 	a := v.start(t, kafka, topic)
-	closed, err := dial(a.addr) // and never reads
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closed.Close()
+	closed := a.open(t) // and never reads
 	closed.NetConn().(*net.TCPConn).SetReadBuffer(4096)
 	reader := a.visit(t, a.addr)
 	const said, batch = 1500, 100 // of 8 KiB: more than the kernel keeps for a client

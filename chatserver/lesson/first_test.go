@@ -38,14 +38,7 @@ func TestFirst(t *testing.T) {
 				t.Errorf("the page has no %q", words)
 			}
 		}
-		for range 2 {
-			ws, err := dial(a.addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ws.Close()
-			windows = append(windows, ws)
-		}
+		windows = append(windows, a.open(t), a.open(t))
 	}
 	reads := func(i int, want string) {
 		t.Helper()

@@ -97,31 +97,8 @@ func (v version) start(t *testing.T, kafka, topic string) app {
 	one, _, _ := strings.Cut(kafka, ",") // naive takes the name of one broker
 	a := launch(t, v.file, "KAFKA_BROKER="+one, "TOPIC="+topic)
 	a.version = v
-	// It listens before its consumer reads: a message that comes back says that both do.
-	a.await(t, "naive reads the topic", func() bool {
-		ws, err := dial(a.addr)
-		if err != nil {
-			return false
-		}
-		defer ws.Close()
-		return tell(ws, warmUp, warmUp)
-	})
+	a.naivePage(t, a.addr) // it listens before its consumer reads
 	return a
-}
-
-const warmUp = "is anybody there?"
-
-// tell says something, and says whether an answer comes.
-func tell(ws *websocket.Conn, said, answer string) bool {
-	ws.WriteMessage(websocket.TextMessage, []byte(said))
-	ws.SetReadDeadline(time.Now().Add(2 * time.Second))
-	defer ws.SetReadDeadline(time.Time{})
-	for {
-		_, text, err := ws.ReadMessage()
-		if err != nil || strings.Contains(string(text), answer) {
-			return err == nil
-		}
-	}
 }
 
 // launch starts one of the lab's programs on a port that the kernel chooses, and returns when it listens.
@@ -176,6 +153,18 @@ func dial(addr string) (*websocket.Conn, error) {
 	return ws, err
 }
 
+// open does so as soon as the program takes it.
+func (a app) open(t *testing.T) (ws *websocket.Conn) {
+	t.Helper()
+	a.await(t, "a websocket", func() bool {
+		var err error
+		ws, err = dial(a.addr)
+		return err == nil
+	})
+	t.Cleanup(func() { ws.Close() })
+	return ws
+}
+
 // A person has a page open, of the kind that the app serves.
 type person struct {
 	Seen  atomic.Int64      // messages on the page
@@ -221,36 +210,54 @@ func (a app) visit(t *testing.T, addr string) *person {
 	return p
 }
 
-// naivePage is the page of ./naive: a websocket, and nothing more.
+// naivePage is the page of ./naive: a websocket, and nothing more. It is open when it shows what it has said:
+// naive has it in its map then, and reads the topic. Each of naive's faults can end it, so no page is closed
+// without need: while others come, that breaks the map.
 func (a app) naivePage(t *testing.T, addr string) *person {
 	t.Helper()
+	const warmUp = "is anybody there?"
 	p := new(person)
 	var ws *websocket.Conn
-	p.Back = func() {
-		a.await(t, "a page is open", func() (open bool) {
-			var err error
-			ws, err = dial(addr)
-			return err == nil && tell(ws, "/who", "people are here") // it has the client in its map now
-		})
+	stored := func() int { return strings.Count(a.log(), "error <nil>") } // it says so in its log
+	open := func() bool {
+		var err error
+		if ws, err = dial(addr); err != nil {
+			return false
+		}
+		var there, broken atomic.Bool
 		go func(ws *websocket.Conn) {
 			for {
 				_, text, err := ws.ReadMessage()
-				if err != nil {
+				switch {
+				case err != nil:
+					broken.Store(true)
 					return
-				}
-				if string(text) != warmUp {
+				case string(text) == warmUp:
+					there.Store(true)
+				default:
 					p.Seen.Add(1)
 				}
 			}
 		}(ws)
+		for said := stored(); !broken.Load() && !a.gone(); {
+			said++
+			ws.WriteMessage(websocket.TextMessage, []byte(warmUp))
+			if wait(time.Second, there.Load) {
+				return wait(time.Minute, func() bool { return stored() >= said })
+			}
+		}
+		return false
 	}
+	p.Back = func() { a.await(t, "a page is open", open) }
 	p.Back()
 	t.Cleanup(func() { ws.Close() })
-	stored := func() int { return strings.Count(a.log(), "error <nil>") } // it says so in its log
 	before := stored()
 	p.Told = func() bool { return stored() > before }
 	p.Said = func(text string) { ws.WriteMessage(websocket.TextMessage, []byte(text)) }
-	p.Close = func() { ws.Close() }
+	p.Close = func() {
+		ws.Close()
+		time.Sleep(time.Second / 2) // naive does not say when it has taken the page out of its map
+	}
 	return p
 }
 

@@ -61,10 +61,3 @@ func (p *Process) Kill() {
 	p.process.Kill()
 	<-p.ended
 }
-
-// Pause stops the process, as SIGSTOP does, and returns when every thread of it has stopped: one
-// that runs on a busy machine for a moment more could still answer. For Linux.
-func (p *Process) Pause() error { return pause(p.process) }
-
-// Resume has a paused process go on.
-func (p *Process) Resume() error { return resume(p.process) }

@@ -14,12 +14,14 @@ func dieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-func pause(p *os.Process) error {
+// Pause stops the process, as SIGSTOP does, and returns when every thread of it has stopped: one
+// that runs on a busy machine for a moment more could still answer. For Linux.
+func (p *Process) Pause() error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	for {
-		stopped, err := allStopped(p.Pid)
+		stopped, err := allStopped(p.PID())
 		if stopped || err != nil {
 			return err
 		}
@@ -45,4 +47,5 @@ func allStopped(pid int) (bool, error) {
 	return true, nil
 }
 
-func resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
+// Resume has a paused process go on.
+func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }

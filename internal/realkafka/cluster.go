@@ -49,7 +49,6 @@ type Cluster struct {
 	t         testing.TB
 	script    string // .ci/kafka
 	opt       Options
-	id        string
 	protocols map[string]string // by listener
 	nodes     []*node
 }
@@ -70,7 +69,7 @@ func (n *node) log() string  { return filepath.Join(n.dir, "kafka.log") }
 func Start(t testing.TB, opt Options) *Cluster {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
-	c := &Cluster{t: t, opt: opt, id: clusterID(), script: filepath.Join(filepath.Dir(file), "..", "..", ".ci", "kafka")}
+	c := &Cluster{t: t, opt: opt, script: filepath.Join(filepath.Dir(file), "..", "..", ".ci", "kafka")}
 	var out []byte
 	_, err := exec.LookPath("java")
 	if err == nil {
@@ -168,7 +167,7 @@ func (c *Cluster) launch(n *node) error {
 		return fmt.Errorf("configure node %d: %w", n.id, err)
 	}
 	if _, err := os.Stat(filepath.Join(n.data(), "meta.properties")); err != nil {
-		args := append([]string{"java", Version, "kafka.tools.StorageTool", "format", "--cluster-id", c.id, "--config", config}, c.opt.Format...)
+		args := append([]string{"java", Version, "kafka.tools.StorageTool", "format", "--cluster-id", clusterID, "--config", config}, c.opt.Format...)
 		if out, err := exec.Command(c.script, args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("format the storage of node %d: %w\n%s", n.id, err, out)
 		}

@@ -12,11 +12,13 @@ import (
 	"kafkachat/internal/realkafka"
 )
 
+const patience = 120 * time.Second
+
 // A node keeps its data when it is killed, loses it when it is wiped, and is silent while it is paused.
 func TestOneBroker(t *testing.T) {
 	t.Parallel()
 	c := realkafka.Start(t, realkafka.Options{})
-	if _, err := ask(c, func(admin sarama.ClusterAdmin) error {
+	if _, err := ask(c, patience, func(admin sarama.ClusterAdmin) error {
 		return admin.CreateTopic("test", &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}, false)
 	}); err != nil {
 		t.Fatal(err)
@@ -29,7 +31,7 @@ func TestOneBroker(t *testing.T) {
 	c.Start(0)
 	wantTopics(t, c, "test")
 	c.Pause(0)
-	if topics, err := ask(c, nil); err == nil {
+	if topics, err := ask(c, 2*time.Second, nil); err == nil {
 		t.Errorf("a paused broker answers, and has the topics %q", topics)
 	}
 	c.Resume(0)
@@ -41,8 +43,8 @@ func TestOneBroker(t *testing.T) {
 // wantTopics waits for what a broker knows once it has read its log.
 func wantTopics(t *testing.T, c *realkafka.Cluster, want ...string) {
 	t.Helper()
-	for deadline := time.Now().Add(120 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		topics, err := ask(c, nil)
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		topics, err := ask(c, patience, nil)
 		if err == nil && slices.Equal(topics, want) {
 			return
 		}
@@ -53,10 +55,10 @@ func wantTopics(t *testing.T, c *realkafka.Cluster, want ...string) {
 }
 
 // ask does something, if it is given, and returns the topics that there are.
-func ask(c *realkafka.Cluster, do func(sarama.ClusterAdmin) error) (topics []string, err error) {
+func ask(c *realkafka.Cluster, timeout time.Duration, do func(sarama.ClusterAdmin) error) (topics []string, err error) {
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_1_0_0
-	config.Net.ReadTimeout = 5 * time.Second
+	config.Net.ReadTimeout = timeout
 	config.Metadata.Retry.Max = 0
 	client, err := sarama.NewClient(strings.Split(c.Addrs(), ","), config)
 	if err != nil {

@@ -2,11 +2,9 @@ package realkafka
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"maps"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +12,9 @@ import (
 	"strings"
 	"testing"
 )
+
+// clusterID is 16 bytes in Kafka's form.
+const clusterID = "a2Fma2FjaGF0LXRlc3QtMQ"
 
 // The names of listeners. Nodes speak to each other on a listener of their own: what a test does to
 // the plain one (a proxy that cuts it, an advertised name that is wrong) must not split the cluster.
@@ -75,14 +76,6 @@ func (c *Cluster) properties(n *node) map[string]string {
 	return p
 }
 
-// clusterID is 16 bytes in Kafka's form. A leading dash would be taken for an option.
-func clusterID() string {
-	b := make([]byte, 16)
-	rand.Read(b)
-	b[0] &= 0x7f
-	return base64.RawURLEncoding.EncodeToString(b)
-}
-
 // reservePort returns host:port of a port that a node keeps while it is down, until the test ends.
 // The port is below the range that the kernel gives to outgoing connections: one of those could
 // otherwise take the port of a node that is down, and a client that dials a free port of that range
@@ -92,7 +85,7 @@ func reservePort(t testing.TB) string {
 	t.Helper()
 	const first, last, attempts = 10000, 32000, 1000
 	for range attempts {
-		addr := fmt.Sprintf("127.0.0.1:%d", first+mathrand.IntN(last-first))
+		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first))
 		mark, err := net.ListenPacket("udp4", addr)
 		if err != nil {
 			continue
