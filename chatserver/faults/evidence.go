@@ -2,6 +2,8 @@ package faults
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"kafkachat/chatserver/internal/chatclient"
@@ -28,44 +30,52 @@ type evidence struct {
 	podsDied bool      // a message may have any number of copies
 }
 
-// A verdict counts. What is wrong is also said in complaints, the first of each client.
+// A tally is a thing that is counted.
+type tally int
+
+const (
+	sent tally = iota
+	acked
+	rejected
+
+	// None of these may be.
+	lost          // records that a client was not shown and not told to miss, and acked messages that are not in the topic
+	unheard       // messages of which their sender never heard again
+	doubled       // messages shown to a client twice
+	outOfOrder    // messages shown after a later one of the same sender
+	otherOrder    // messages that do not stand where the topic has them
+	rejectedShown // messages that were rejected, and are in the topic
+	untold        // clients that were not told that the topic is another one
+	surplus       // messages with more copies in the topic than there may be
+	silent        // clients that were shown no message that was written after the fault
+
+	gaps   // told
+	resets // told
+	asked  // messages that people were asked whether to send them again
+	tallies
+)
+
+func (t tally) String() string {
+	return [...]string{"sent", "acked", "rejected", "lost", "unanswered", "doubled", "out of order", "other order", "rejected but shown",
+		"not told of a reset", "with too many copies", "without a message after the fault", "gaps told", "resets told", "asked to send again"}[t]
+}
+
+// A verdict is what people saw of one fault. What is wrong is also said in complaints.
 type verdict struct {
-	clients, sent, acked, rejected, asked int
-	fewest, most                          int // messages delivered to one client
-
-	lost          int // records that a client was not shown and not told to miss, and acked messages that are not in the topic
-	unanswered    int // messages of which their sender never heard again
-	doubled       int // messages shown to a client twice
-	outOfOrder    int // messages shown after a later one of the same sender
-	otherOrder    int // messages that do not stand where the topic has them
-	rejectedShown int
-	untold        int // clients that were not told that the topic is another one
-	surplus       int // messages with more copies in the topic than there may be
-	copies        int // of one message in the topic, at most
-	repeated      int // messages with more than one copy
-
-	gaps, resets int             // told
+	clients      int
+	n            [tallies]int
+	fewest, most int             // messages delivered to one client
+	copies       int             // of one message in the topic, at most
 	recovery     []time.Duration // of each client, sorted: from the fault's end to the first message written after it
-	silent       int             // clients that were shown none
 	complaints   []string
 }
 
-// worstRecovery is how long deliveries may take to flow again for any client.
-const worstRecovery = 10 * time.Second
-
 // wrong says what makes the verdict a bad one, whatever the fault was; "" if nothing does.
-func (v *verdict) wrong() string {
-	var s string
-	for _, count := range []struct {
-		n    int
-		what string
-	}{
-		{v.lost, "lost"}, {v.unanswered, "unanswered"}, {v.doubled, "doubled"}, {v.outOfOrder, "out of order"},
-		{v.otherOrder, "in another order"}, {v.rejectedShown, "rejected but shown"}, {v.untold, "clients not told of a reset"},
-		{v.surplus, "with too many copies"}, {v.silent, "clients without a message after the fault"},
-	} {
-		if count.n > 0 {
-			s += fmt.Sprintf("%d %s; ", count.n, count.what)
+func (v *verdict) wrong() (s string) {
+	const worstRecovery = 10 * time.Second
+	for t := lost; t <= silent; t++ {
+		if v.n[t] > 0 {
+			s += fmt.Sprintf("%d %s; ", v.n[t], t)
 		}
 	}
 	if n := len(v.recovery); n > 0 && v.recovery[n-1] > worstRecovery {
@@ -74,16 +84,58 @@ func (v *verdict) wrong() string {
 	return s
 }
 
-func (v *verdict) String() string {
-	return fmt.Sprintf("%d sent, %d acked, %d rejected; %d to %d delivered to each; %d are in the topic more than once, one %d times; "+
-		"%d gaps and %d resets told, %d asked; flowing again after %s", v.sent, v.acked, v.rejected, v.fewest, v.most, v.repeated, v.copies,
-		v.gaps, v.resets, v.asked, spread(v.recovery))
+// add makes v the verdict of several runs.
+func (v *verdict) add(run *verdict) {
+	v.clients = run.clients
+	for t := range v.n {
+		v.n[t] += run.n[t]
+	}
+	v.fewest, v.most = min(v.fewest, run.fewest), max(v.most, run.most)
+	v.copies = max(v.copies, run.copies)
+	v.recovery = append(v.recovery, run.recovery...)
+	slices.Sort(v.recovery)
 }
 
-// spread is the median and the worst of sorted durations.
-func spread(all []time.Duration) string {
-	if len(all) == 0 {
-		return "never"
+// A table has the verdicts of a run of the suite, one line for each fault.
+type table []*tableLine
+
+type tableLine struct {
+	fault string
+	runs  int
+	*verdict
+}
+
+func (t *table) add(fault string, v *verdict) {
+	i := slices.IndexFunc(*t, func(l *tableLine) bool { return l.fault == fault })
+	if i < 0 {
+		*t = append(*t, &tableLine{fault, 1, v})
+		return
 	}
-	return fmt.Sprintf("%.2f s, %.2f s", all[len(all)/2].Seconds(), all[len(all)-1].Seconds())
+	(*t)[i].runs++
+	(*t)[i].add(v)
+}
+
+// String is the table in Markdown.
+func (t *table) String() string {
+	s := line("fault", "runs", "clients", tally.String, "delivered to each", "copies in the topic, at most", "flowing again after: median, worst")
+	s += "|---|" + strings.Repeat("---:|", strings.Count(s, "|")-2) + "\n"
+	for _, l := range *t {
+		flowing := "never"
+		if n := len(l.recovery); n > 0 {
+			flowing = fmt.Sprintf("%.2f s, %.2f s", l.recovery[n/2].Seconds(), l.recovery[n-1].Seconds())
+		}
+		s += line(l.fault, fmt.Sprint(l.runs), fmt.Sprint(l.clients), func(t tally) string { return fmt.Sprint(l.n[t]) },
+			fmt.Sprintf("%d–%d", l.fewest, l.most), fmt.Sprint(l.copies), flowing)
+	}
+	return s
+}
+
+// line puts the cells of a line into the order of the table.
+func line(name, runs, clients string, count func(tally) string, delivered, copies, flowing string) string {
+	cells := []string{name, runs, clients, count(sent), count(acked), count(rejected), delivered}
+	for t := lost; t <= rejectedShown; t++ {
+		cells = append(cells, count(t))
+	}
+	cells = append(cells, copies, count(gaps), count(resets), count(asked), flowing)
+	return "| " + strings.Join(cells, " | ") + " |\n"
 }

@@ -4,10 +4,9 @@ package faults
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/binary"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
@@ -17,13 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	var seed [8]byte
-	rand.Read(seed[:])
-	flag.Uint64("faults.seed", binary.BigEndian.Uint64(seed[:])>>32, "of all randomness")
+	flag.Uint64("faults.seed", uint64(rand.Uint32()), "of all randomness")
 	flag.Duration("faults.load", 8*time.Second, "how long there is load for each fault")
 	flag.Int("faults.runs", 1, "how often each fault happens")
-	flag.String("faults.table", "", "a file to write the table to")
-	flag.String("faults.logs", "", "a directory to keep the pods' logs in")
 	os.Exit(m.Run())
 }
 
@@ -32,18 +27,9 @@ func option[T any](name string) T { return flag.Lookup("faults." + name).Value.(
 
 func TestFaults(t *testing.T) {
 	seed, length, runs := option[uint64]("seed"), option[time.Duration]("load"), option[int]("runs")
-	t.Logf("-faults.seed %d -faults.load %s -faults.runs %d", seed, length, runs)
 	server := podtest.Build(t)
 	var table table
-	t.Cleanup(func() {
-		text := table.String()
-		fmt.Printf("\n%s\nseed %d\n\n", text, seed)
-		if name := option[string]("table"); name != "" {
-			if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	t.Cleanup(func() { fmt.Printf("\n%s\nseed %d\n\n", &table, seed) })
 	for _, brokers := range []int{1, 3} {
 		t.Run(fmt.Sprintf("brokers=%d", brokers), func(t *testing.T) {
 			group := t

@@ -14,7 +14,7 @@ type row struct {
 	pods    int // at the beginning; 0: three
 	people  int // 0: fullPeople
 	slow    int // of them, with small socket buffers
-	rate    int // messages in a second, of all; 0: fullRate
+	rate    int // messages in a second, of all; 0: 500
 	filler  int // bytes added to each message
 	env     []string
 	edition string // commit of the pods at the beginning; "": today's
@@ -24,14 +24,30 @@ type row struct {
 	check func(w *world) (wrong string) // at the end; may be nil
 
 	remade, podsDied bool // as in evidence
-	gaps, resets     bool // may be told
+	gaps             bool // may be told
 }
 
 const (
-	fullRate   = 500
 	fullPeople = 54
 	slowBuffer = 64 << 10
 )
+
+// rows are all faults, in the order of the table.
+func rows() []row {
+	var all []row
+	for _, rowsOf := range []func(way) []row{podRows, brokerRows, networkRows} {
+		before, after := rowsOf(unstored), rowsOf(unanswered)
+		for i := range before {
+			before[i].name += ", before messages are stored"
+			after[i].name += ", after messages are stored, before the answer"
+			all = append(all, before[i], after[i])
+		}
+	}
+	all = append(all, steadyRows()...)
+	all = append(all, readerRows()...)
+	all = append(all, clientRows()...)
+	return append(all, topicRows()...)
+}
 
 // happen brings the fault about under load, and judges what the people saw.
 func (r row) happen(w *world) *verdict {
@@ -39,13 +55,10 @@ func (r row) happen(w *world) *verdict {
 	if r.edition != "" {
 		w.server = build(w.t, r.edition)
 	}
-	w.present.Go(func() { w.stalls.watch(w.ctx) })
 	w.startPods(cmp.Or(r.pods, 3))
 	w.invite(cmp.Or(r.people, fullPeople)-r.slow, 0)
-	if r.slow > 0 {
-		w.slow = w.invite(r.slow, slowBuffer)
-	}
-	w.talkAll(w.people, cmp.Or(r.rate, fullRate), r.filler)
+	w.slow = w.invite(r.slow, slowBuffer)
+	w.talkAll(cmp.Or(r.rate, 500), r.filler)
 	sleep(w.ctx, w.lead())
 	r.fault(w)
 	if w.ended.IsZero() {
@@ -57,13 +70,12 @@ func (r row) happen(w *world) *verdict {
 	e := w.evidence()
 	e.remade, e.podsDied = r.remade, r.podsDied
 	v := judge(e)
-	w.t.Logf("the fault ended at %s", w.ended.UTC().Format("15:04:05.000"))
-	w.t.Log(v)
+	w.t.Logf("the fault ended at %s\n%s", w.ended.UTC().Format("15:04:05.000"), &table{{r.name, 1, v}})
 	wrong := v.wrong() + w.crashed()
-	if v.gaps > 0 && !r.gaps {
+	if v.n[gaps] > 0 && !r.gaps {
 		wrong += "gaps were told where there are none; "
 	}
-	if v.resets > 0 && !r.resets && !r.remade {
+	if v.n[resets] > 0 && !r.remade {
 		wrong += "resets were told where there are none; "
 	}
 	if r.check != nil {
@@ -75,7 +87,8 @@ func (r row) happen(w *world) *verdict {
 			w.t.Log(c)
 		}
 		for _, p := range w.pods {
-			w.t.Logf("the end of the log of %s:\n%s", p.Name, p.tail())
+			log := p.Log()
+			w.t.Logf("the end of the log of %s:\n%s", p.Name, log[max(0, len(log)-8000):])
 		}
 	}
 	return v
@@ -86,19 +99,3 @@ func (w *world) lead() time.Duration { return w.length / 5 }
 
 // during is how long a fault lasts that takes as long as it is wished: full, if there is time.
 func (w *world) during(full time.Duration) time.Duration { return min(full, w.length/2) }
-
-// rows are all faults, in the order of the table.
-func rows() []row {
-	var all []row
-	for _, both := range []func(way) []row{podRows, brokerRows, networkRows} {
-		before, after := both(unstored), both(unanswered)
-		for i := range before {
-			all = append(all, before[i], after[i])
-		}
-	}
-	all = append(all, steadyRows()...)
-	all = append(all, editionRows()...)
-	all = append(all, readerRows()...)
-	all = append(all, clientRows()...)
-	return append(all, topicRows()...)
-}

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,8 +20,13 @@ import (
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/chatclient"
+	"kafkachat/chatserver/internal/podtest"
+	"kafkachat/internal/kafkatest"
 	"kafkachat/internal/realkafka"
 )
+
+// patience is how long something may take that has to happen, on a machine that is busy with other tests.
+const patience = 60 * time.Second
 
 // A world is one fault's own: a topic, pods, people, and how much they say.
 type world struct {
@@ -46,11 +53,15 @@ type world struct {
 	hush    context.CancelFunc
 	talk    sync.WaitGroup // of those who say something
 
-	stalls stalls
+	mu       sync.Mutex
+	services []*pod // those that a new connection may come to; guarded by mu
+}
 
-	mu       sync.Mutex // guards the following
-	dice     *rand.Rand
-	services []*pod // those that a new connection may come to
+// A pod is one process of the real server, with a proxy between it and Kafka.
+type pod struct {
+	*podtest.Pod
+	proxy *kafkatest.Proxy
+	asked bool // to end
 }
 
 // A person is a client, and what happened to it.
@@ -60,23 +71,17 @@ type person struct {
 	away    atomic.Bool // it finds no pod
 }
 
-// lastWords is the message after which nobody says anything.
-const lastWords = "that was all"
-
 func newWorld(t *testing.T, kafka *realkafka.Cluster, server string, seed uint64, length time.Duration) *world {
 	hash := fnv.New64()
 	hash.Write([]byte(t.Name()))
-	stream := hash.Sum64()
 	w := &world{
 		t: t, kafka: kafka, server: server, today: server, length: length,
-		topic: fmt.Sprintf("fault-%x-%d", stream, time.Now().UnixNano()),
-		rng:   rand.New(rand.NewPCG(seed, stream)),
-		dice:  rand.New(rand.NewPCG(seed, stream+1)),
+		topic: fmt.Sprintf("fault-%x-%d", hash.Sum64(), time.Now().UnixNano()),
+		rng:   rand.New(rand.NewPCG(seed, hash.Sum64())),
 	}
 	w.ctx, w.goAway = context.WithCancel(context.Background())
 	w.talking, w.hush = context.WithCancel(w.ctx)
 	t.Cleanup(func() {
-		w.hush()
 		w.goAway()
 		w.talk.Wait()
 		w.present.Wait()
@@ -85,21 +90,49 @@ func newWorld(t *testing.T, kafka *realkafka.Cluster, server string, seed uint64
 }
 
 // startPods starts pods and returns when they take clients, who may then come to them.
-func (w *world) startPods(n int) []*pod {
+func (w *world) startPods(n int) {
 	w.t.Helper()
-	var pods []*pod
-	for range n {
-		p := startPod(w.t, w.server, fmt.Sprintf("pod-%d", len(w.pods)), w.kafka.Addrs(), w.topic, w.env...)
+	first := len(w.pods)
+	for i := range n {
+		p := &pod{proxy: kafkatest.NewProxy(w.t, w.kafka.Addrs())}
+		name := fmt.Sprint("pod-", first+i)
+		p.Pod = podtest.Start(w.t, w.server, filepath.Join(w.t.TempDir(), name+".log"), name,
+			append([]string{"TOPIC=" + w.topic, "KAFKA_BROKER=" + p.proxy.Addr()}, w.env...)...)
 		w.pods = append(w.pods, p)
-		pods = append(pods, p)
 	}
-	for _, p := range pods {
+	for _, p := range w.pods[first:] {
 		p.AwaitReady(w.t)
 	}
 	w.mu.Lock()
-	w.services = append(w.services, pods...)
+	w.services = append(w.services, w.pods[first:]...)
 	w.mu.Unlock()
-	return pods
+}
+
+// hide keeps new connections from a pod.
+func (w *world) hide(p *pod) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.services = slices.DeleteFunc(w.services, func(s *pod) bool { return s == p })
+}
+
+// stop asks pods to stop, as Kubernetes does, and checks that they do so well.
+func (w *world) stop(pods ...*pod) {
+	const drainTimeout = 30 * time.Second
+	for _, p := range pods {
+		w.hide(p)
+		p.asked = true
+		p.Signal(syscall.SIGTERM)
+	}
+	for _, p := range pods {
+		select {
+		case <-p.Ended():
+			if code := p.ExitCode(); code != 0 {
+				w.t.Errorf("pod %s ended with exit code %d", p.Name, code)
+			}
+		case <-time.After(drainTimeout):
+			w.t.Errorf("pod %s did not end within %s", p.Name, drainTimeout)
+		}
+	}
 }
 
 // crashed names the pods that have ended though nobody asked them to.
@@ -116,13 +149,6 @@ func (w *world) crashed() (wrong string) {
 	return wrong
 }
 
-// hide keeps new connections from a pod.
-func (w *world) hide(p *pod) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.services = slices.DeleteFunc(w.services, func(s *pod) bool { return s == p })
-}
-
 // address is where a client's next attempt goes to: a random pod.
 func (w *world) address() string {
 	w.mu.Lock()
@@ -130,19 +156,14 @@ func (w *world) address() string {
 	if len(w.services) == 0 {
 		return ""
 	}
-	return "ws://" + w.services[w.dice.IntN(len(w.services))].Addr + "/ws"
+	return "ws://" + w.services[rand.IntN(len(w.services))].Addr + "/ws"
 }
 
-// arrival is how long people may take to come, on a machine that is busy with other tests.
-const arrival = 60 * time.Second
-
 // invite has people come, and returns when all are there.
-func (w *world) invite(n int, readBuffer int) []*person {
-	w.t.Helper()
-	var guests []*person
-	for range n {
-		p := &person{}
-		p.journal.name = fmt.Sprintf("client %d", len(w.people))
+func (w *world) invite(n, readBuffer int) []*person {
+	first := len(w.people)
+	for i := range n {
+		p := &person{journal: journal{name: fmt.Sprint("client ", first+i)}}
 		p.Client = chatclient.New(chatclient.Options{
 			Address: func() string {
 				if p.away.Load() {
@@ -155,24 +176,23 @@ func (w *world) invite(n int, readBuffer int) []*person {
 		})
 		w.present.Go(func() { p.Run(w.ctx) })
 		w.people = append(w.people, p)
-		guests = append(guests, p)
 	}
-	w.await(arrival, "clients have come", func() int { return count(guests, func(p *person) bool { return !p.Status().Live }) })
-	return guests
+	w.await("have come", func(p *person) bool { return p.Status().Live })
+	return w.people[first:]
 }
 
-// talkAll has some people say so many messages in a second, together, until hush. A few of them
-// wait for their last message to appear before they say more, so that what they say after a
-// fault does not wait behind what they said during it. One says what is rejected now and then.
-func (w *world) talkAll(people []*person, perSecond int, filler int) {
+// talkAll has everybody say so many messages in a second, together, until hush. A few of them wait
+// for their last message to appear before they say more, so that what they say after a fault does
+// not wait behind what they said during it. One says what is rejected now and then.
+func (w *world) talkAll(perSecond, filler int) {
 	const wordy = 1
 	w.begun = time.Now()
-	pause := time.Second * time.Duration(len(people)) / time.Duration(perSecond)
-	for i, p := range people {
+	pause := time.Second * time.Duration(len(w.people)) / time.Duration(perSecond)
+	for i, p := range w.people {
 		patient := i%10 == 0
 		rng := rand.New(rand.NewPCG(w.rng.Uint64(), 2))
 		w.talk.Go(func() {
-			sleep(w.talking, time.Duration(rng.Int64N(int64(pause))))
+			sleep(w.talking, between(rng, 0, pause))
 			for n := 1; w.talking.Err() == nil; n++ {
 				text := fmt.Sprintf("%s says %d%s", p.journal.name, n, strings.Repeat(" and so on", filler/10))
 				if i == wordy && n%20 == 0 {
@@ -181,7 +201,7 @@ func (w *world) talkAll(people []*person, perSecond int, filler int) {
 				if !patient || p.Status().Pending == 0 {
 					p.Say(text)
 				}
-				sleep(w.talking, pause/2+time.Duration(rng.Int64N(int64(pause))))
+				sleep(w.talking, between(rng, pause/2, 3*pause/2))
 			}
 		})
 	}
@@ -189,17 +209,15 @@ func (w *world) talkAll(people []*person, perSecond int, filler int) {
 
 // finish ends the talk, waits until everybody has everything, and has them go.
 func (w *world) finish() {
-	const patience = 25 * time.Second
 	w.hush()
 	w.talk.Wait()
 	begun := time.Now()
-	w.await(patience, "outboxes are empty", func() int { return count(w.people, func(p *person) bool { return p.Status().Pending > 0 }) })
+	w.await("have an empty outbox", func(p *person) bool { return p.Status().Pending == 0 })
 	// What follows everything that was said has been seen by everybody who has seen everything.
 	conductor := w.people[len(w.people)-1]
-	conductor.Say(lastWords)
-	w.await(patience, "the last message is there", func() int {
-		last := conductor.Status().LastID
-		return count(w.people, func(p *person) bool { s := p.Status(); return s.Pending > 0 || s.LastID != last || last == "" })
+	conductor.Say("that was all")
+	w.await("have the last message", func(p *person) bool {
+		return conductor.Status().Pending == 0 && p.Status().Pending == 0 && p.Status().LastID == conductor.Status().LastID
 	})
 	w.t.Logf("everybody had everything after %.1f s", time.Since(begun).Seconds())
 	w.left = time.Now()
@@ -207,42 +225,28 @@ func (w *world) finish() {
 	w.present.Wait()
 }
 
-// goneHome says whether something happened because the people went when all was over.
-func (w *world) goneHome(at time.Time) bool { return !at.Before(w.left) }
-
-// await waits until lacking is 0, or says so: what it means, the verdict finds out.
-func (w *world) await(patience time.Duration, what string, lacking func() int) {
+// await waits until it is so for everybody, or logs that it is not: what that means, the verdict finds out.
+func (w *world) await(what string, isSo func(*person) bool) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		n := lacking()
-		if n == 0 {
+		lacking := slices.IndexFunc(w.people, func(p *person) bool { return !isSo(p) })
+		if lacking < 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			w.t.Logf("not so after %s for %d: %s", patience, n, what)
+			w.t.Logf("not all %s after %s: not %s", what, patience, w.people[lacking].journal.name)
 			return
 		}
 	}
 }
 
+// evidence reads the whole topic, past all proxies.
 func (w *world) evidence() evidence {
-	e := evidence{log: w.readTopic(), ended: w.ended}
+	e := evidence{ended: w.ended}
 	for _, p := range w.people {
 		e.journals = append(e.journals, p.journal)
 	}
-	return e
-}
-
-// readTopic reads the whole topic, past all proxies.
-func (w *world) readTopic() (log []logged) {
 	client := w.connect()
 	defer client.Close()
-	end, err := client.GetOffset(w.topic, 0, sarama.OffsetNewest)
-	if err != nil {
-		w.t.Fatalf("asking where the topic ends: %v", err)
-	}
-	if end == 0 {
-		return nil
-	}
 	consumer, err := sarama.NewConsumerFromClient(client)
 	if err != nil {
 		w.t.Fatal(err)
@@ -253,15 +257,43 @@ func (w *world) readTopic() (log []logged) {
 		w.t.Fatalf("reading the topic: %v", err)
 	}
 	defer partition.Close()
-	for {
+	for end, next := w.end(client), int64(0); next < end; {
 		select {
 		case r := <-partition.Messages():
-			log = append(log, logged{r.Offset, chat.Decode(r).ID})
-			if r.Offset+1 >= end {
-				return log
-			}
-		case <-time.After(30 * time.Second):
-			w.t.Fatalf("the topic has %d records, of which only %d come", end, len(log))
+			e.log = append(e.log, logged{r.Offset, chat.Decode(r).ID})
+			next = r.Offset + 1
+		case <-time.After(patience):
+			w.t.Fatalf("the topic has %d records, of which only %d come", end, len(e.log))
 		}
+	}
+	return e
+}
+
+// connect connects to Kafka past all proxies.
+func (w *world) connect() sarama.Client {
+	w.t.Helper()
+	config := sarama.NewConfig()
+	config.Version = sarama.V2_8_0_0
+	client, err := sarama.NewClient(strings.Split(w.kafka.Addrs(), ","), config)
+	if err != nil {
+		w.t.Fatalf("connecting to Kafka: %v", err)
+	}
+	return client
+}
+
+// end asks where the topic ends.
+func (w *world) end(client sarama.Client) int64 {
+	w.t.Helper()
+	end, err := client.GetOffset(w.topic, 0, sarama.OffsetNewest)
+	if err != nil {
+		w.t.Fatalf("asking where the topic ends: %v", err)
+	}
+	return end
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
