@@ -44,8 +44,9 @@ func TestAbuse(t *testing.T) {
 	crowd := size(10000, 2000)
 	v.storm(t, crowd)
 	v.settle()
+	idle := v.watch(t, func() { time.Sleep(2 * time.Second) }) // in which what the storm has cut off from Kafka connects again
+	v.waitMetric("chat_connections", 0)
 	before := v.usage(t)
-	idle := v.watch(t, func() { time.Sleep(2 * time.Second) })
 	t.Logf("before: %+v; a message takes %v at most", before, idle)
 	for _, abuse := range []struct {
 		name string

@@ -38,20 +38,6 @@ func consumed(m chat.Message) *sarama.ConsumerMessage {
 	return r
 }
 
-func TestRecordRoundTrip(t *testing.T) {
-	for _, m := range []chat.Message{
-		{Text: "hello", ID: someID, Pod: "pod-1", Name: "Ada"},
-		{Text: "hello", ID: someID, Pod: "pod-1"},
-		{Text: "grüß dich \U0001F44B\n", ID: strings.Repeat("~", chat.MaxID), Pod: "p", Name: strings.Repeat("é", chat.MaxName/2)},
-		{Text: strings.Repeat("x", chat.MaxText), ID: strings.Repeat("!", chat.MinID), Pod: strings.Repeat("p", chat.MaxPod)},
-	} {
-		m.Offset, m.Time = 42, time.UnixMilli(1)
-		if got := chat.Decode(consumed(m)); got != m {
-			t.Errorf("got %+v, want %+v", got, m)
-		}
-	}
-}
-
 func TestForeignRecords(t *testing.T) {
 	decode := func(value string, pairs ...string) chat.Message {
 		r := &sarama.ConsumerMessage{Value: []byte(value)}

@@ -26,6 +26,9 @@ func TestParseRequest(t *testing.T) {
 		{`{"type":"message","id":"` + someID + `","text":"hi","again":"yes"}`, chat.Request{ID: someID}, "wrong type"},
 		{`{"type":"message","id":"` + someID + `","text":"` + text + `"}`, chat.Request{ID: someID, Text: text}, ""},
 		{`{"type":"message","id":"` + someID + `","text":"x` + text + `"}`, chat.Request{ID: someID}, "8193 bytes; 8192"},
+		{`{"type":"message","id":"` + strings.Repeat("~", chat.MaxID) + `","name":"` + strings.Repeat("é", chat.MaxName/2) + `","text":"grüß dich\n"}`,
+			chat.Request{ID: strings.Repeat("~", chat.MaxID), Name: strings.Repeat("é", chat.MaxName/2), Text: "grüß dich\n"}, ""},
+		{`{"type":"message","id":"` + strings.Repeat("!", chat.MinID) + `","text":"hi"}`, chat.Request{ID: strings.Repeat("!", chat.MinID), Text: "hi"}, ""},
 		{`{"type":"message","id":"` + someID + `","text":""}`, chat.Request{ID: someID}, "no text"},
 		{`{"type":"message","id":"` + someID + `"}`, chat.Request{ID: someID}, "no text"},
 		{`{"type":"message","id":"` + someID + `","text":null}`, chat.Request{ID: someID}, "no text"},
@@ -54,6 +57,11 @@ func TestParseRequest(t *testing.T) {
 			t.Errorf("%.100s: got %.100v, %v", c.in, got, err)
 		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || got.ID != c.want.ID):
 			t.Errorf("%.100s: got id %q, error %v, want id %q, error with %q", c.in, got.ID, err, c.want.ID, c.err)
+		}
+		// What is taken comes back as it is, from the topic and to the clients.
+		m := chat.Message{Offset: 42, Time: time.UnixMilli(1), ID: got.ID, Name: got.Name, Text: got.Text, Pod: strings.Repeat("p", chat.MaxPod)}
+		if decoded := chat.Decode(consumed(m)); err == nil && decoded != m {
+			t.Errorf("got %+v from the topic, want %+v", decoded, m)
 		}
 	}
 }

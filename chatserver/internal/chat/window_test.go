@@ -9,14 +9,6 @@ import (
 	"kafkachat/chatserver/internal/chat"
 )
 
-func ExampleWindow() {
-	window := chat.NewWindow(chat.WindowSize)
-	window.Add("f5fb7bd5-5e0f-4d5e-8a0b-6c4f0f9c3d11", 41)
-	shown, isCopy := window.Add("f5fb7bd5-5e0f-4d5e-8a0b-6c4f0f9c3d11", 43)
-	fmt.Println(shown, isCopy)
-	// Output: 41 true
-}
-
 // A topicLog is the records that have an id, in order, with holes between their offsets.
 type topicLog []struct {
 	offset int64
