@@ -27,7 +27,7 @@ import (
 var manual string
 
 func main() {
-	cli.Setup(300) // a third less time for a million lines, and still less than 100 MB
+	cli.Setup(200) // a third less time for a million lines, and still less than 100 MB
 	reading := cli.Signals(context.Background())
 	sending, stop := context.WithCancel(context.Background())
 	context.AfterFunc(reading, func() { // the first Ctrl-C ends reading, the second one sending too
@@ -52,36 +52,35 @@ func run(reading, sending context.Context, args []string, getenv func(string) st
 		return err
 	}
 	report := &write.Report{Say: say}
-	producer, err := write.NewSyncProducer(sending, cluster, topic, opt.Partition, report.Waiting)
+	context.AfterFunc(reading, report.Interrupted)
+	producer, err := write.NewSyncProducer(sending, cluster, topic, opt.Partition, report)
 	if err != nil {
 		return err
 	}
 	defer producer.Close()
 
 	fmt.Fprintf(stdout, "Enter lines of text to be written to %q:\n", topic)
-	input := write.NewReader(reading, stdin, opt, say)
+	input := write.NewReader(reading, stdin, opt, say, func(key, value sarama.Encoder) *sarama.ProducerMessage {
+		return &sarama.ProducerMessage{
+			Topic:     topic,
+			Partition: opt.Partition,
+			Key:       key,
+			Value:     value,
+			Headers:   opt.Headers,
+		}
+	})
 	for {
-		lines, err := input.Next() // one if a person types, thousands if they come from a file
+		messages, err := input.Next() // one if a person types, thousands if they come from a file
 		if err != nil {
 			return report.End(err)
-		}
-		var messages []*sarama.ProducerMessage
-		for _, line := range lines {
-			messages = append(messages, &sarama.ProducerMessage{
-				Topic:     topic,
-				Partition: opt.Partition,
-				Key:       line.Key,
-				Value:     line.Value,
-				Headers:   opt.Headers,
-			})
 		}
 		if len(messages) == 1 {
 			_, _, err = producer.SendMessage(messages[0])
 		} else {
 			err = producer.SendMessages(messages) // in one piece: a hundred times as fast
 		}
-		if err := report.Sent(messages, err); err != nil {
-			return err
+		if err != nil {
+			return report.Fail(err)
 		}
 	}
 }

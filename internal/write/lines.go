@@ -14,47 +14,38 @@ import (
 	"kafkachat/internal/cli"
 )
 
-const (
-	// maxLine is the most bytes that a line may have, without its end: a little less than what brokers
-	// accept (message.max.bytes, usually 1,048,588).
-	maxLine = 1_000_000
-	// batchBytes is about how many bytes a batch may have as a Kafka record batch; a single line may
-	// have more.
-	batchBytes = 900_000
-	// batchLines spares the memory of those who read the topic: they decode a record batch as a whole.
-	batchLines = 10_000
-	// recordBytes is what a record needs besides the line.
-	recordBytes = 20
-)
+// maxLine is the most bytes that a line may have, without its end: a little less than what brokers
+// accept (message.max.bytes, usually 1,048,588).
+const maxLine = 1_000_000
+
+// ahead is how many batches are read before they are wanted: more take memory, and are not faster.
+const ahead = 3
 
 var (
 	errBlank   = errors.New("blank line")
 	errTooLong = fmt.Errorf("longer than %d bytes", maxLine)
 )
 
-// A Line is the key and the value of a record.
-type Line struct {
-	Key, Value sarama.Encoder // Key: nil if there is none
-}
-
-// A Reader reads ahead by at most one batch, for one goroutine that calls Next. Its own goroutine
+// A Reader reads ahead by a few batches, for one goroutine that calls Next. Its own goroutine
 // ends with the input, at a line that cannot be sent, or else with the process: a read of a terminal
 // cannot be called off.
 type Reader struct {
 	Options
+	message func(key, value sarama.Encoder) *sarama.ProducerMessage
 
 	mu      sync.Mutex // guards the following
 	changed sync.Cond  // pending or err
-	pending []Line
-	size    int   // of pending, as a Kafka record batch
+	pending []*sarama.ProducerMessage
+	size    int   // of pending
 	err     error // why there is nothing after pending
 }
 
 // NewReader reads lines that end with LF or CRLF; the last one need not. It stops when ctx ends, at a
 // blank line, unless these are lines like others, and at a line that is too long or has no key. A
-// byte order mark at the start of the input is no part of the first line.
-func NewReader(ctx context.Context, input io.Reader, opt Options, say cli.Say) *Reader {
-	r := &Reader{Options: opt}
+// byte order mark at the start of the input is no part of the first line. Message makes a line's
+// message, in the Reader's goroutine; key is nil if there is none.
+func NewReader(ctx context.Context, input io.Reader, opt Options, say cli.Say, message func(key, value sarama.Encoder) *sarama.ProducerMessage) *Reader {
+	r := &Reader{Options: opt, message: message}
 	r.changed.L = &r.mu
 	context.AfterFunc(ctx, func() { r.end(ctx.Err()) })
 	go func() { r.end(r.read(input, say)) }()
@@ -70,9 +61,9 @@ func (r *Reader) end(err error) {
 	r.changed.Broadcast()
 }
 
-// Next waits for a line and returns all that are there, up to a batch. An error comes after the last
-// line: io.EOF, that of the line that cannot be sent, that of the input, or that of the context.
-func (r *Reader) Next() ([]Line, error) {
+// Next waits for a line and returns all that are there, up to a few batches. An error comes after the
+// last line: io.EOF, that of the line that cannot be sent, that of the input, or that of the context.
+func (r *Reader) Next() ([]*sarama.ProducerMessage, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.pending) == 0 {
@@ -119,23 +110,24 @@ func (r *Reader) read(input io.Reader, say cli.Say) error {
 	}
 }
 
-// add waits for room and appends a copy of line, unless no more lines are wanted.
+// add waits for room and appends the message of a copy of line, unless no more are wanted.
 func (r *Reader) add(line []byte) {
-	size := len(line) + r.extra + recordBytes
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.err == nil && len(r.pending) > 0 && (len(r.pending) == batchLines || r.size+size > batchBytes) {
-		r.changed.Wait()
-	}
-	if r.err != nil {
-		return
-	}
 	key, value := r.key, bytes.Clone(line)
 	if r.separator != "" {
 		before, after, _ := bytes.Cut(value, []byte(r.separator))
 		key, value = sarama.ByteEncoder(before), after
 	}
-	r.pending = append(r.pending, Line{key, sarama.ByteEncoder(value)})
+	message := r.message(key, sarama.ByteEncoder(value))
+	size := message.ByteSize(2)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.err == nil && len(r.pending) > 0 && (len(r.pending) == ahead*batchLines || r.size+size > ahead*batchBytes) {
+		r.changed.Wait()
+	}
+	if r.err != nil {
+		return
+	}
+	r.pending = append(r.pending, message)
 	r.size += size
 	r.changed.Broadcast()
 }

@@ -22,7 +22,6 @@ type Options struct {
 	key       sarama.Encoder // of all records, or nil
 	separator string         // ends the key at the start of each line, unless it is empty
 	blank     bool           // blank lines are records like others
-	extra     int            // bytes that the flags add to every record
 }
 
 // Parse reads the flags. With -h it prints the manual to stdout.
@@ -31,7 +30,6 @@ func Parse(args []string, stdout io.Writer, manual string) (opt Options, err err
 	flags.Func("key", "`key` of all records", func(s string) error {
 		if s != "" {
 			opt.key = sarama.StringEncoder(s)
-			opt.extra += len(s)
 		}
 		return nil
 	})
@@ -45,7 +43,6 @@ func Parse(args []string, stdout io.Writer, manual string) (opt Options, err err
 			return errors.New("valid is name=value")
 		}
 		opt.Headers = append(opt.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
-		opt.extra += len(s) + 10 // with their lengths
 		return nil
 	})
 	cli.PartitionVar(flags, &opt.Partition, "`number` of the partition to write to (default 0)")

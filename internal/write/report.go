@@ -13,41 +13,44 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// A Report counts lines, and says what becomes of them.
+// A Report counts lines, and says what becomes of them. Any goroutine may use it.
 type Report struct {
 	Say cli.Say
 
-	read    int
+	read    atomic.Int64
 	written atomic.Int64 // lines that are in Kafka, the first ones
-	waiting atomic.Bool  // it was said that the next one is not
+	late    atomic.Bool  // it was said that the next one is not
 }
 
-// Waiting says that the line after those that are written is not acknowledged yet, and why. Any
-// goroutine may call it.
-func (r *Report) Waiting(reason error) {
-	r.waiting.Store(true)
+func (r *Report) sending(lines int) { r.read.Add(int64(lines)) }
+
+func (r *Report) waiting(reason error) {
+	r.late.Store(true)
 	r.Say("line %d is not acknowledged yet: %v; waiting up to %v", r.written.Load()+1, reason, patience)
 }
 
-// Sent counts messages, the next lines, and err, which is what sending them has returned. It returns
-// how the report ends if they are not all written.
-func (r *Report) Sent(messages []*sarama.ProducerMessage, err error) error {
-	r.read += len(messages)
-	n := len(messages)
-	if failed := (sarama.ProducerErrors)(nil); errors.As(err, &failed) {
-		n -= len(failed)
-		err = failed[0].Err
-	} else if err != nil {
-		n = 0
-	}
-	if n > 0 && r.waiting.Swap(false) {
+func (r *Report) stored(lines int) {
+	if r.late.Swap(false) {
 		r.Say("line %d is acknowledged now", r.written.Load()+1)
 	}
-	r.written.Add(int64(n))
-	if err != nil {
-		return r.fail(err)
+	r.written.Add(int64(lines))
+}
+
+// Interrupted is for the first Ctrl-C: it says what is still waited for.
+func (r *Report) Interrupted() {
+	if next := r.written.Load() + 1; next <= r.read.Load() {
+		r.Say("line %d is not acknowledged yet; waiting up to %v for it (Ctrl-C again: not at all)", next, patience)
 	}
-	return nil
+}
+
+// Fail returns how the report ends when the line after those that are written may not be. The reason
+// is what sending has returned.
+func (r *Report) Fail(reason error) error {
+	if failed := (sarama.ProducerErrors)(nil); errors.As(reason, &failed) {
+		reason = failed[0].Err
+	}
+	written := r.written.Load()
+	return fmt.Errorf("%d of %d lines written; line %d: %w", written, r.read.Load(), written+1, reason)
 }
 
 // End reports that all lines that were read are written; reason is why there are no more. It returns
@@ -59,24 +62,18 @@ func (r *Report) End(reason error) error {
 	case errors.Is(reason, errBlank):
 		blank = ", up to a blank line (-blank writes such lines too)"
 	default:
-		r.read++
-		return r.fail(reason)
+		r.read.Add(1)
+		return r.Fail(reason)
 	}
-	r.Say("%d of %d lines written%s", r.written.Load(), r.read, blank)
+	r.Say("%d of %d lines written%s", r.written.Load(), r.read.Load(), blank)
 	return nil
-}
-
-// fail is the report when the line after those that are written may not be.
-func (r *Report) fail(reason error) error {
-	written := r.written.Load()
-	return fmt.Errorf("%d of %d lines written; line %d: %w", written, r.read, written+1, reason)
 }
 
 // Ensure makes the topic if it is missing, and returns an error if it does not have the partition.
 func Ensure(ctx context.Context, cluster *kafka.Cluster, topic string, partition int32, say cli.Say) error {
 	partitions, err := cluster.Lookup(ctx, topic)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-		say("%v; making it within %v", err, patience)
+		say("%v; making it", err)
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		var state kafka.State
