@@ -25,6 +25,7 @@ func TestInterruptFlushes(t *testing.T) {
 	p.Write(clitest.Numbers(0, 3))
 	p.WaitFor(&p.Err, `line 1 is not acknowledged yet: .*; waiting up to 2m0s\n`)
 	p.Interrupt()
+	p.WaitFor(&p.Err, `line 1 is not acknowledged yet; waiting up to 2m0s, Ctrl-C again ends at once\n`)
 	proxy.Resume()
 	p.WantExit(0)
 	if !strings.HasSuffix(p.Err.String(), "kafkawrite: line 1 is acknowledged now\nkafkawrite: 3 of 3 lines written\n") {

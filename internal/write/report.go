@@ -39,7 +39,7 @@ func (r *Report) stored(lines int) {
 // Interrupted is for the first Ctrl-C: it says what is still waited for.
 func (r *Report) Interrupted() {
 	if next := r.written.Load() + 1; next <= r.read.Load() {
-		r.Say("line %d is not acknowledged yet; waiting up to %v for it (Ctrl-C again: not at all)", next, patience)
+		r.Say("line %d is not acknowledged yet; waiting up to %v, Ctrl-C again ends at once", next, patience)
 	}
 }
 
