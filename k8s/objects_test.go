@@ -107,14 +107,6 @@ func matches(selector, labels any) bool {
 	return true
 }
 
-func environment(o object) map[string]string {
-	env := make(map[string]string)
-	for _, v := range list(o, "spec template spec containers 0 env") {
-		env[text(v, "name")] = text(v, "value")
-	}
-	return env
-}
-
 // quantity returns 1000ths of a CPU for 50m, and bytes for 128Mi.
 func quantity(t *testing.T, s string) int {
 	t.Helper()
