@@ -23,7 +23,7 @@ import (
 
 const (
 	// patience bounds every wait. It is long because the cores of a CI machine are busy; a passing test never uses it up.
-	patience = 20 * time.Second
+	patience = 60 * time.Second
 	// startPatience bounds the start of a browser, whose first run on a cold disk is slow.
 	startPatience = 90 * time.Second
 )
@@ -72,10 +72,10 @@ func (c *Chromium) Open(t testing.TB, url string) *Tab {
 			t.Fatalf("open a tab: %v", err)
 		}
 		tab.focus(true)
-		tab.do("add helpers", command(page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: Helpers}))
+		command(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: Helpers})
 	}
 	t.Cleanup(func() { c.take(tab, url) })
-	tab.do("open "+url, chromedp.Navigate(url))
+	run(tab, "open "+url, chromedp.Navigate(url))
 	return tab
 }
 
@@ -91,8 +91,9 @@ func (c *Chromium) take(tab *Tab, url string) {
 	if tab.t.Failed() || tab.spent {
 		tab.cancel()
 	} else {
-		tab.do("leave", chromedp.Navigate("about:blank"), command(emulation.ClearDeviceMetricsOverride, cdp.Empty{}),
-			command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{}))
+		run(tab, "leave", chromedp.Navigate("about:blank"))
+		command(tab, emulation.ClearDeviceMetricsOverride, cdp.Empty{})
+		command(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
 		defer func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -155,20 +156,22 @@ func (tab *Tab) hear(event any) {
 	}
 }
 
-// do does the steps, within patience.
-func (tab *Tab) do(what string, steps ...chromedp.Action[chromedp.Void]) {
+// run does something, within patience.
+func run[T any](tab *Tab, what string, action chromedp.Action[T]) T {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
 		tab.t.Fatalf("%s: %v", what, err)
 	}
+	return value
 }
 
-// command is a command of the DevTools protocol whose answer does not matter.
-func command[Parameters, Answer any](name cdp.Command[Parameters, Answer], parameters Parameters) chromedp.Action[chromedp.Void] {
-	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, target, name, parameters)
-		return chromedp.Void{}, err
-	}
+// command gives a command of the DevTools protocol.
+func command[Parameters, Answer any](tab *Tab, name cdp.Command[Parameters, Answer], parameters Parameters) Answer {
+	tab.t.Helper()
+	return run(tab, name.Method, func(ctx context.Context, target *chromedp.Target) (Answer, error) {
+		return cdp.Call(ctx, target, name, parameters)
+	})
 }

@@ -19,13 +19,7 @@ import (
 // Value evaluates a JavaScript expression in the tab. A promise is waited for.
 func Value[T any](tab *Tab, expression string) T {
 	tab.t.Helper()
-	ctx, cancel := context.WithTimeout(tab.ctx, patience)
-	defer cancel()
-	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
-	if err != nil {
-		tab.t.Fatalf("evaluate %s: %v", expression, err)
-	}
-	return value
+	return run(tab, "evaluate "+expression, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
 // Do runs JavaScript in the tab for its effect.
@@ -59,13 +53,13 @@ func (tab *Tab) Wait(what, condition string) {
 // Click clicks the middle of the first element that the selector finds.
 func (tab *Tab) Click(selector string) {
 	tab.t.Helper()
-	tab.do("click "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	run(tab, "click "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
 // Write puts text where the focus is, all at once, as an input method does.
 func (tab *Tab) Write(text string) {
 	tab.t.Helper()
-	tab.do("write", command(input.InsertText, input.InsertTextParams{Text: text}))
+	command(tab, input.InsertText, input.InsertTextParams{Text: text})
 }
 
 // The keys that tests press, besides letters.
@@ -92,14 +86,14 @@ func (tab *Tab) Press(key string, modifiers ...chromedp.Modifier) {
 			event.Text = key
 		}
 		chromedp.KeyModifiers(modifiers...)(event)
-		tab.do("press a key", command(input.DispatchKeyEvent, *event))
+		command(tab, input.DispatchKeyEvent, *event)
 	}
 }
 
 // Reload reloads the page, and waits until it is loaded.
 func (tab *Tab) Reload() {
 	tab.t.Helper()
-	tab.do("reload", chromedp.Reload())
+	run(tab, "reload", chromedp.Reload())
 }
 
 // Freeze freezes the tab as a browser does with one that was long in the background: nothing in it runs. Or it ends that.
@@ -111,7 +105,7 @@ func (tab *Tab) Freeze(on bool) {
 		tab.focus(false) // what has the focus is not frozen
 		state = page.SetWebLifecycleStateStateFrozen
 	}
-	tab.do("freeze or thaw", command(page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: state}))
+	command(tab, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: state})
 	tab.focus(!on)
 }
 
@@ -124,22 +118,15 @@ func (tab *Tab) Hide(on bool) {
 		tab.focus(false)
 		bounds.WindowState = browser.WindowStateMinimized
 	}
-	tab.do("change the window", func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
-		window, err := cdp.Call(ctx, target, browser.GetWindowForTarget, browser.GetWindowForTargetParams{})
-		if err == nil {
-			_, err = cdp.Call(ctx, target, browser.SetWindowBounds, browser.SetWindowBoundsParams{WindowID: window.WindowID, Bounds: bounds})
-		}
-		return none, err
-	})
+	window := command(tab, browser.GetWindowForTarget, browser.GetWindowForTargetParams{})
+	command(tab, browser.SetWindowBounds, browser.SetWindowBoundsParams{WindowID: window.WindowID, Bounds: bounds})
 	tab.focus(!on)
 }
 
 // Media has a media feature, such as forced-colors, tell the page this value, and waits until the page knows.
 func (tab *Tab) Media(feature, value string) {
 	tab.t.Helper()
-	tab.do("emulate a medium", command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: feature, Value: value}},
-	}))
+	command(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: feature, Value: value}}})
 	// The page hears of another size or medium in the frame after the change, before it is drawn: a test that asked at once
 	// would see the new layout with what the page's listeners had made for the old one.
 	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
@@ -148,7 +135,7 @@ func (tab *Tab) Media(feature, value string) {
 // Emulate gives the tab a screen of this size in CSS pixels, light or dark, and waits until the page knows.
 func (tab *Tab) Emulate(width, height int64, dark bool) {
 	tab.t.Helper()
-	tab.do("emulate a screen", chromedp.EmulateViewport(width, height))
+	run(tab, "emulate a screen", chromedp.EmulateViewport(width, height))
 	tab.Media("prefers-color-scheme", map[bool]string{false: "light", true: "dark"}[dark])
 }
 
@@ -159,14 +146,8 @@ func (tab *Tab) Screenshot(name string) {
 	if dir == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(tab.ctx, patience)
-	defer cancel()
-	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644)
-	}
-	if err != nil {
-		tab.t.Fatalf("take a screenshot: %v", err)
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), run(tab, "take a screenshot", chromedp.CaptureScreenshot()), 0o644); err != nil {
+		tab.t.Fatal(err)
 	}
 }
 
@@ -174,21 +155,17 @@ func (tab *Tab) Screenshot(name string) {
 // machine have no part.
 func (tab *Tab) MainThread() (busy time.Duration) {
 	tab.t.Helper()
-	enable := command(performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
-	tab.do("ask for the main thread's time", enable, func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
-		result, err := cdp.Call(ctx, target, performance.GetMetrics, cdp.Empty{})
-		for _, metric := range result.Metrics {
-			if metric.Name == "TaskDuration" {
-				busy = time.Duration(metric.Value * float64(time.Second))
-			}
+	command(tab, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
+	for _, metric := range command(tab, performance.GetMetrics, cdp.Empty{}).Metrics {
+		if metric.Name == "TaskDuration" {
+			busy = time.Duration(metric.Value * float64(time.Second))
 		}
-		return none, err
-	})
+	}
 	return busy
 }
 
 // focus has the tab believe that it has the focus, as if each tab were on a screen of its own.
 func (tab *Tab) focus(on bool) {
 	tab.t.Helper()
-	tab.do("emulate the focus", command(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: on}))
+	command(tab, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: on})
 }

@@ -36,22 +36,21 @@ type Options struct {
 
 // An Event is one thing that happened to a client. Fields that its kind does not name are empty.
 type Event struct {
-	Kind     Kind
-	At       time.Time
-	ID       string
-	Offset   int64
-	Position string
-	Pod      string
-	Reason   string
+	Kind   Kind
+	At     time.Time
+	ID     string
+	Offset int64
+	Pod    string
+	Reason string
 }
 
 // Kind is what happened: the name of a pod's event, or a word of the client's own.
 type Kind string
 
 const (
-	Welcomed Kind = "welcome"   // Pod, Position; Reason is "" if the pod goes on where the client was
-	Message  Kind = "message"   // Offset, ID ("" if it has none)
-	Live     Kind = "live"      // Position
+	Welcomed Kind = "welcome" // Pod; Reason is "" if the pod goes on where the client was
+	Message  Kind = "message" // Offset, ID ("" if it has none)
+	Live     Kind = "live"
 	Acked    Kind = "ack"       // ID, Offset
 	Rejected Kind = "reject"    // ID, Reason
 	Gap      Kind = "gap"       // in the stream

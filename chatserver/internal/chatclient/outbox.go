@@ -52,7 +52,7 @@ func (c *Client) hear(frame []byte) {
 	}
 	switch e.Type {
 	case Welcomed, Message, Live, Acked, Rejected, Gap, Reset, SentAway:
-		c.observe(Event{Kind: e.Type, ID: e.ID, Offset: e.Offset, Position: e.Position, Pod: e.Pod, Reason: e.Reason})
+		c.observe(Event{Kind: e.Type, ID: e.ID, Offset: e.Offset, Pod: e.Pod, Reason: e.Reason})
 		c.follow(e)
 	}
 	// Each frame until "live" gives the pod more time; while it waits for Kafka, up to the next status.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -151,9 +150,12 @@ func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// step does one line of the script: what the pod does here, what the person does in person.
 func (s *stage) step(line string) error {
 	verb, rest, _ := strings.Cut(line, " ")
-	switch words := strings.Fields(rest); verb {
+	words := append(strings.Fields(rest), "", "")
+	number, err := strconv.Atoi(rest)
+	switch verb {
 	case "comes":
 		return s.attempt(rest, http.StatusSwitchingProtocols)
 	case "refused":
@@ -161,11 +163,10 @@ func (s *stage) step(line string) error {
 	case "hangs":
 		return s.attempt(rest, -1)
 	case "asks":
-		status, err := strconv.Atoi(rest)
 		if err != nil {
-			status = -1
+			number = -1
 		}
-		return s.attempt("", status)
+		return s.attempt("", number)
 	case "welcome":
 		event := map[string]any{"type": "welcome", "pod": "pod-a", "resumed": strings.HasPrefix(s.now.query, "after"), "reason": "fresh", "kafka": "up"}
 		if rest != "" {
@@ -177,79 +178,68 @@ func (s *stage) step(line string) error {
 	case "live":
 		return s.pod(`{"type":"live","position":""}`)
 	case "pod":
-		return s.pod(s.id(rest))
+		return s.pod(rest)
 	case "message":
-		id := s.id(words[1])
-		if id == words[1] {
+		id := words[1]
+		if !strings.HasPrefix(id, "$") {
 			id += words[0]
 		}
 		return s.pod(fmt.Sprintf(`{"type":"message","offset":%s,"position":"p%[1]s","id":%q}`, words[0], id))
 	case "ack":
-		return s.pod(fmt.Sprintf(`{"type":"ack","id":%q,"offset":%s}`, s.id(words[0]), words[1]))
+		return s.pod(fmt.Sprintf(`{"type":"ack","id":%q,"offset":%s}`, words[0], words[1]))
 	case "cut":
 		return s.now.ws.UnderlyingConn().Close()
 	case "closes":
-		if !s.now.closed {
-			return errors.New("the connection is open")
-		}
-		return nil
+		return unless(s.now.closed, "the connection is open")
 	case "wait":
-		ms, err := strconv.Atoi(rest)
-		time.Sleep(time.Duration(ms) * time.Millisecond)
+		time.Sleep(time.Duration(number) * time.Millisecond)
 		return err
-	case "hop":
-		s.client.Hop()
-		return nil
-	default:
-		return s.person(verb, rest, words)
 	}
+	return s.person(verb, rest, words, number)
 }
 
 // person does the steps that are about what the person says and the client does about it.
-func (s *stage) person(verb, rest string, words []string) error {
+func (s *stage) person(verb, rest string, words []string, number int) error {
 	switch verb {
+	case "hop":
+		s.client.Hop()
 	case "says":
-		if !s.client.Say(rest) {
-			return errors.New("the outbox is full")
-		}
+		return unless(s.client.Say(rest), "the outbox is full")
 	case "fills":
-		most, err := strconv.Atoi(rest)
-		for n := range most {
+		for range number {
 			if !s.client.Say("filler") {
-				return fmt.Errorf("message %d is one too many", n)
+				return errors.New("it is full before")
 			}
 		}
-		if s.client.Say("filler") {
-			return errors.New("one more was taken")
-		}
-		return err
+		return unless(!s.client.Say("filler"), "one more was taken")
 	case "sends", "resends":
 		if len(s.now.said) == 0 {
 			return errors.New("the client sent nothing")
 		}
 		m := s.now.said[0]
 		s.now.said = s.now.said[1:]
-		if m["type"] != "message" || m["text"] != rest || m["again"] != (verb == "resends") || !slices.Contains(s.ids, m["id"].(string)) {
-			return fmt.Errorf("the client sent %v", m)
-		}
+		return unless(m["type"] == "message" && m["text"] == rest && m["again"] == (verb == "resends") && slices.Contains(s.ids, m["id"].(string)),
+			"the client sent %v", m)
 	case "quiet":
-		if len(s.arrivals) > 0 || s.now != nil && len(s.now.said) > 0 {
-			return errors.New("the client came, asked or sent something")
-		}
+		return unless(len(s.arrivals) == 0 && (s.now == nil || len(s.now.said) == 0), "the client came, asked or sent something")
 	case "decide":
-		s.client.Decide(s.id(words[1]), words[0] == "again")
+		s.client.Decide(s.withIDs(words[1]), words[0] == "again")
 	case "outbox":
-		if got := s.client.Outbox(func(id string) int { return slices.Index(s.ids, id) + 1 }); !slices.Equal(got, words) {
-			return fmt.Errorf("it holds %v", got)
-		}
+		got := strings.Join(s.client.Outbox(func(id string) int { return slices.Index(s.ids, id) + 1 }), " ")
+		return unless(got == rest, "it holds %s", got)
 	case "phase":
-		if got := s.client.Phase(); got != rest {
-			return fmt.Errorf("it is %s", got)
-		}
+		return unless(s.client.Phase() == rest, "it is %s", s.client.Phase())
 	default:
 		return errors.New("no such step")
 	}
 	return nil
+}
+
+func unless(holds bool, format string, a ...any) error {
+	if holds {
+		return nil
+	}
+	return fmt.Errorf(format, a...)
 }
 
 // attempt expects that the client has come, and answers; -1 is no answer.
@@ -259,23 +249,20 @@ func (s *stage) attempt(query string, status int) error {
 	default:
 		return errors.New("the client did not come")
 	}
-	if s.now.query != query {
-		return fmt.Errorf("the client came with %q", s.now.query)
-	}
 	if status >= 0 {
 		s.now.answer <- status
 	}
-	return nil
+	return unless(s.now.query == query, "the client came with %q", s.now.query)
 }
 
 func (s *stage) pod(event string) error {
-	return s.now.ws.WriteMessage(websocket.TextMessage, []byte(event))
+	return s.now.ws.WriteMessage(websocket.TextMessage, []byte(s.withIDs(event)))
 }
 
-// id puts the ids of messages where $1 and so on stand.
-func (s *stage) id(text string) string {
-	return regexp.MustCompile(`\$(\d+)`).ReplaceAllStringFunc(text, func(word string) string {
-		n, _ := strconv.Atoi(word[1:])
-		return s.ids[n-1]
-	})
+// withIDs puts the ids of messages where $1 and so on stand.
+func (s *stage) withIDs(text string) string {
+	for i := len(s.ids); i > 0; i-- {
+		text = strings.ReplaceAll(text, fmt.Sprint("$", i), s.ids[i-1])
+	}
+	return text
 }

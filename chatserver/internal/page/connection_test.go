@@ -10,15 +10,11 @@ import (
 // TestReconnect uses a page whose dice are known. How long pauses are, the script of client.js says.
 func TestReconnect(t *testing.T) {
 	v := visitLive(t, nil)
-	v.Do(`Math.random = () => 100`) // the next wait is of 25 s; a person need not sit it out
+	v.Do(`Math.random = () => 1000`) // the next wait is of 250 s, which no test waits; a person need not sit it out
 	v.cut()
 	v.Wait("a countdown", isClosed+` && document.title === "Connection closed" && /^Reconnecting in \d+ s$/.test($("#countdown").textContent)`)
-	cut := time.Now()
 	v.Click("#reconnect")
 	v.back(nil)
-	if waited := time.Since(cut); waited > 20*time.Second {
-		t.Errorf("reconnect now took %v", waited)
-	}
 	v.Wait("the focus is where one writes", `document.activeElement.id === "text"`)
 
 	// A pod that stops says when to come back: the page picks a moment in that time, also if somebody looks at the tab.
@@ -41,7 +37,7 @@ func TestReconnect(t *testing.T) {
 	v.send(v.expect("written while the pod stops")[0].echo(1001))
 
 	// In any other pause a look at the tab is a reason to connect. On another network the old socket may be dead without knowing.
-	v.Do(`Math.random = () => 100`)
+	v.Do(`Math.random = () => 1000`)
 	v.cut()
 	v.Wait("closed", isClosed)
 	v.Do(`document.dispatchEvent(new Event("visibilitychange"))`)

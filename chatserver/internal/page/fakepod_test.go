@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds the waits for the page. A passing test never uses it up.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // chromium is one process for all tests of this package.
 var chromium browsertest.Chromium

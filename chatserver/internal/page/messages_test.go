@@ -176,10 +176,8 @@ func TestTenThousandMessages(t *testing.T) {
 	v.Wait("the newest, at the end", lastShown+` === "message 9999" && `+atEnd)
 	checkNodes(t, v, "with 10,000 messages")
 
-	// 200 messages a second for 3 s. A long animation frame is one that takes more than 50 ms: script, layout and paint.
-	v.Do(`window.long = []; window.frameCount = 0;
-		new PerformanceObserver((list) => window.long.push(...list.getEntries().map((frame) => Math.round(frame.duration)))).observe({ type: "long-animation-frame" });
-		(function count() { window.frameCount++; requestAnimationFrame(count); })()`)
+	// 200 messages a second for 3 s. Of the main thread counts what it computes: how long frames take by the clock depends on
+	// what else the machine does.
 	before := v.MainThread()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -188,13 +186,8 @@ func TestTenThousandMessages(t *testing.T) {
 		v.send(e)
 	}
 	v.Wait("all of them", lastShown+` === "message 10599" && `+atEnd)
-	frames, long := browsertest.Value[int](v.Tab, `window.frameCount`), browsertest.Value[[]int](v.Tab, `window.long`)
-	perFrame := (v.MainThread() - before) / time.Duration(frames)
-	t.Logf("%d frames, %v of computing each; by the clock, these were longer than 50 ms: %v", frames, perFrame, long)
-	// By the clock a frame also waits for the other programs of a busy machine, so a few long ones are let pass. The
-	// computing is the page's own, with a wide margin to the 50 ms.
-	if len(long)*4 > frames || perFrame > 20*time.Millisecond {
-		t.Errorf("the page is not fluid at 200 messages a second")
+	if busy := v.MainThread() - before; busy > 1500*time.Millisecond {
+		t.Errorf("600 messages cost the page %v, so 200 a second are half of its time", busy)
 	}
 	checkNodes(t, v, "after the flood")
 

@@ -196,8 +196,8 @@ func TestManyAtOnce(t *testing.T) {
 
 func TestIdleTime(t *testing.T) {
 	t.Parallel()
-	if s := start(t, Limits{}, io.Discard).Server(nil); s.IdleTimeout != 30*time.Second || s.ReadTimeout != 10*time.Second || s.WriteTimeout != 30*time.Second {
-		t.Errorf("%v, %v, %v", s.IdleTimeout, s.ReadTimeout, s.WriteTimeout)
+	if s := start(t, Limits{}, io.Discard).Server(nil); s.IdleTimeout != 30*time.Second || s.ReadTimeout != 10*time.Second || s.WriteTimeout != 30*time.Second || s.MaxHeaderBytes != 32<<10 {
+		t.Errorf("%v, %v, %v, %d", s.IdleTimeout, s.ReadTimeout, s.WriteTimeout, s.MaxHeaderBytes)
 	}
 	if s := start(t, Limits{TrustedProxies: trusted("10.0.0.0/8")}, io.Discard).Server(nil); s.IdleTimeout != 650*time.Second {
 		t.Errorf("behind a proxy: %v", s.IdleTimeout)
