@@ -1,6 +1,7 @@
 package lesson_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -22,7 +23,9 @@ func TestFirst(t *testing.T) {
 	for _, pod := range []string{"a", "b"} {
 		a := launch(t, file, "POD_NAME="+pod)
 		_, port, _ := net.SplitHostPort(a.addr)
-		second := exec.Command(file)
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute) // a program that listens does not end
+		defer stop()
+		second := exec.CommandContext(ctx, file)
 		second.Env = append(os.Environ(), "PORT="+port)
 		if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "set PORT to another port") || strings.Contains(string(out), "open") {
 			t.Errorf("a second program on the same port: %v, %s", err, out)
