@@ -43,7 +43,6 @@ type Session struct {
 	messages chan *sarama.ConsumerMessage
 	answered chan struct{} // capacity 1
 	fetched  atomic.Int64  // what is before this offset has been put into messages; -1: nothing is known
-	reached  int64         // what Reached returned last
 
 	last         *sarama.ConsumerMessage // what the first record that comes must follow, or be; nil: anything
 	batches      []byte                  // of the last answer to a fetch
@@ -52,7 +51,7 @@ type Session struct {
 
 // NewSession returns a session that has not connected yet. Adjust may change the settings.
 func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust ...func(*sarama.Config)) (*Session, error) {
-	s := &Session{topic: topic, answered: make(chan struct{}, 1), reached: -1}
+	s := &Session{topic: topic, answered: make(chan struct{}, 1)}
 	s.fetched.Store(-1)
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	config := c.Config(s.ctx, clientID)
@@ -135,15 +134,15 @@ func (s *Session) Messages() <-chan *sarama.ConsumerMessage { return s.messages 
 // Answered gets something when Reached may return another offset than after the last record.
 func (s *Session) Answered() <-chan struct{} { return s.answered }
 
-// Reached returns the offset before which everything has been received from Messages(); -1 if no
-// fetch has brought anything, or shown that there is nothing. It counts what no consumer sees:
-// markers of transactions, and what compaction has taken. Only the goroutine that receives from
-// Messages() may call it.
+// Reached returns the offset before which everything has been received from Messages(); -1 if there
+// is more to receive, or if no fetch has brought anything or shown that there is nothing. Reached
+// counts what no consumer sees: markers of transactions, and what compaction has taken. Only the
+// goroutine that receives from Messages() may call it.
 func (s *Session) Reached() int64 {
 	if fetched := s.fetched.Load(); len(s.messages) == 0 {
-		s.reached = fetched
+		return fetched
 	}
-	return s.reached
+	return -1
 }
 
 // Err says why the session has ended, nil while it has not.
