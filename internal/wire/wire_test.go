@@ -103,6 +103,15 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// A decompressor keeps to a bound of its own, where zstd's decoder has the larger one.
+func TestMax(t *testing.T) {
+	t.Parallel()
+	w, _ := zstd.NewWriter(nil)
+	if _, err := (&wire.Decompressor{Max: 100}).Decompress(w.EncodeAll(make([]byte, 101), nil), 4); !errors.Is(err, wire.ErrTooLarge) {
+		t.Errorf("101 bytes where 100 are allowed: %v", err)
+	}
+}
+
 // Whatever a batch holds, reading it comes to an end, and goes on after what was asked for.
 func FuzzMessages(f *testing.F) {
 	f.Add(int64(0), int32(1), int16(4), int32(2), batch(0, 1, 4, records("a", "b")...)[61:], int64(1))
