@@ -184,7 +184,7 @@ func (p *pod) consume(ctx context.Context) error {
 	}
 	defer session.Close()
 	frames, _ := p.history.Frames()
-	p.conns.Reset(frames, chat.Event(chat.Reset, nil), sockets.CloseTryAgainLater, "the chat starts anew: its topic is another one")
+	p.conns.Reset(frames, chat.Event(chat.Reset, nil), "the chat starts anew: its topic is another one")
 	partition, err := session.ConsumePartition(p.cfg.Topic, 0, from)
 	if err != nil {
 		return err

@@ -82,7 +82,6 @@ func collect(metrics chan<- prometheus.Metric, loop *sockets.Loop, topic *histor
 		{"build_info", "Always 1; the label is the edition of the server.", 1, prometheus.Labels{"edition": Edition()}},
 		{"kafka_up", "1 while Kafka can be reached.", up, nil},
 		{"connections", "Open websockets.", sockets.Conns, nil},
-		{"slow_clients", "Websockets that had every message before, and whose sockets are full now.", sockets.Slow, nil},
 		{"slow_clients_total", "Times that the socket of a websocket with every message became full.", sockets.BecameSlow, nil},
 		{"slow_clients_closed_total", "Websockets closed because the frame log no longer held their next message.", sockets.FellBehind, nil},
 		{"stuck_clients_closed_total", "Websockets closed because the client took nothing for 32 s.", sockets.Stuck, nil},

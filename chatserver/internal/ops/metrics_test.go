@@ -43,7 +43,7 @@ func TestAllMetricsAreThereFromTheStart(t *testing.T) {
 	t.Parallel()
 	_, get := start(t)
 	_, body := get("/metrics")
-	wanted := strings.Fields("chat_connections chat_slow_clients chat_consumer_lag_records " +
+	wanted := strings.Fields("chat_connections chat_consumer_lag_records " +
 		"chat_log_bytes chat_log_messages chat_log_start_offset chat_log_end_offset chat_deliveries_total chat_delivered_bytes_total " +
 		"chat_slow_clients_total chat_stuck_clients_closed_total chat_slow_clients_closed_total chat_dead_clients_closed_total " +
 		"chat_records_total chat_copies_dropped_total chat_placeholders_total chat_gaps_total chat_resets_total chat_consumer_reopened_total " +

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
 
 	"kafkachat/chatserver/internal/chat"
@@ -32,6 +33,7 @@ type Client struct {
 	name     string       // of a person who has signed in, else ""
 	network  netip.Prefix // as which it is counted
 	remote   string       // address, for the log
+	take     func(message []byte, publish Publish) error
 	messages *rate.Limiter
 	bytes    *rate.Limiter
 	strikes  int // events in a row that made no sense
@@ -41,14 +43,13 @@ type Client struct {
 // Again says that the client has sent it before.
 type Publish func(ctx context.Context, m chat.Message, again bool) (offset int64, err error)
 
-func (c *Client) isChat() bool { return c.conn.Subprotocol() == chat.Protocol }
-
-func (c *Client) options(isChat bool, asChat, asRaw sockets.Place) sockets.Options {
+func (c *Client) options(protocol string, asChat, asRaw sockets.Place) sockets.Options {
 	o := sockets.Options{
 		Track: history.Raw, Limit: int64(c.room.Limits.MessageBytes), MessageTime: c.room.messageTime,
 		Grow: func(bytes int) bool { return c.room.unread.grow(c, bytes) }, Place: asRaw,
 	}
-	if isChat {
+	if c.take = c.takeText; protocol == chat.Protocol {
+		c.take = c.takeEvent
 		o.Track, o.Notices, o.Place = history.ChatV1, true, asChat
 		o.Limit = 6*o.Limit + 1024 // each byte of the text may be escaped with six
 	}
@@ -61,10 +62,6 @@ func (c *Client) options(isChat bool, asChat, asRaw sockets.Place) sockets.Optio
 func (c *Client) Talk(publish Publish) {
 	defer c.room.leave(c.network)
 	defer c.conn.Finish()
-	take := c.takeText
-	if c.isChat() {
-		take = c.takeEvent
-	}
 	for {
 		message, err := c.conn.Read()
 		bytes := c.room.unread.finished(c)
@@ -72,7 +69,7 @@ func (c *Client) Talk(publish Publish) {
 			err = c.pace(len(message))
 		}
 		if err == nil {
-			err = take(message, publish)
+			err = c.take(message, publish)
 		}
 		c.room.unread.release(bytes)
 		if err != nil {
@@ -120,9 +117,9 @@ func (c *Client) takeText(text []byte, send Publish) error {
 	_, err := send(ctx, chat.Message{ID: rand.Text(), Name: c.name, Pod: c.room.Pod, Text: string(text)}, false)
 	switch {
 	case errors.Is(err, publish.ErrRejected):
-		c.conn.Close(sockets.ClosePolicyViolation, err.Error())
+		c.conn.Close(websocket.ClosePolicyViolation, err.Error())
 	case err != nil:
-		c.conn.Close(sockets.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
+		c.conn.Close(websocket.CloseTryAgainLater, "Kafka did not answer in time; the message may still appear")
 	}
 	return err
 }
@@ -135,7 +132,7 @@ func (c *Client) takeEvent(event []byte, send Publish) error {
 	if err != nil {
 		c.room.Metrics.Rejects.WithLabelValues("malformed").Inc()
 		if c.strikes++; c.strikes >= maxStrikes {
-			c.conn.Close(sockets.ClosePolicyViolation, "too many malformed events in a row; the last one: "+err.Error())
+			c.conn.Close(websocket.ClosePolicyViolation, "too many malformed events in a row; the last one: "+err.Error())
 			return err
 		}
 		return c.conn.Send(chat.Reject(request.ID, err.Error()))
@@ -181,7 +178,7 @@ func (u *unread) grow(c *Client, bytes int) bool {
 		u.free += u.reading[largest]
 		delete(u.reading, largest)
 		largest.room.Metrics.Rejects.WithLabelValues("no_room").Inc()
-		largest.conn.Close(sockets.CloseTryAgainLater, "too many long messages are being read at once")
+		largest.conn.Close(websocket.CloseTryAgainLater, "too many long messages are being read at once")
 		if largest == c {
 			break
 		}

@@ -127,7 +127,7 @@ func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) 
 		messages: rate.NewLimiter(rate.Limit(r.Limits.MessageRate), messageBurst*r.Limits.MessageRate),
 		bytes:    rate.NewLimiter(rate.Limit(r.Limits.ByteRate), byteBurst*r.Limits.ByteRate),
 	}
-	options := func(protocol string) sockets.Options { return c.options(protocol == chat.Protocol, asChat, asRaw) }
+	options := func(protocol string) sockets.Options { return c.options(protocol, asChat, asRaw) }
 	if c.conn, err = r.Sockets.Upgrade(w, req, &r.upgrader, options); err != nil {
 		r.leave(network)
 		r.Log.Debug("no websocket", "remote", req.RemoteAddr, "err", err)
@@ -191,7 +191,7 @@ func (r *Room) Drain(limit time.Duration) {
 	inside := r.inside
 	r.mu.Unlock()
 	r.Log.Info("stopping", "clients", inside)
-	r.Sockets.Drain(limit, chat.Event("reconnect", map[string]int64{"within_ms": comeBack.Milliseconds()}), sockets.CloseServiceRestart, "the server is restarting, please reconnect")
+	r.Sockets.Drain(limit, chat.Event("reconnect", map[string]int64{"within_ms": comeBack.Milliseconds()}), "the server is restarting, please reconnect")
 }
 
 // Wait returns when every client's Talk has ended. It is called after Drain.

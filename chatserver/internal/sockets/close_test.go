@@ -18,7 +18,7 @@ const farewell = "come back"
 // drain begins to close all connections; wait waits until all have been told.
 func (s *server) drain() (wait func()) {
 	var drains sync.WaitGroup
-	drains.Go(func() { s.loop.Drain(30*time.Second, []byte(farewell), 1012, "restart") })
+	drains.Go(func() { s.loop.Drain(30*time.Second, []byte(farewell), "restart") })
 	s.t.Cleanup(drains.Wait)
 	return drains.Wait
 }
@@ -186,7 +186,7 @@ func TestDrainInAHurry(t *testing.T) {
 		clients = append(clients, s.join(0))
 	}
 	begun := time.Now()
-	s.loop.Drain(0, nil, 1012, "")
+	s.loop.Drain(0, nil, "")
 	s.cancel()
 	slow.wantClose(1012) // the loop waits for those that have been told, a second
 	s.stop()
@@ -214,7 +214,7 @@ func TestStop(t *testing.T) {
 	if stats := s.stats(); stats.Conns != 0 {
 		t.Errorf("%+v", stats)
 	}
-	s.loop.Reset(s.log, nil, 1013, "") // and what is asked of it now returns
+	s.loop.Reset(s.log, nil, "") // and what is asked of it now returns
 	s.drain()()
 	s.loop.SetNotice(0, nil)
 	s.loop.Wake()
@@ -265,7 +265,7 @@ func TestComingTooLate(t *testing.T) {
 func TestContextEndsWithSocket(t *testing.T) {
 	for name, end := range map[string]func(*server){
 		"stop":          func(s *server) { s.cancel() },
-		"reset":         func(s *server) { s.loop.Reset(framelog.New(1<<20, tracks, 0), nil, 1013, "") },
+		"reset":         func(s *server) { s.loop.Reset(framelog.New(1<<20, tracks, 0), nil, "") },
 		"log moves on":  func(s *server) { s.fill(3 << 20) },
 		"takes nothing": func(s *server) { s.fill(3 << 17) },
 	} {

@@ -30,17 +30,15 @@ type Conn struct {
 
 	// Owned by the loop.
 	phase      phase
-	farewell   *farewell // closing, as far as the loop has been told; nil once it is over
-	index      int       // in loop.conns
-	next       int64     // offset of the next entry to send
+	index      int   // in loop.conns
+	next       int64 // offset of the next entry to send
 	mark       int64
 	markFrames []byte        // nil: none, or sent
 	last       bool          // nothing follows markFrames
 	noticed    uint64        // the notices up to this version have been sent
 	rest       []byte        // what a full socket did not take
-	took       int           // bytes that the socket took since it was asked last
-	askAt      time.Duration // when a full socket is asked again, since loop.begun
-	pause      time.Duration // before that; 0: the socket is not full
+	took       int           // bytes that the socket took since it was tried last
+	pause      time.Duration // before a full socket is tried again; 0: the socket is not full
 	stuck      uint8         // ticks since a full socket took something
 	silent     uint8         // ticks since the peer sent a byte
 }
@@ -59,9 +57,9 @@ const (
 
 // A farewell is how a connection ends.
 type farewell struct {
-	frames   []byte        // the last
-	deadline time.Time     // for the peer to take frames and to answer
-	written  chan struct{} // closed when they have been written, or cannot be
+	frames []byte          // the last
+	unsent context.Context // until they have been written, or cannot be; its deadline is that of the peer's answer
+	sent   context.CancelFunc
 }
 
 // closeWait is how long a peer may take to answer a close frame, or to take it.
@@ -70,7 +68,7 @@ const closeWait = time.Second
 // Upgrade makes a websocket of a request; on an error the request has been answered. The caller
 // starts the reader's goroutine, which must end with Finish.
 func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websocket.Upgrader, opts func(protocol string) Options) (*Conn, error) {
-	c := &Conn{loop: l, slot: make(chan []byte, 1)}
+	c := &Conn{loop: l, slot: make(chan []byte, 1), phase: placing, next: nothing}
 	c.sock.conn = c
 	ws, err := upgrader.Upgrade(hijacker{w, &c.sock}, r, nil)
 	if err != nil {
@@ -79,7 +77,9 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	c.ws, c.opts = ws, opts(ws.Subprotocol())
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.silent = uint8(rand.N(pingAfter)) // connections that come together shall not be pinged together
-	if !c.opts.Notices {
+	if c.opts.Notices {
+		c.phase = greeting
+	} else {
 		c.noticed = math.MaxUint64
 	}
 	ws.SetReadLimit(c.opts.Limit)
@@ -90,15 +90,12 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	return c, nil
 }
 
-// Subprotocol returns the negotiated subprotocol, or "".
-func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }
-
 // Context ends when the connection is about to.
 func (c *Conn) Context() context.Context { return c.ctx }
 
 // Send sends one text message of the reader's own, after its earlier ones. It returns when the
 // message has taken the connection's only slot, so a peer that does not read is not read from. The
-// error is the context's, which has ended: after Close nothing is sent.
+// error is that of the context, which has ended.
 func (c *Conn) Send(payload []byte) error { return c.send(AppendText(nil, payload)) }
 
 func (c *Conn) send(frame []byte) error {
@@ -120,30 +117,26 @@ func (c *Conn) Close(code int, reason string) { c.end(appendClose(nil, code, rea
 
 // end has frames written last, unless the end has begun before.
 func (c *Conn) end(frames []byte) {
-	f := &farewell{frames, time.Now().Add(closeWait), make(chan struct{})}
-	if !c.closing.CompareAndSwap(nil, f) {
+	unsent, sent := context.WithTimeout(context.Background(), closeWait)
+	if !c.closing.CompareAndSwap(nil, &farewell{frames, unsent, sent}) {
+		sent()
 		return
 	}
 	// A reader that waits, for Kafka or for the peer, goes on to Finish.
 	c.cancel()
 	c.setReadDeadline(time.Now())
-	c.loop.post(func() {
-		c.farewell = f
-		c.loop.serve(c)
-	})
+	c.loop.post(func() { c.loop.serve(c) })
 }
 
 // Finish is the reader's last call: it closes the socket, after the closing handshake if one has
 // begun.
 func (c *Conn) Finish() {
 	if f := c.closing.Load(); f != nil {
-		select {
-		case <-f.written:
-		case <-time.After(time.Until(f.deadline)):
-		}
+		<-f.unsent.Done()
+		deadline, _ := f.unsent.Deadline()
 		// Closing a socket with unread bytes resets it, and the peer would not see the close frame.
 		c.sock.CloseWrite()
-		c.sock.SetReadDeadline(f.deadline)
+		c.sock.SetReadDeadline(deadline)
 		io.Copy(io.Discard, c.sock.TCPConn)
 	}
 	c.hangUp()
@@ -158,10 +151,6 @@ func (c *Conn) hangUp() {
 
 // add begins to serve a connection.
 func (l *Loop) add(c *Conn) {
-	c.phase, c.next = placing, nothing
-	if c.opts.Notices {
-		c.phase = greeting
-	}
 	c.index = len(l.conns)
 	l.conns = append(l.conns, c)
 	l.unplaced = append(l.unplaced, c)
@@ -181,29 +170,29 @@ func (l *Loop) remove(c *Conn) {
 	l.cut(c)
 }
 
-// takePosted returns the reader's frame and the last frames, if they have been posted. After the
-// last frames the connection is closing.
+// takePosted returns the reader's frame and the last frames, if there are any. After the last
+// frames the connection is closing.
 func (c *Conn) takePosted() (frames []byte) {
-	if c.phase == greeting && c.farewell == nil {
+	farewell := c.closing.Load()
+	if c.phase == greeting && farewell == nil {
 		return nil
 	}
 	select {
 	case frames = <-c.slot:
 	default:
 	}
-	if c.farewell != nil {
+	if farewell != nil {
 		c.phase, c.next = closing, nothing
-		frames = append(frames, c.farewell.frames...)
+		frames = append(frames, farewell.frames...)
 	}
 	return frames
 }
 
-// endWriting says that nothing more will be written.
+// endWriting is called when nothing more will be written.
 func (c *Conn) endWriting() {
-	c.phase, c.next, c.noticed, c.opts.Place = ended, nothing, math.MaxUint64, nil
-	if c.farewell != nil {
-		close(c.farewell.written)
-		c.farewell = nil
+	c.phase, c.next = ended, nothing
+	if f := c.closing.Load(); f != nil {
+		f.sent()
 	}
 }
 

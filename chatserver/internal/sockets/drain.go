@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
 )
 
@@ -21,9 +22,9 @@ const (
 )
 
 // Drain closes all connections, evenly spread, each after the payload if it gets notices; those
-// that come meanwhile are closed at once. It takes as long as their number needs, but leaves, of
-// limit, what the last need to be closed, for which Run waits when its context has ended.
-func (l *Loop) Drain(limit time.Duration, payload []byte, code int, reason string) {
+// that come meanwhile are closed at once, all with 1012. It takes as long as their number needs, but
+// leaves, of limit, what the last need to be closed, for which Run waits when its context has ended.
+func (l *Loop) Drain(limit time.Duration, payload []byte, reason string) {
 	limit = max(0, limit-drainGrace)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -32,7 +33,7 @@ func (l *Loop) Drain(limit time.Duration, payload []byte, code int, reason strin
 		if c.opts.Notices {
 			frames = AppendText(nil, payload)
 		}
-		c.end(appendClose(frames, code, reason))
+		c.end(appendClose(frames, websocket.CloseServiceRestart, reason))
 	}
 	var conns []*Conn
 	l.do(func() { l.leave, conns = leave, slices.Clone(l.conns) })

@@ -15,13 +15,6 @@ const (
 	finPong  = 0x80 | 0xa
 )
 
-// Close codes for Close, Reset and Drain (RFC 6455 section 7.4 and the IANA registry).
-const (
-	ClosePolicyViolation = websocket.ClosePolicyViolation
-	CloseServiceRestart  = websocket.CloseServiceRestart
-	CloseTryAgainLater   = websocket.CloseTryAgainLater
-)
-
 // AppendText appends a text frame to b. A server's frames are not masked (RFC 6455 section 5.1), so
 // the same bytes serve every connection.
 func AppendText(b, payload []byte) []byte { return appendFrame(b, finText, payload) }
@@ -39,8 +32,8 @@ func appendFrame(b []byte, finOpcode byte, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// appendClose appends a close frame. A reason that is too long for a control frame's 125 bytes (RFC
-// 6455 section 5.5) is cut between characters.
+// appendClose appends a close frame. A reason too long for a control frame's 125 bytes (RFC 6455
+// section 5.5) is cut between characters.
 func appendClose(b []byte, code int, reason string) []byte {
 	reason = strings.ToValidUTF8(reason[:min(len(reason), 125-2)], "")
 	return appendFrame(b, finClose, websocket.FormatCloseMessage(code, reason))

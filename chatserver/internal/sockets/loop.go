@@ -1,10 +1,9 @@
 // Package sockets is the only one that writes to websockets.
 //
 // One loop writes to all connections, and never waits for one. A connection is a position in the
-// frame log. A socket that is full keeps the connection's position and the rest of the last write,
-// and is asked again later. So a client costs the same memory whatever it does, and one writer for
-// all is cheaper than a goroutine for each: the messages that come while the loop is busy gather,
-// and share a write.
+// frame log. For a full socket the loop keeps the position and the rest of the last write, and tries
+// again later. So a client costs the same memory whatever it does, and one writer for all is cheaper
+// than a goroutine for each: the messages that come while the loop is busy gather, and share a write.
 //
 // Rules of this package:
 //   - The loop owns the writing side of every connection. What others want done to a connection is
@@ -22,6 +21,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	"kafkachat/chatserver/internal/framelog"
 )
@@ -55,9 +56,6 @@ type Loop struct {
 	notices  [4]notice
 	version  uint64      // of the newest notice
 	more     bool        // a pass is needed though the log has not grown
-	full     []*Conn     // their sockets did not take all of the last write
-	ask      *time.Timer // when the next of them is to be asked
-	begun    time.Time
 	leave    func(*Conn) // done with each connection that comes; nil: it may stay
 	stats    Stats
 
@@ -67,13 +65,12 @@ type Loop struct {
 	published Stats
 }
 
-// Stats are counts since the start, and gauges.
+// Stats are counts since the start, but for Conns.
 type Stats struct {
 	Conns      int64 // open connections
-	Slow       int64 // of them, those that had everything before, and whose sockets are full
 	Deliveries int64 // messages handed to sockets
 	Bytes      int64 // of them
-	BecameSlow int64 // times that a connection became one of Slow
+	BecameSlow int64 // times that the socket of a connection that had everything became full
 	FellBehind int64 // connections closed because the log no longer held what they had not got
 	Stuck      int64 // connections closed because a full socket took nothing for long
 	Dead       int64 // connections closed because the peer was silent
@@ -81,10 +78,7 @@ type Stats struct {
 
 // NewLoop returns a loop over log; it works while Run runs.
 func NewLoop(log *framelog.Log) *Loop {
-	return &Loop{
-		log: log, out: newWriter(), wake: make(chan struct{}, 1),
-		tick: time.Second, ask: time.NewTimer(0), begun: time.Now(),
-	}
+	return &Loop{log: log, out: newWriter(), wake: make(chan struct{}, 1), tick: time.Second}
 }
 
 // Run serves the connections until ctx ends. Then it closes the sockets of all but those that are
@@ -96,8 +90,6 @@ func (l *Loop) Run(ctx context.Context) {
 	for ending := false; !ending || len(l.conns) > 0; {
 		select {
 		case <-l.wake:
-		case <-l.ask.C:
-			l.askFull()
 		case <-ticker.C:
 			l.sweep()
 		case <-stop:
@@ -179,9 +171,8 @@ func (l *Loop) Stats() Stats {
 }
 
 // Reset has all connections go on at the start of another log: those that get notices are told by
-// the given message, the others are closed with the given code and reason. The log that the loop
-// has is no other.
-func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string) {
+// the given message, the others are closed with 1013 and the given reason.
+func (l *Loop) Reset(log *framelog.Log, payload []byte, reason string) {
 	frame := AppendText(nil, payload)
 	l.do(func() {
 		if log == l.log {
@@ -194,7 +185,7 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, code int, reason string)
 			case c.phase < replaying || c.phase >= closing:
 			case !c.opts.Notices:
 				c.next = nothing
-				c.Close(code, reason)
+				c.Close(websocket.CloseTryAgainLater, reason)
 			default:
 				c.phase, c.next, c.mark = replaying, start, start
 				c.markFrames = append(slices.Clip(frame), c.markFrames...)
@@ -213,23 +204,19 @@ func (l *Loop) pass() bool {
 	if end == l.end && !l.more {
 		return false
 	}
-	for _, c := range l.full { // they would find out only when their sockets take something
-		if c.next < start {
-			l.stats.FellBehind++
-			l.cut(c)
-		}
-	}
 	l.end, l.more = end, false
 	for _, c := range l.conns {
-		if c.next < end || c.noticed < l.version || c.phase == replaying {
+		switch {
+		case c.next < start: // a full socket would be found out only when it takes something
+			l.fallBehind(c)
+		case c.next < end || c.noticed < l.version || c.phase == replaying:
 			l.flush(c, end)
 		}
 	}
 	return true
 }
 
-// serve writes what there is for c: what its reader and others have posted, and what it has not got
-// of the log.
+// serve writes what there is for c: what has been posted, and what it has not got of the log.
 func (l *Loop) serve(c *Conn) {
 	_, end := l.log.Bounds()
 	if c.phase < replaying {
@@ -252,9 +239,8 @@ func (l *Loop) flush(c *Conn, end int64) {
 		}
 		frames, n, err := l.output(c, end)
 		switch {
-		case err != nil: // the log no longer holds it
-			l.stats.FellBehind++
-			l.cut(c)
+		case err != nil:
+			l.fallBehind(c)
 			return
 		case frames == nil:
 			if c.phase == replaying {
@@ -268,4 +254,10 @@ func (l *Loop) flush(c *Conn, end int64) {
 	}
 	l.more = true
 	l.Wake()
+}
+
+// fallBehind ends a connection whose next entry the log no longer holds.
+func (l *Loop) fallBehind(c *Conn) {
+	l.stats.FellBehind++
+	l.cut(c)
 }

@@ -1,7 +1,6 @@
 package sockets
 
 import (
-	"math"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -71,8 +70,9 @@ func (l *Loop) output(c *Conn, end int64) (frames []byte, n int, err error) {
 	if c.markFrames != nil && c.next >= c.mark {
 		frames, c.markFrames = c.markFrames, nil
 		if c.last {
-			c.next, c.noticed = nothing, math.MaxUint64
-			c.Close(websocket.CloseNormalClosure, "")
+			c.next = nothing
+			c.end(appendClose(frames, websocket.CloseNormalClosure, ""))
+			return nil, 0, nil
 		}
 		return frames, 0, nil
 	}

@@ -32,7 +32,7 @@ func (c *Conn) Read() ([]byte, error) {
 	}
 	switch {
 	case err == ErrUnfinished:
-		c.Close(CloseTryAgainLater, err.Error())
+		c.Close(websocket.CloseTryAgainLater, err.Error())
 	case err != nil:
 	case kind != websocket.TextMessage:
 		err = ErrBinary

@@ -176,8 +176,8 @@ func (s *server) fill(bytes int) {
 // told each.
 func (s *server) makeSlow(said func(message string)) {
 	s.t.Helper()
-	filling := strings.Repeat("x", 100<<10)
-	for n := 0; s.stats().Slow == 0; n++ {
+	filling, before := strings.Repeat("x", 100<<10), s.stats().BecameSlow
+	for n := 0; s.stats().BecameSlow == before; n++ {
 		m := fmt.Sprint(n, filling)
 		s.append(m)
 		if said != nil {

@@ -7,17 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/sockets"
 )
-
-// The tests of silence use a shorter tick than the server.
-func TestTimesOfSilence(t *testing.T) {
-	l := sockets.NewLoop(framelog.New(1<<20, tracks, 0))
-	if l.Tick() != time.Second || sockets.PingAfter != 25 || sockets.DeadAfter != 60 || sockets.StuckAfter != 32 {
-		t.Errorf("a tick of %v, a ping after %d, dead after %d, stuck after %d", l.Tick(), sockets.PingAfter, sockets.DeadAfter, sockets.StuckAfter)
-	}
-}
 
 // A silent peer is pinged, with the current status if it gets notices; one that does not answer is
 // taken for dead.

@@ -41,7 +41,6 @@ func TestSlowClientCatchesUp(t *testing.T) {
 				t.Fatalf("message %d is %.50q", i, m)
 			}
 		}
-		until(t, "it has caught up", func() bool { return s.stats().Slow == 0 })
 		s.append("now")
 		slow.want("now")
 		other.want("now")
@@ -79,7 +78,7 @@ func TestClientsThatNeverRead(t *testing.T) {
 		}
 	}
 	until(t, "they are closed", func() bool { return s.stats().Conns == 1 })
-	if stats := s.stats(); stats.FellBehind != clients || stats.Slow != 0 {
+	if stats := s.stats(); stats.FellBehind != clients {
 		t.Errorf("%+v", stats)
 	}
 	if most > 2*logBytes {

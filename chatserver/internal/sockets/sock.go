@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// A sock is the connection that gorilla gets: it reads from the socket, but what gorilla writes by
-// itself after the upgrade, close frames for protocol errors, for messages that are too big and as
-// answers, goes through the loop, so that it never lands inside another frame. (The deadline of a
-// second that gorilla sets for such a write is the one that every end has.)
+// A sock is the connection that gorilla gets. The close frames that gorilla writes by itself (as an
+// answer, for a protocol error, for a message that is too long) go through the loop, so that they
+// never land inside another frame.
 type sock struct {
 	*net.TCPConn
 	raw  syscall.RawConn // of TCPConn, for a writer
@@ -28,7 +27,7 @@ func (s *sock) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write is called with one whole frame, and after the upgrade only for a close frame.
+// Write is called with whole frames, after the upgrade only with a close frame.
 func (s *sock) Write(b []byte) (int, error) {
 	if s.conn.ws == nil { // gorilla answers the handshake
 		return s.TCPConn.Write(b)
@@ -37,13 +36,12 @@ func (s *sock) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// sendBuffer is the size in bytes of a socket's send buffer; Linux doubles it for what it keeps
-// beside the data. So the kernel keeps 128 KiB for a peer that does not read, and counts them as
-// the pod's; left to itself it would keep 4 MB.
+// sendBuffer is the size in bytes of a socket's send buffer. Linux doubles it, and counts the 128
+// KiB of a peer that does not read as the pod's memory; left to itself it would keep 4 MB.
 const sendBuffer = 64 << 10
 
-// A hijacker hands gorilla a sock in place of the socket. The loop writes to the socket itself, so
-// the connection has to be plain TCP, without TLS.
+// A hijacker hands gorilla a sock in place of the socket, which has to be plain TCP: the loop writes
+// to it past net.Conn.
 type hijacker struct {
 	http.ResponseWriter
 	sock *sock
@@ -66,14 +64,13 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.sock, rw, err
 }
 
-// A writer hands bytes to a socket. It returns how many the socket took; fewer than len(b) without
-// an error means that the socket is full. It belongs to the loop's goroutine.
+// A writer of the loop hands bytes to a socket, and returns how many the socket took. Fewer than
+// len(b) without an error means that the socket is full.
 type writer func(s *sock, b []byte) (int, error)
 
-// writeWithDeadline is the writer where there is no write that does not wait. Asking a full socket
-// costs the loop a millisecond.
+// writeWithDeadline is the writer where there is no write that does not wait. A full socket costs
+// the loop a millisecond.
 func writeWithDeadline(s *sock, b []byte) (int, error) {
-	// An error is of a closed socket, as the write's is.
 	s.TCPConn.SetWriteDeadline(time.Now().Add(time.Millisecond))
 	n, err := s.TCPConn.Write(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -32,13 +32,9 @@ func newWriter() writer {
 }
 
 // resendSoon bounds the pause between two attempts of the kernel to send what the peer's kernel has
-// not taken. Each pause is twice the one before, up to two minutes if left to itself: a peer whose
-// receive buffer overflows while it does not read for a quarter of a minute, and which then reads
-// again, would wait for nearly as long once more. Linux knows the option from 6.15 on; an older one
-// refuses it, and keeps its pauses.
-//
-// The kernel also gives up sooner, 61 s after a peer has last acknowledged anything instead of
-// after a quarter of an hour (tcp_retries2 = 15); shorter pauses would have it do so before
+// dropped. Each pause is twice the one before: a peer that reads again after 15 s would wait for
+// nearly as long once more. Linux knows the option from 6.15 on. With it the kernel gives up 61 s
+// after the peer's last sign of life (tcp_retries2 = 15); a shorter pause would make that less than
 // deadAfter.
 func resendSoon(socket syscall.RawConn) {
 	const optionRTOMaxMS, pause = 44, 5000 // TCP_RTO_MAX_MS, in ms

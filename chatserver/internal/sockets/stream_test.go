@@ -181,11 +181,11 @@ func TestReset(t *testing.T) {
 	s.log = framelog.New(1<<20, tracks, 100)
 	s.log.Append(framelog.Position{Offset: 100}, text("new 0"), text("n:new 0"))
 	for range 2 { // the second time it is no other log
-		s.loop.Reset(s.log, []byte("reset"), sockets.CloseTryAgainLater, "another log")
+		s.loop.Reset(s.log, []byte("reset"), "another log")
 	}
 	s.append("new 1")
 	notified.want("reset", "n:new 0", "n:new 1")
-	if end := raw.wantClose(sockets.CloseTryAgainLater); end.reason != "another log" {
+	if end := raw.wantClose(1013); end.reason != "another log" {
 		t.Errorf("reason %q", end.reason)
 	}
 	s.dial("/?last=1", 0).want("hello", "new 1", "live")

@@ -1,15 +1,14 @@
 package sockets
 
-// In ticks of a second: pingAfter is the silence after which a peer is asked for a sign of life,
-// and again after as much more, and deadAfter the silence after which the peer is taken for dead.
-// Load balancers cut idle connections after 60 s and more.
+// In ticks of a second: a peer is pinged after each pingAfter of silence, and taken for dead after
+// deadAfter. Load balancers cut idle connections after 60 s and more.
 const (
 	pingAfter = 25
 	deadAfter = 60
 )
 
-// sweep asks silent peers for a sign of life, and ends connections that give none. It is called
-// once a tick.
+// sweep pings silent peers, and ends connections that stay silent or take nothing. It is called once
+// a tick.
 func (l *Loop) sweep() {
 	ping := appendFrame(nil, finPing, nil)
 	noticed := append(appendFrame(nil, finPing, nil), l.notices[pinged].frame...)
@@ -47,8 +46,8 @@ func (l *Loop) sweep() {
 	}
 }
 
-// pinged is the notice that is sent again with each ping. What the loop pings, a web page does not
-// see; by the notice it sees that the connection works.
+// pinged is the notice that is sent again with each ping, which a web page does not see; by the
+// notice it sees that the connection works.
 const pinged = 0
 
 type notice struct {
