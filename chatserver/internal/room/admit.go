@@ -22,9 +22,9 @@ func machineNames() []string {
 	return []string{host, first, first + ".local"}
 }
 
-// ownHost says whether host, of a request, is this server. A page of a site whose name has been pointed at this
-// machine, which is called DNS rebinding, would read and write the chat as its own: its host is that name.
-// IP addresses cannot be pointed anywhere, and programs may name no host.
+// ownHost says whether a request's host is this server. DNS rebinding points the name of another site at this
+// machine, and that site's pages would read and write the chat as their own. IP addresses cannot be pointed
+// anywhere, and programs may name no host.
 func (r *Room) ownHost(host string, hosts []string) bool {
 	name := strings.ToLower(strings.TrimSuffix((&url.URL{Host: host}).Hostname(), "."))
 	_, err := netip.ParseAddr(name)
@@ -32,9 +32,9 @@ func (r *Room) ownHost(host string, hosts []string) bool {
 		slices.Contains(r.names, name) || slices.Contains(hosts, name) || slices.Contains(hosts, "*")
 }
 
-// ownOrigin says whether a page from the request's Origin may connect: one from this host, or one
-// of the allowed web sites. Programs send no Origin, and are not stopped here: only browsers can
-// be made to act for somebody else (RFC 6455 section 10.2).
+// ownOrigin says whether a page from the request's Origin may connect: one from this host, or from an
+// allowed web site. Programs send no Origin: only browsers can be made to act for somebody else (RFC
+// 6455 section 10.2).
 func (r *Room) ownOrigin(req *http.Request) bool {
 	origins := req.Header.Values("Origin")
 	if len(origins) == 0 || slices.Contains(r.Limits.Origins, "*") {
@@ -46,8 +46,8 @@ func (r *Room) ownOrigin(req *http.Request) bool {
 	return ok && len(origins) == 1 && (site == own || slices.Contains(r.Limits.Origins, site))
 }
 
-// Site returns the origin of a web site as browsers spell it: in lower case, and without the port that goes
-// without saying. It is not ok if origin is something else, or more than that.
+// Site returns the origin of a web site as browsers spell it: in lower case, and without the scheme's own port.
+// It is not ok if origin is something else, or more than that.
 func Site(origin string) (site string, ok bool) {
 	u, err := url.Parse(strings.ToLower(origin))
 	if err != nil || u.Hostname() == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
@@ -70,8 +70,7 @@ func parseAddr(text string) netip.Addr {
 // address returns the address of the client: the peer's, or what the last trusted proxy has seen.
 func (r *Room) address(req *http.Request) netip.Addr {
 	addr := parseAddr(req.RemoteAddr)
-	// Each proxy appends whom it has seen, so the list is believed from its end, as long as the one
-	// who said it is trusted.
+	// Each proxy appends its peer, so the list is believed from its end, as long as the sender is trusted.
 	hops := strings.Split(strings.Join(req.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
 		seen := parseAddr(strings.TrimSpace(hop))

@@ -22,11 +22,10 @@ const (
 	messageBurst = 5  // seconds of MessageRate that a client may send at once
 	byteBurst    = 16 // seconds of ByteRate, likewise
 	messageTime  = 10 * time.Second
-	// maxStrikes is how many events in a row may make no sense before a client is closed.
-	maxStrikes = 10
+	maxStrikes   = 10 // malformed events in a row after which a client is closed
 )
 
-// A Client is a websocket's reading side. It belongs to the goroutine that runs Talk.
+// A Client is a websocket's reading side. The goroutine that runs Talk owns it.
 type Client struct {
 	room     *Room
 	conn     *sockets.Conn
@@ -36,11 +35,11 @@ type Client struct {
 	take     func(message []byte, publish Publish) error
 	messages *rate.Limiter
 	bytes    *rate.Limiter
-	strikes  int // events in a row that made no sense
+	strikes  int // malformed events in a row
 }
 
-// Publish brings a message to the topic, and returns its offset when it has been read back from there.
-// Again says that the client has sent it before.
+// Publish brings a message to the topic, and returns its offset when it has been read back. Again says
+// that the client has sent the message before.
 type Publish func(ctx context.Context, m chat.Message, again bool) (offset int64, err error)
 
 func (c *Client) options(protocol string, asChat, asRaw sockets.Place) sockets.Options {
@@ -56,9 +55,9 @@ func (c *Client) options(protocol string, asChat, asRaw sockets.Place) sockets.O
 	return o
 }
 
-// Talk publishes what the client says until it has gone. The messages are taken one after another: the
-// next one is read when the one before has come back from Kafka, so they keep their order, and a client
-// cannot be faster than the chat. One that is faster than its pace is not read from, and nothing of it is lost.
+// Talk publishes the client's messages until it has gone. The next message is read when the one before
+// has come back from Kafka, so they keep their order, and a client cannot be faster than the chat. A
+// client faster than its pace is not read from, and loses nothing.
 func (c *Client) Talk(publish Publish) {
 	defer c.room.leave(c.network)
 	defer c.conn.Finish()
@@ -105,8 +104,8 @@ func (c *Client) pace(bytes int) error {
 	return nil
 }
 
-// takeText publishes a message of a client without a subprotocol, which can be told nothing: if
-// Kafka does not take the message in time, the connection is closed.
+// takeText publishes a message of a client without a subprotocol. Such a client can be told nothing:
+// if Kafka does not take the message in time, the connection is closed.
 func (c *Client) takeText(text []byte, send Publish) error {
 	if len(text) == 0 {
 		return nil
@@ -124,8 +123,7 @@ func (c *Client) takeText(text []byte, send Publish) error {
 	return err
 }
 
-// takeEvent publishes a message of a chat.v1 client and tells it what became of it. It waits for
-// Kafka as long as the client does. A client that makes no sense too often is closed.
+// takeEvent publishes a message of a chat.v1 client and answers it, however long Kafka takes.
 func (c *Client) takeEvent(event []byte, send Publish) error {
 	begun := time.Now()
 	request, err := chat.ParseRequest(event, c.room.Limits.MessageBytes)
@@ -154,16 +152,15 @@ func (c *Client) takeEvent(event []byte, send Publish) error {
 // UnreadBytes bounds the memory of all messages that are being read, or wait for Kafka.
 const UnreadBytes = 32 << 20
 
-// unread counts the memory of messages that have not been published. A short message, which fits into
-// the buffer that every reader has, is not counted.
+// unread counts that memory. A message that fits into the buffer that every reader has is not counted.
 type unread struct {
 	mu      sync.Mutex // guards the following
 	free    int
 	reading map[*Client]int // bytes that each unfinished message takes of it
 }
 
-// grow takes bytes for a message of c that is being read, and says whether c may keep it. When the memory
-// is used up, the largest unfinished message is given up, which may be that one, and its client is closed.
+// grow takes bytes for a message of c that is being read, and says whether that may go on. When the
+// memory is used up, the client of the largest unfinished message, which may be c, is closed.
 func (u *unread) grow(c *Client, bytes int) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -186,7 +183,7 @@ func (u *unread) grow(c *Client, bytes int) bool {
 	return c.conn.Context().Err() == nil
 }
 
-// finished says that the message of c is not being read any more, and returns what it takes until release.
+// finished is called when the message of c has been read. It returns the bytes for release.
 func (u *unread) finished(c *Client) (bytes int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

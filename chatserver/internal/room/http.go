@@ -21,8 +21,7 @@ func (r *Room) Server(handler http.Handler) *http.Server {
 	return s
 }
 
-// AdminServer returns the server of the metrics and the profiler. It answers to the names that the
-// settings spell out, so "*" is none of them.
+// AdminServer returns the server of the metrics and the profiler. For its hosts "*" stands for no name.
 func (r *Room) AdminServer(handler http.Handler) *http.Server {
 	hosts := slices.DeleteFunc(slices.Clone(r.Limits.Hosts), func(h string) bool { return h == "*" })
 	return r.server(r.guard(handler, hosts, false), 16)
@@ -39,8 +38,8 @@ func (r *Room) server(handler http.Handler, connections int) *http.Server {
 	}
 }
 
-// guard refuses requests for hosts that this server is not, and of people who have not signed in, and lets
-// every answer say what browsers may do with it: nothing. A handler that serves a page says what its page needs.
+// guard refuses requests for other hosts, and of people who have not signed in. Every answer says what browsers
+// may do with it: nothing. A handler that serves a page says what its page needs.
 func (r *Room) guard(next http.Handler, hosts []string, signIn bool) http.Handler {
 	const methods = "GET, HEAD, OPTIONS"
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -67,47 +66,34 @@ func (r *Room) guard(next http.Handler, hosts []string, signIn bool) http.Handle
 	})
 }
 
-// plain bounds the HTTP connections that are not websockets. For one too many the one is closed that has been
-// idle longest, or, if none is idle, the oldest: a request takes milliseconds, so that one is stuck. Many who
-// come at once, after a pod has gone, are no fault: within newFor twice as many may be there.
+// plain bounds the HTTP connections that are not websockets. For one too many the longest idle one is closed, or
+// the oldest if none is idle: a request takes milliseconds, so that one is stuck. Of the clients of a pod that has
+// gone many connect at once: twice as many as the limit may be there, if all are younger than a second.
 type plain struct {
-	limit int // static
+	limit int
 
 	mu    sync.Mutex             // guards the following
-	since map[net.Conn]time.Time // the last change of its state, made older by longAgo for an idle one
+	since map[net.Conn]time.Time // the last change of the state, made an hour older for an idle one
 }
-
-const (
-	newFor  = time.Second // how long a connection may take to say what it wants
-	longAgo = time.Hour   // more than a request can take
-)
 
 // note is the server's ConnState.
 func (p *plain) note(c net.Conn, state http.ConnState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, counted := p.since[c]
-	switch now := time.Now(); {
-	case state == http.StateNew:
-		p.makeRoom()
-		p.since[c] = now
-	case state == http.StateActive && counted:
-		p.since[c] = now
+	if state == http.StateNew && len(p.since) >= p.limit {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(p.since)), func(a, b net.Conn) int { return p.since[a].Compare(p.since[b]) })
+		if len(p.since) >= 2*p.limit || time.Since(p.since[oldest]) > time.Second {
+			delete(p.since, oldest)
+			oldest.Close()
+		}
+	}
+	switch {
+	case state == http.StateNew, state == http.StateActive && counted:
+		p.since[c] = time.Now()
 	case state == http.StateIdle && counted:
-		p.since[c] = now.Add(-longAgo)
+		p.since[c] = time.Now().Add(-time.Hour)
 	default:
 		delete(p.since, c)
-	}
-}
-
-// makeRoom closes a connection if another one would be too many.
-func (p *plain) makeRoom() {
-	if len(p.since) < p.limit {
-		return
-	}
-	oldest := slices.MinFunc(slices.Collect(maps.Keys(p.since)), func(a, b net.Conn) int { return p.since[a].Compare(p.since[b]) })
-	if len(p.since) >= 2*p.limit || time.Since(p.since[oldest]) > newFor {
-		delete(p.since, oldest)
-		oldest.Close()
 	}
 }

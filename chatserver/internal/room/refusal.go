@@ -1,19 +1,17 @@
 package room
 
 import (
+	"fmt"
 	"net/http"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // A refusal is why a request is turned away.
 type refusal struct {
 	reason string // one word, for metric and log
 	status int    // of the answer
-	text   string // for whoever is refused
-	change string // for the operator: what to change if that client should come in; "" where there is nothing to change
+	text   string // of the answer
+	change string // for the operator: what to change if that client should come in; "": nothing
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -43,30 +41,19 @@ func handshakeFault(req *http.Request, status int, reason error) *refusal {
 	return &refusal{"handshake", status, reason.Error() + " (this address is the chat's websocket; the page is at /)", ""}
 }
 
-// A warning tells the operator of refusals with one reason: at once, and then at most once a minute.
-type warning struct {
-	rate.Sometimes
-	times atomic.Int64 // refusals that have not been told
-}
-
-// newWarnings returns those for the refusals that the operator can change.
-func newWarnings() map[*refusal]*warning {
-	all := make(map[*refusal]*warning)
-	for _, why := range []*refusal{refusedFull, refusedAddress, refusedOrigin, refusedHost, refusedUser, refusedUpgrade} {
-		all[why] = &warning{Sometimes: rate.Sometimes{First: 1, Interval: time.Minute}}
-	}
-	return all
-}
-
-// refuse answers a request that is turned away.
+// refuse answers a request that is turned away. What the operator can change is logged, at most once a minute for
+// each reason.
 func (r *Room) refuse(w http.ResponseWriter, req *http.Request, why *refusal) error {
 	r.Metrics.Refused.WithLabelValues(why.reason).Inc()
-	if warning := r.warnings[why]; warning != nil {
-		warning.times.Add(1)
-		warning.Do(func() {
-			r.Log.Warn("clients are refused", "reason", why.reason, "times", warning.times.Swap(0), "host", short(req.Host),
-				"origin", short(req.Header.Get("Origin")), "remote", req.RemoteAddr, "change", why.change)
-		})
+	r.mu.Lock()
+	log := why.change != "" && time.Since(r.logged[why]) > time.Minute
+	if log {
+		r.logged[why] = time.Now()
+	}
+	r.mu.Unlock()
+	if log {
+		r.Log.Warn("clients are refused", "reason", why.reason, "host", fmt.Sprintf("%.100s", req.Host),
+			"origin", fmt.Sprintf("%.100s", req.Header.Get("Origin")), "remote", req.RemoteAddr, "change", why.change)
 	}
 	if why.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "5") // seconds
@@ -74,6 +61,3 @@ func (r *Room) refuse(w http.ResponseWriter, req *http.Request, why *refusal) er
 	http.Error(w, why.text, why.status)
 	return why
 }
-
-// short is enough of what a client says of itself.
-func short(s string) string { return s[:min(len(s), 100)] }

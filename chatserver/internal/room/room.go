@@ -1,10 +1,12 @@
-// Package room is who may come to a pod, and what its clients say: how many may connect, from which
-// web sites and under which names, how fast a client may talk, and what it is answered.
+// Package room admits clients to a pod and takes their messages: how many may connect, from which web
+// sites and under which names, how fast a client may send, and what it is answered.
 package room
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -59,11 +61,11 @@ type Room struct {
 	limit       int           // websockets at once
 	messageTime time.Duration // for a message from its first byte to its last
 	upgrader    websocket.Upgrader
-	warnings    map[*refusal]*warning
 	plain       int // other HTTP connections at once
 	unread      unread
 
-	mu      sync.Mutex // guards the following
+	mu      sync.Mutex             // guards the following
+	logged  map[*refusal]time.Time // when last
 	closed  bool
 	inside  int
 	from    map[netip.Prefix]int // clients by the network that counts as one address
@@ -73,7 +75,7 @@ type Room struct {
 // New returns an open room.
 func New(c Config) *Room {
 	r := &Room{
-		Config: c, names: machineNames(), messageTime: messageTime, warnings: newWarnings(),
+		Config: c, names: machineNames(), messageTime: messageTime, logged: make(map[*refusal]time.Time),
 		unread: unread{free: UnreadBytes, reading: make(map[*Client]int)}, from: make(map[netip.Prefix]int),
 	}
 	r.limit, r.plain = share(c.Limits.Connections, maxFiles())
@@ -93,24 +95,17 @@ func New(c Config) *Room {
 	return r
 }
 
-// spareFiles are kept for what is no client: a connection to each broker for each of a pod's clients of
-// Kafka, the admin port, the embedded broker's ends and files.
+// spareFiles are kept for connections to Kafka, the admin port, and the embedded broker.
 const spareFiles = 64
 
-// share divides the files that the process may open: how many websockets and how many other HTTP
-// connections there may be at once.
+// share divides the files that the process may open into websockets and other HTTP connections.
 func share(connections, files int) (websockets, plain int) {
 	free := files - min(spareFiles, files/2)
 	plain = min(max(free/8, 4), 512)
-	websockets = free - plain
-	if connections > 0 {
-		websockets = min(websockets, connections)
-	}
-	return websockets, plain
+	return min(free-plain, cmp.Or(connections, math.MaxInt)), plain
 }
 
-// Enter makes a websocket of a request that has come through Server. On an error the request has been
-// answered.
+// Enter makes a websocket of a request to Server. On an error the request has been answered.
 func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) {
 	name, _ := r.person(req)
 	asChat, asRaw, err := r.Place(req.URL.Query(), func() chat.Welcome { return r.Welcome(name) })
@@ -170,7 +165,7 @@ func (r *Room) leave(network netip.Prefix) {
 	r.leaving.Done()
 }
 
-// Ready returns why no client may come, or nil.
+// Ready returns why no client is admitted, or nil.
 func (r *Room) Ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,8 +178,8 @@ func (r *Room) Ready() error {
 // comeBack is within what time a client shall come back after a drain; the drain is spread itself.
 const comeBack = 500 * time.Millisecond
 
-// Drain refuses new clients from now on, and closes the connections of those that are inside, spread
-// over as much of limit as their number needs.
+// Drain refuses new clients, and closes the connections of those inside, spread over as much of limit
+// as their number needs.
 func (r *Room) Drain(limit time.Duration) {
 	r.mu.Lock()
 	r.closed = true
