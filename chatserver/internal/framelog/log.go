@@ -1,10 +1,8 @@
 // Package framelog is a pod's memory: a bounded, append-only log of ready-made bytes.
 //
-// Each entry has the position of the record that it was made from, and one frame for each track (a
-// track is one encoding; all connections that speak it share its bytes). A reader is only an
-// offset: it asks for everything from there on, and gets it as one slice of contiguous bytes, so a
-// reader that is k entries behind needs one write. The package knows bytes and offsets, and nothing
-// of what they mean.
+// An entry has the position of its record, and one frame for each track, that is encoding. A reader
+// is only an offset: it gets everything from there on as one slice of contiguous bytes, so a reader
+// that is k entries behind needs one write. The package knows nothing of what the bytes mean.
 package framelog
 
 import (
@@ -19,9 +17,8 @@ var ErrEvicted = errors.New("framelog: the offset is older than the log")
 
 // Log is safe for concurrent use by one appender and any number of readers.
 //
-// Invariants: offsets grow, with holes (transaction markers, dropped copies, compaction). Bytes
-// that a reader was given never change, and their memory is never used again for other bytes, so a
-// slow reader may hold them as long as it likes.
+// Invariants: offsets grow, with holes (transaction markers, dropped copies, compaction). Bytes that
+// a reader was given never change, so a slow reader may hold them as long as it likes.
 type Log struct {
 	limit     int // bytes: frames and index; the newest chunk is kept whatever its size
 	chunkSize int // bytes of content at which a chunk is full: limit/64, so eviction goes in small steps
@@ -30,20 +27,19 @@ type Log struct {
 	mu     sync.RWMutex // guards the following; held for a search or the copy of one frame, never during I/O
 	chunks []*chunk
 	bytes  int   // sum of the chunks' sizes
-	before entry // the last that is not in chunks any more; a gap if what was there is not known
+	before entry // the last before chunks; a gap if that is not known
 	end    int64 // the offset after the last entry
 }
 
-// New returns an empty log of entries from offset start on, with at most limit bytes (frames, index
-// and the spare capacity of both).
+// New returns an empty log of entries from offset start on, with at most limit bytes of memory.
 func New(limit, tracks int, start int64) *Log {
 	// Nothing can come before offset 0, so a reader who has seen nothing misses nothing.
 	before := entry{Position{Offset: start - 1}, start != 0}
 	return &Log{limit: limit, chunkSize: max(limit/64, 4<<10), tracks: tracks, before: before, end: start}
 }
 
-// Append adds an entry, with a copy of one frame for each track, which may be empty. An offset
-// below the log's end panics: a log out of order is worse than none.
+// Append adds an entry, with a copy of one frame for each track, which may be empty. An offset below
+// the log's end panics.
 func (l *Log) Append(p Position, frames ...[]byte) { l.append(entry{Position: p}, frames) }
 
 // AppendGap adds an entry which says that records before offset next are missing.
@@ -99,10 +95,9 @@ func (l *Log) Size() (bytes, entries int) {
 	return l.bytes, entries
 }
 
-// Read returns the frames of one track with from <= offset < to as one slice, as far as they are
-// contiguous in memory, how many there are, and the offset to go on from; that is to once
-// everything before it has been returned. The bytes must not be written to. It does not allocate.
-// The error is ErrEvicted, or nil.
+// Read returns the frames of one track with from <= offset < to, as far as they are contiguous in
+// memory, how many there are, and the offset to go on from, at last to. The bytes must not be written
+// to. The error is ErrEvicted, or nil.
 func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -129,18 +124,17 @@ func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64,
 	if first > 0 {
 		begin = c.ends[track][first-1]
 	}
-	return c.frames[track][begin:end:end], last - first, next, nil // its capacity ends with it: nobody can append into the log
+	return c.frames[track][begin:end:end], last - first, next, nil
 }
 
-// Newest returns where the newest n entries begin (fewer if there are fewer).
+// Newest returns where the newest n entries begin.
 func (l *Log) Newest(n int) int64 {
 	_, end := l.Bounds()
 	from, _ := l.NewestBefore(n, end)
 	return from
 }
 
-// NewestBefore returns the offset from which on the newest n entries before an offset lie, and how
-// many there are, at most n.
+// NewestBefore returns where the newest n entries before offset begin, and how many there are.
 func (l *Log) NewestBefore(n int, offset int64) (from int64, found int) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -196,8 +190,8 @@ func (l *Log) Locate(p Position) Place {
 	return Elsewhere
 }
 
-// Preceding returns the position of the last record before offset: that of a reader who starts at
-// offset. It is not known at the log's start, as a rule, and after a gap.
+// Preceding returns the position of the last record before offset. It is not known after a gap, and
+// at the start of most logs.
 func (l *Log) Preceding(offset int64) (Position, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -214,8 +208,7 @@ func (l *Log) Preceding(offset int64) (Position, bool) {
 	return e.Position, true
 }
 
-// find returns where the first entry at or after offset is: the indices of the chunk, and of the
-// entry in it. If there is none, that is behind the last chunk.
+// find returns the indices of the chunk and of the entry in it at or after offset, or (n, 0).
 func (l *Log) find(offset int64) (at, i int) {
 	n := len(l.chunks)
 	switch {

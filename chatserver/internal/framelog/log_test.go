@@ -34,19 +34,6 @@ func Example() {
 	// Output: "two three ": 2 entries, goes on at 9
 }
 
-func TestReadDoesNotAllocate(t *testing.T) {
-	log := framelog.New(64<<10, 2, 0)
-	for offset := range int64(5000) {
-		log.Append(framelog.Position{Offset: offset}, make([]byte, 50), make([]byte, 100))
-	}
-	start, end := log.Bounds()
-	for name, from := range map[string]int64{"start": start, "middle": (start + end) / 2, "end": end - 1, "nothing": end, "evicted": start - 1} {
-		if n := testing.AllocsPerRun(1000, func() { log.Read(1, from, end) }); n != 0 {
-			t.Errorf("reading from the %s: %v allocations", name, n)
-		}
-	}
-}
-
 func TestMisuseIsRefused(t *testing.T) {
 	for name, misuse := range map[string]func(*framelog.Log){
 		"out of order":      func(l *framelog.Log) { l.Append(framelog.Position{Offset: 4}, nil) },

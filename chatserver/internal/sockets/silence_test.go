@@ -93,21 +93,6 @@ func TestWaitingIsNotSilence(t *testing.T) {
 	until(t, "it is taken for dead", func() bool { return s.stats().Dead == 1 && s.stats().Conns == 0 })
 }
 
-// A peer that takes no bytes is given up, however large the log is, and though it talks.
-func TestPeersThatTakeNothing(t *testing.T) {
-	t.Parallel()
-	const tickTime = 20 * time.Millisecond
-	s := newTCP(t, 64<<20, tick(tickTime))
-	c := s.join(4096)
-	begun := time.Now()
-	s.append(strings.Repeat("x", 8<<20))
-	until(t, "it is given up", func() bool { c.send(opPong|fin, nil); return s.stats().Stuck == 1 })
-	if took := time.Since(begun); took < 30*tickTime {
-		t.Errorf("given up after %v", took)
-	}
-	until(t, "it is gone", func() bool { return s.stats().Conns == 0 })
-}
-
 // A slow peer is not given up as long as its socket takes something, and not pinged meanwhile.
 func TestPeersThatTakeLittle(t *testing.T) {
 	t.Parallel()

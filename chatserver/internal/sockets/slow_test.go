@@ -14,42 +14,6 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// A client that is too slow keeps nobody waiting, misses nothing, and is as fast as the others when it
-// has caught up.
-func TestSlowClientCatchesUp(t *testing.T) {
-	forWriters(t, func(t *testing.T, writer func(*sockets.Loop)) {
-		s := newTCP(t, 64<<20, writer)
-		slow, other := s.join(64<<10), s.join(0)
-		var all []string
-		say := func(m string) { other.want(m); all = append(all, m) }
-		s.makeSlow(say)
-		for range 20 {
-			m := strings.Repeat("y", 100<<10)
-			s.append(m)
-			say(m)
-		}
-		const echo = "echo while slow"
-		slow.say(echo)
-		echoed := false
-		for i := 0; i < len(all) || !echoed; {
-			switch m := slow.next(); {
-			case m == echo && !echoed:
-				echoed = true
-			case i < len(all) && m == all[i]:
-				i++
-			default:
-				t.Fatalf("message %d is %.50q", i, m)
-			}
-		}
-		s.append("now")
-		slow.want("now")
-		other.want("now")
-		if stats := s.stats(); stats.BecameSlow == 0 || stats.Conns != 2 {
-			t.Errorf("%+v", stats)
-		}
-	})
-}
-
 // Clients that never read fall off the log's start and are closed; the memory that they cost does
 // not depend on how much they did not read.
 func TestClientsThatNeverRead(t *testing.T) {
