@@ -35,8 +35,11 @@ func (l *Loop) Drain(limit time.Duration, payload []byte, reason string) {
 		}
 		c.end(appendClose(frames, websocket.CloseServiceRestart, reason))
 	}
-	var conns []*Conn
-	l.do(func() { l.leave, conns = leave, slices.Clone(l.conns) })
+	there := make(chan []*Conn, 1)
+	if !l.post(func() { l.leave = leave; there <- slices.Clone(l.conns) }) {
+		return
+	}
+	conns := <-there
 	window := drainPerClient * time.Duration(len(conns))
 	if len(conns) >= drainFew {
 		window = max(window, drainAtLeast)

@@ -145,14 +145,6 @@ func (l *Loop) post(f func()) bool {
 	return !l.over
 }
 
-// do has the loop run f, unless the loop has ended, and returns when f has run.
-func (l *Loop) do(f func()) {
-	ran := make(chan struct{})
-	if l.post(func() { f(); close(ran) }) {
-		<-ran
-	}
-}
-
 func (l *Loop) runPosted(over bool) {
 	l.mu.Lock()
 	posted := l.posted
@@ -174,7 +166,7 @@ func (l *Loop) Stats() Stats {
 // the given message, the others are closed with 1013 and the given reason.
 func (l *Loop) Reset(log *framelog.Log, payload []byte, reason string) {
 	frame := AppendText(nil, payload)
-	l.do(func() {
+	l.post(func() {
 		if log == l.log {
 			return
 		}
