@@ -63,14 +63,14 @@ func (c *Client) Talk(publish Publish) {
 	defer c.conn.Finish()
 	for {
 		message, err := c.conn.Read()
-		bytes := c.room.unread.finished(c)
+		release := c.room.unread.finished(c)
 		if err == nil {
 			err = c.pace(len(message))
 		}
 		if err == nil {
 			err = c.take(message, publish)
 		}
-		c.room.unread.release(bytes)
+		release()
 		if err != nil {
 			c.count(err)
 			c.room.Log.Debug("client gone", "remote", c.remote, "err", err)
@@ -183,17 +183,15 @@ func (u *unread) grow(c *Client, bytes int) bool {
 	return c.conn.Context().Err() == nil
 }
 
-// finished is called when the message of c has been read. It returns the bytes for release.
-func (u *unread) finished(c *Client) (bytes int) {
+// finished is called when the message of c has been read, and release when it has been taken.
+func (u *unread) finished(c *Client) (release func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	bytes = u.reading[c]
+	bytes := u.reading[c]
 	delete(u.reading, c)
-	return bytes
-}
-
-func (u *unread) release(bytes int) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.free += bytes
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.free += bytes
+	}
 }

@@ -64,7 +64,7 @@ func TestClientDoesNotAnswer(t *testing.T) {
 			s := closer(t)
 			client := s.join(16 << 10)
 			if c.full {
-				s.makeSlow(nil)
+				s.makeSlow()
 			}
 			begun := time.Now()
 			client.say("close")
@@ -100,7 +100,7 @@ func TestCloseReachesSlowClient(t *testing.T) {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			s := closer(t)
 			c := s.join(128 << 10)
-			s.makeSlow(nil)
+			s.makeSlow()
 			if wrong == nil {
 				s.drain()
 			}
@@ -156,7 +156,7 @@ func TestDrainIsSpread(t *testing.T) {
 func TestDrainInAHurry(t *testing.T) {
 	s := newTCP(t, 64<<20)
 	slow := s.join(128 << 10)
-	s.makeSlow(nil)
+	s.makeSlow()
 	var clients []*client
 	for range 30 {
 		clients = append(clients, s.join(0))

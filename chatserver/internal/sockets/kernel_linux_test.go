@@ -38,7 +38,7 @@ func TestKernel(t *testing.T) {
 			t.Errorf("the kernel waits for up to %d ms", most)
 		}
 	})
-	s.makeSlow(nil)
+	s.makeSlow()
 	s.fill(16 << 20)
 	for before := -1; ; time.Sleep(200 * time.Millisecond) {
 		queued := sendQueue(t, conn.LocalAddr().(*net.TCPAddr).Port)

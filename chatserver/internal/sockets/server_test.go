@@ -172,17 +172,12 @@ func (s *server) fill(bytes int) {
 	}
 }
 
-// makeSlow appends long messages until the socket of a client that does not read is full. Said is
-// told each.
-func (s *server) makeSlow(said func(message string)) {
+// makeSlow appends long messages until the socket of a client that does not read is full.
+func (s *server) makeSlow() {
 	s.t.Helper()
 	filling, before := strings.Repeat("x", 100<<10), s.stats().BecameSlow
 	for n := 0; s.stats().BecameSlow == before; n++ {
-		m := fmt.Sprint(n, filling)
-		s.append(m)
-		if said != nil {
-			said(m)
-		}
+		s.append(fmt.Sprint(n, filling))
 		if n > 1000 {
 			s.t.Fatal("the socket does not become full")
 		}

@@ -12,30 +12,6 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-func TestReplayMarkLive(t *testing.T) {
-	noLeaks(t)
-	s := newTCP(t, 1<<20)
-	for i := range 10 {
-		s.append(strconv.Itoa(i))
-	}
-	c := s.dial("/?last=3", 0)
-	c.want("hello", "7", "8", "9", "live")
-	s.append("10", "11")
-	c.want("10", "11")
-	c.say("echo")
-	c.want("echo")
-	n := s.dial("/?last=1", 0, notices)
-	if got := n.head.Get("Sec-WebSocket-Protocol"); got != "notices" {
-		t.Errorf("subprotocol %q", got)
-	}
-	n.want("hello", "n:11", "live")
-	fresh := s.join(0)
-	s.append("12")
-	c.want("12")
-	n.want("n:12")
-	fresh.want("12")
-}
-
 // The mark is sent without waiting for the next message, however many pieces the replay has; and a
 // newcomer is not a slow client, however much of the log it gets.
 func TestMarkDoesNotWait(t *testing.T) {
