@@ -69,7 +69,7 @@ func mutants() []mutant {
 			}`}},
 			suite + "one_answer_in_three", "too many copies"},
 		{"draining: a pod that stops closes all connections at once", []wrap{{"chatserver/internal/sockets",
-			`func (l *Loop) Drain(limit time.Duration, payload []byte, code int, reason string) { l.originalDrain(drainGrace, payload, code, reason) }`}},
+			`func (l *Loop) Drain(limit time.Duration, payload []byte, reason string) { l.originalDrain(drainGrace, payload, reason) }`}},
 			suite + "2,000_clients", `of \d+ clients away`},
 		{"readiness: a pod is ready before the first fetch has been answered", []wrap{{"chatserver/internal/history",
 			`func (h *History) Open(oldest, newest int64) int64 {
