@@ -22,7 +22,7 @@ type Options struct {
 
 	start     *start // nil: where the program says
 	partition int32  // -1: all
-	count     uint   // 0: no limit
+	count     uint64 // 0: no limit
 	format    string
 	json      bool // instead of format
 }
@@ -38,7 +38,12 @@ func Parse(args []string, stdout io.Writer, manual string) (Options, error) {
 		return err
 	})
 	cli.PartitionVar(flags, &opt.partition, "`number` of the only partition to read (default all)")
-	flags.UintVar(&opt.count, "n", 0, "stop after `count` records; 0 is all")
+	flags.Func("n", "stop after `count` records (default 0, all)", func(s string) (err error) {
+		if opt.count, err = strconv.ParseUint(s, 10, 64); err != nil {
+			err = errors.New("valid is a number of records, 0 is all")
+		}
+		return err
+	})
 	flags.BoolVar(&opt.Exit, "exit", false, "stop at the end, as it was at the start")
 	flags.Func("format", "`text` to print of a record (default %s\\n):\n"+verbs+";\n"+cli.Escapes, func(s string) (err error) {
 		opt.format, err = parseFormat(s)

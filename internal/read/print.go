@@ -29,7 +29,7 @@ type Printer struct {
 	mu      sync.Mutex    // guards the following
 	out     *bufio.Writer // an error of it stays
 	text    []byte        // memory for one record
-	printed uint
+	printed uint64
 	skipped bool // a record could not be read
 }
 
