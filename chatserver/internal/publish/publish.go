@@ -34,7 +34,7 @@ const (
 )
 
 // ErrRejected is in the error for a message that Kafka refused for good: it is not in the topic.
-var ErrRejected = errors.New("Kafka refused the message")
+var ErrRejected = errors.New("not taken by Kafka")
 
 // Send sends a message by a producer, and returns where the message is in the topic.
 type Send = func(sarama.SyncProducer) (partition int32, offset int64, err error)

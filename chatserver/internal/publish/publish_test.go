@@ -217,7 +217,7 @@ func TestKafkaAway(t *testing.T) {
 func TestTooLargeIsRejected(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.publish(w.ctx, strings.Repeat("x", 2<<20))
-	if !errors.Is(err, publish.ErrRejected) || !strings.Contains(err.Error(), "Kafka refused the message: ") {
+	if !errors.Is(err, publish.ErrRejected) || !strings.Contains(err.Error(), "not taken by Kafka: ") {
 		t.Errorf("a message of 2 MiB: %v", err)
 	}
 }
