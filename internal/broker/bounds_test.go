@@ -119,20 +119,6 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// What a request says that it holds takes no memory.
-func TestWhatIsNotThere(t *testing.T) {
-	w := start(t, Config{}, "chat")
-	if most := heap(func() {
-		for range 5 {
-			c := dial(t, w.Addr())
-			c.Write(badBytes()["four million topics"])
-			io.Copy(io.Discard, c)
-		}
-	}); most > 120 {
-		t.Errorf("5 requests of 4 MB took %d MB", most)
-	}
-}
-
 func TestTooManyConnections(t *testing.T) {
 	b := start(t, Config{Own: "chatserver-"}, "chat")
 	own, other := dial(t, b.Addr()), dial(t, b.Addr())

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,8 +16,9 @@ import (
 )
 
 // offered are the requests that this broker takes, each with its newest version: the last without
-// tagged fields and topic ids, which clients of today still speak. sarama sends version 4 of
-// InitProducerID without asking which versions there are.
+// tagged fields, since kmsg believes the number of tags, and four bytes could keep a processor busy
+// for a minute. Clients of today still speak them. sarama sends version 4 of InitProducerID without
+// asking which versions there are.
 func offered() *kversion.Versions {
 	offered := new(kversion.Versions)
 	for key, newest := range map[kmsg.Key]int16{
@@ -126,11 +128,40 @@ func (c *conn) next() ([]byte, error) {
 	r := kbin.Reader{Src: request[4:]}
 	key, version, _, id := kmsg.Key(r.Int16()), r.Int16(), r.Int32(), r.NullableString()
 	newest, known := c.b.offered.LookupMaxKeyVersion(key.Int16())
-	if !r.Ok() || !known || version < 0 || version > newest && key != kmsg.ApiVersions || length > maxOther && key != kmsg.Produce {
+	switch {
+	case r.Ok() && key == kmsg.ApiVersions && version > newest: // all that are too new have the same answer
+		request = append(request[:len(request)-len(r.Src)], 0, 1, 1, 0) // without tags and strings
+		binary.BigEndian.PutUint32(request, uint32(len(request)-4))
+		binary.BigEndian.PutUint16(request[6:], uint16(newest+1))
+	case !r.Ok() || !known || version < 0 || version > newest || length > maxOther && key != kmsg.Produce || !decodable(key, version, r):
 		return nil, fmt.Errorf("no request that is known here (key %d, version %d, %d bytes)", key, version, length)
 	}
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	c.last, c.own = time.Now(), c.b.cfg.Own != "" && id != nil && strings.HasPrefix(*id, c.b.cfg.Own)
 	return request, nil
+}
+
+// decodable says whether kmsg may decode a request's body. It takes memory for whatever the length of
+// an array says, too much if the request is large, and time for whatever a number of tags says.
+func decodable(key kmsg.Key, version int16, r kbin.Reader) bool {
+	switch {
+	case key == kmsg.Produce:
+		r.NullableString() // a transaction
+		r.Span(2 + 4)      // acks and timeout
+		for range min(r.ArrayLen(), maxPartitions) {
+			r.Span(int(r.Int16())) // a topic
+			for range min(r.ArrayLen(), maxPartitions) {
+				r.Span(4) // a partition
+				r.NullableBytes()
+			}
+		}
+		return r.Ok() && len(r.Src) == 0
+	case key == kmsg.InitProducerID && version >= 2:
+		tags := r.Int8()
+		r.CompactNullableString() // a transaction
+		r.Span(map[int16]int{2: 4, 3: 14, 4: 14}[version])
+		return tags == 0 && bytes.Equal(r.Src, []byte{0})
+	}
+	return true
 }

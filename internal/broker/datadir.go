@@ -68,6 +68,7 @@ func (b *Broker) checkPartition(folder string, bases []int64) error {
 			return err
 		}
 		good := 0
+		damaged = damaged || base != next && len(segment) > 0 // a segment is missing
 		for !damaged && good < len(segment) {
 			batch, size, err := wire.ReadBatch(segment[good:])
 			if damaged = err != nil || batch.FirstOffset != next || batch.PartitionLeaderEpoch != 0; !damaged {
