@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	cfg.SetPort(ln.Addr().(*net.TCPAddr).Port)
 	log := ops.Logger(stderr, cfg.LogLevel, cfg.Pod)
 	if cfg.Embedded {
-		b, err := broker.Start(broker.Config{Addr: cfg.EmbeddedAddr, Host: ops.Outward(), DataDir: cfg.DataDir, Own: "chatserver-", Log: log})
+		b, err := broker.Start(broker.Config{Addr: cfg.EmbeddedAddr, DataDir: cfg.DataDir, Topic: cfg.Topic, Own: "chatserver-", Log: log})
 		if err != nil {
 			return err
 		}

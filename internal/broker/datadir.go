@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,19 +18,16 @@ import (
 	"kafkachat/internal/wire"
 )
 
-// openDir makes the DataDir if it is missing, keeps other processes out of it until the lock is
-// closed, and leaves in it what kfake can read. It returns the folders of partitions with records.
+// openDir makes dir if it is missing, keeps other processes out of it until the lock is closed, and
+// leaves in it what kfake can read. It returns the folders of partitions, each with the offsets where
+// its segments begin.
 //
 // kfake would do worse. With a snapshot.json it cuts a segment before what it cannot read, but looks
 // for what it appends where the snapshot says that the file ended: nobody can read that, ever.
 // Without one it goes on with the next segment, and no reader is told of the hole. So snapshots and
-// indexes go, which say nothing that the segments do not, and what kfake knows of producers and of its
-// own settings.
-func (b *Broker) openDir() (folders []string, err error) {
-	dir := b.cfg.DataDir
-	if dir == "" {
-		return nil, nil
-	}
+// indexes go, which say nothing that the segments do not, and what kfake knows of producers, whose
+// ids are new.
+func (b *Broker) openDir(dir string) (segments map[string][]int64, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -37,41 +35,52 @@ func (b *Broker) openDir() (folders []string, err error) {
 	if locked, err := b.lock.TryLock(); err != nil || !locked {
 		return nil, cmp.Or(err, errors.New("another process is using it"))
 	}
-	segments := make(map[string][]int64) // by folder, the offsets where they begin
-	err = filepath.WalkDir(dir, func(file string, _ fs.DirEntry, err error) error {
-		switch name := filepath.Base(file); {
-		case err != nil:
-			return err
-		case filepath.Ext(name) == ".idx", slices.Contains([]string{"snapshot.json", "pids.log", "seq_windows.json", "broker_configs.json"}, name):
-			return os.Remove(file)
-		case filepath.Ext(name) == ".dat":
-			if base, err := strconv.ParseInt(strings.TrimSuffix(name, ".dat"), 10, 64); err == nil {
-				segments[filepath.Dir(file)] = append(segments[filepath.Dir(file)], base)
+	root := os.DirFS(dir) // there may be brackets in the name of dir, which are no pattern
+	for _, pattern := range []string{"partitions/*/snapshot.json", "partitions/*/*.idx", "pids.log", "seq_windows.json"} {
+		files, _ := fs.Glob(root, pattern)
+		for _, file := range files {
+			if err := os.Remove(filepath.Join(dir, file)); err != nil {
+				return nil, err
 			}
 		}
-		return nil
-	})
+	}
+	segments = make(map[string][]int64)
+	files, _ := fs.Glob(root, "partitions/*/*.dat")
+	for _, file := range files {
+		if base, err := strconv.ParseInt(strings.TrimSuffix(path.Base(file), ".dat"), 10, 64); err == nil {
+			segments[path.Dir(file)] = append(segments[path.Dir(file)], base)
+		}
+	}
 	for folder, bases := range segments {
 		slices.Sort(bases)
-		folders, err = append(folders, folder), errors.Join(err, b.checkPartition(folder, bases))
+		if err := b.checkPartition(filepath.Join(dir, folder), bases); err != nil {
+			return nil, err
+		}
 	}
-	return folders, err
+	return segments, nil
 }
 
 // checkPartition leaves of a partition's segments what can be read, and copies of the others.
 func (b *Broker) checkPartition(folder string, bases []int64) error {
-	next, damaged := bases[0], false
+	next, damage := bases[0], error(nil)
 	for _, base := range bases {
 		file := filepath.Join(folder, fmt.Sprintf("%d.dat", base))
 		segment, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
+		if damage == nil && base != next && len(segment) > 0 {
+			damage = fmt.Errorf("the segments from offset %d to %d are missing", next, base)
+		}
 		good := 0
-		damaged = damaged || base != next && len(segment) > 0 // a segment is missing
-		for !damaged && good < len(segment) {
+		for damage == nil && good < len(segment) {
 			batch, size, err := wire.ReadBatch(segment[good:])
-			if damaged = err != nil || batch.FirstOffset != next || batch.PartitionLeaderEpoch != 0; !damaged {
+			switch {
+			case err != nil:
+				damage = err
+			case batch.FirstOffset != next || batch.PartitionLeaderEpoch != 0:
+				damage = errors.New("a batch has a wrong offset or epoch")
+			default:
 				good += size
 				next += int64(batch.NumRecords)
 			}
@@ -83,23 +92,8 @@ func (b *Broker) checkPartition(folder string, bases []int64) error {
 		if err := errors.Join(os.WriteFile(saved, segment, 0o600), os.Truncate(file, int64(good))); err != nil {
 			return err
 		}
-		b.cfg.Log.Warn("records cannot be read, or some before them are missing: their partition ends before them now",
-			"file", file, "byte", good, "offset", next, "copy", saved)
-	}
-	return nil
-}
-
-// countPartitions counts those of the topics that have records, and fails if there are records without
-// a topic: kfake would make the topic anew, and append to the segments of the old one.
-func (b *Broker) countPartitions(folders []string) error {
-	for _, folder := range folders {
-		dash := strings.LastIndexByte(folder, '-')
-		topic := filepath.Base(folder[:dash])
-		b.partitions[topic] = len(b.kfake.PartitionInfos(topic))
-		if n, err := strconv.Atoi(folder[dash+1:]); err != nil || n >= b.partitions[topic] {
-			return fmt.Errorf("DATA_DIR: %s has records, but topics.json and meta.json do not name its topic: "+
-				"restore these two from a copy, or move the folder away", folder)
-		}
+		b.cfg.Log.Warn("records cannot be read: their partition ends before them now",
+			"file", file, "byte", good, "offset", next, "copy", saved, "err", damage)
 	}
 	return nil
 }

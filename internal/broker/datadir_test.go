@@ -19,7 +19,7 @@ import (
 // TestMain runs a broker in a process of its own, for a test that kills it.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BROKER_TEST_DIR"); dir != "" {
-		b, err := Start(Config{Addr: "127.0.0.1:0", DataDir: dir})
+		b, err := Start(Config{Addr: "127.0.0.1:0", DataDir: dir, Topic: "chat"})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -36,7 +36,7 @@ func TestDataDir(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "[here]")
 	var want []string
 	for i := range 3 {
-		b := start(t, Config{DataDir: dir}, "chat")
+		b := start(t, Config{Topic: "chat", DataDir: dir})
 		if _, err := Start(Config{Addr: "127.0.0.1:0", DataDir: dir}); err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another process") {
 			t.Fatalf("a second broker in the same folder: %v", err)
 		}
@@ -60,7 +60,7 @@ func TestDataDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, filepath.Join(file, "below")} {
-		if _, err := Start(Config{Addr: "127.0.0.1:0", DataDir: dir}); err == nil || !strings.Contains(err.Error(), dir) {
+		if _, err := Start(Config{Addr: "127.0.0.1:0", DataDir: dir, Topic: "chat"}); err == nil || !strings.Contains(err.Error(), dir) {
 			t.Errorf("a broker in %s, which is no folder: %v", dir, err)
 		}
 	}
@@ -110,7 +110,6 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := dial(t, strings.TrimSpace(addr))
-		w.create("chat", 1)
 		check(w)
 		for i := 0; ; i++ {
 			if i == 200 { // then it dies at some moment of the next ones
@@ -136,7 +135,7 @@ func TestKill(t *testing.T) {
 func TestDamagedDataDir(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
-	b := start(t, Config{DataDir: base}, "chat")
+	b := start(t, Config{Topic: "chat", DataDir: base})
 	w := dial(t, b.Addr())
 	const n = 30 // in three segments
 	for i := range n {
@@ -173,19 +172,19 @@ func TestDamagedDataDir(t *testing.T) {
 		"a length":                      {second, flip(9), 11, "offset=11"},
 		"a leader epoch":                {second, flip(15), 11, "offset=11"},
 		"a format":                      {second, flip(16), 11, "offset=11"},
-		"the end of the last segment":   {third, cut, n - 1, "byte=700518"},
+		"the end of the last segment":   {third, cut, n - 1, "cut short"},
 		"the end of the second segment": {second, cut, 21, "offset=21"},
 		"zeros":                         {second, func(b []byte) []byte { return make([]byte, len(b)) }, 11, "11.dat"},
-		"an empty segment":              {second, func([]byte) []byte { return nil }, 11, "byte=0 offset=11"},
+		"an empty segment":              {second, func([]byte) []byte { return nil }, 11, "from offset 11 to 22 are missing"},
 		"bytes at the end":              {third, func(b []byte) []byte { return append(b, "garbage"...) }, n, "offset=30"},
-		"no second segment":             {second, remove, 11, "byte=0 offset=11"},
+		"no second segment":             {second, remove, 11, "from offset 11 to 22 are missing"},
 		"no third segment":              {third, remove, 22, ""},
 		"no index":                      {folder + "/22.idx", remove, n, ""},
 		"no snapshot":                   {folder + "/snapshot.json", remove, n, ""},
 		"another snapshot":              {folder + "/snapshot.json", replace(`"high_watermark":30`, `"high_watermark":10`), n, ""},
 		"no partition":                  {folder, remove, 0, ""},
 		"broken state":                  {"seq_windows.json", replace("{", ""), n, ""},
-		"broken settings":               {"broker_configs.json", replace("{", ""), n, ""},
+		"broken settings":               {"broker_configs.json", replace("{", ""), -1, "broker_configs.json"},
 		"no meta.json":                  {"meta.json", remove, -1, "chat-0"},
 		"no topics.json":                {"topics.json", remove, -1, "chat-0"},
 		"broken topics.json":            {"topics.json", replace("{", ""), -1, "topics.json"},
@@ -209,7 +208,7 @@ func TestDamagedDataDir(t *testing.T) {
 			}
 			files := sizes(dir)
 			var log bytes.Buffer
-			cfg := Config{Addr: "127.0.0.1:0", DataDir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))}
+			cfg := Config{Addr: "127.0.0.1:0", Topic: "chat", DataDir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))}
 			if c.kept < 0 {
 				for range 2 { // the first must not make the second one start
 					if _, err := Start(cfg); err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), c.says) {
@@ -219,7 +218,7 @@ func TestDamagedDataDir(t *testing.T) {
 				return
 			}
 			for run := range 2 {
-				b := start(t, cfg, "chat")
+				b := start(t, cfg)
 				cfg.Log = nil
 				if after := sizes(dir); after < files {
 					t.Errorf("%d bytes of records were there, %d are left or in copies", files, after)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -34,7 +33,7 @@ func FuzzBytes(f *testing.F) {
 	for _, b := range badBytes() {
 		f.Add(b)
 	}
-	b := start(f, Config{}, "fuzz")
+	b := start(f, Config{Topic: "fuzz"})
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		w := dial(t, b.Addr())
 		w.Write(sent)
@@ -43,7 +42,7 @@ func FuzzBytes(f *testing.F) {
 		if _, err := io.Copy(io.Discard, w.Conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("neither answered nor closed")
 		}
-		ask[*kmsg.MetadataResponse](dial(t, b.Addr()), new(kmsg.MetadataRequest), 1)
+		dial(t, b.Addr()).ask(kmsg.NewPtrMetadataRequest(), 1)
 	})
 }
 
@@ -57,7 +56,7 @@ func FuzzBatch(f *testing.F) {
 	f.Add(int16(2), int32(2), int64(0), []byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01\xff\xff\xff\xff"))
 	f.Add(int16(3), int32(2), int64(0), []byte("\x04\x22\x4d\x18"))
 	f.Add(int16(4), int32(2), int64(0), []byte("\x28\xb5\x2f\xfd"))
-	b := start(f, Config{}, "fuzz")
+	b := start(f, Config{Topic: "fuzz"})
 	f.Fuzz(func(t *testing.T, attributes int16, n int32, at int64, records []byte) {
 		w := dial(t, b.Addr())
 		w.produce("fuzz", batch(n, records, func(b *kmsg.RecordBatch) { b.Attributes, b.FirstTimestamp = attributes, at }))
@@ -74,7 +73,7 @@ func FuzzState(f *testing.F) {
 	for seed := range uint64(12) {
 		f.Add(seed)
 	}
-	b := start(f, Config{DataDir: f.TempDir()}, "fuzz")
+	b := start(f, Config{Topic: "fuzz", DataDir: f.TempDir()})
 	f.Fuzz(func(t *testing.T, seed uint64) { askMany(t, b.Addr(), seed, func(step int) bool { return step < 120 }) })
 }
 
@@ -101,7 +100,7 @@ func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) i
 		}
 	}
 	w := dial(t, addr)
-	for _, topic := range ask[*kmsg.MetadataResponse](w, new(kmsg.MetadataRequest), 1).Topics {
+	for _, topic := range w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Topics {
 		w.values(*topic.Topic)
 	}
 	return asked.Load()
@@ -193,45 +192,4 @@ func wild(rng *rand.Rand, key kmsg.Key) kmsg.Request {
 		fetch.MaxWaitMillis = min(fetch.MaxWaitMillis, 20)
 	}
 	return req
-}
-
-func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
-
-// fill puts wild values into all fields of a request, strings and numbers from small alphabets.
-func fill(rng *rand.Rand, v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() && v.Type().Field(i).Name != "UnknownTags" {
-				fill(rng, v.Field(i))
-			}
-		}
-	case reflect.Pointer:
-		if rng.IntN(4) > 0 {
-			v.Set(reflect.New(v.Type().Elem()))
-			fill(rng, v.Elem())
-		}
-	case reflect.Slice, reflect.Array:
-		if v.Type().Elem().Kind() == reflect.Uint8 && v.Kind() == reflect.Slice {
-			v.SetBytes(pick(rng, nil, []byte{}, []byte("bytes"), batch(2, records("a", "b"))))
-			return
-		}
-		if v.Kind() == reflect.Slice {
-			v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
-		}
-		for i := range v.Len() {
-			fill(rng, v.Index(i))
-		}
-	case reflect.String:
-		v.SetString(pick(rng, "fuzz", "fuzz", "fuzz", "", "a", "a.b", "a_b", "..", "/", "consumer", "range", "max.message.bytes",
-			"cleanup.policy", "compact", "-1", "0", "99999999999999999999", "\xff", string(make([]byte, 300))))
-	case reflect.Bool:
-		v.SetBool(rng.IntN(2) == 0)
-	default:
-		if v.CanInt() {
-			v.SetInt(pick[int64](rng, -1, 0, 0, 0, 1, 2, 5, 100, -2, math.MinInt8, math.MaxInt8, math.MinInt32, math.MaxInt32, math.MinInt64, math.MaxInt64))
-		} else if v.CanUint() {
-			v.SetUint(pick[uint64](rng, 0, 0, 1, 255))
-		}
-	}
 }

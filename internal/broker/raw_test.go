@@ -1,13 +1,14 @@
 package broker
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net"
 	"os"
+	"reflect"
 	"testing"
 	"time"
 
@@ -18,22 +19,18 @@ import (
 )
 
 // patience is how long an answer may take on a busy machine.
-const patience = 40 * time.Second
+const patience = 20 * time.Second
 
-// start starts a broker that has these topics.
-func start(t testing.TB, cfg Config, topics ...string) *Broker {
+func start(t testing.TB, cfg Config) *Broker {
 	t.Helper()
-	cfg.Addr = cmp.Or(cfg.Addr, "127.0.0.1:0")
+	if cfg.Addr == "" {
+		cfg.Addr = "127.0.0.1:0"
+	}
 	b, err := Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
-	for _, topic := range topics {
-		if err := dial(t, b.Addr()).create(topic, 1); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			t.Fatal(err)
-		}
-	}
 	return b
 }
 
@@ -73,13 +70,13 @@ func (w *raw) try(req kmsg.Request, version int16) (kmsg.Response, error) {
 }
 
 // ask sends a request and returns the answer.
-func ask[T kmsg.Response](w *raw, req kmsg.Request, version int16) (answer T) {
+func (w *raw) ask(req kmsg.Request, version int16) kmsg.Response {
 	w.Helper()
 	resp, err := w.try(req, version)
 	if err != nil {
 		w.Fatalf("%s version %d: %v", kmsg.NameForKey(req.Key()), version, err)
 	}
-	return resp.(T)
+	return resp
 }
 
 func (w *raw) read(resp kmsg.Response) (kmsg.Response, error) {
@@ -106,25 +103,29 @@ func (w *raw) read(resp kmsg.Response) (kmsg.Response, error) {
 // produce sends one batch to partition 0 and returns the error in the answer.
 func (w *raw) produce(topic string, batch []byte) error {
 	w.Helper()
-	resp := ask[*kmsg.ProduceResponse](w, produceRequest(topic, batch), 7)
+	resp := w.ask(produceRequest(topic, batch), 7).(*kmsg.ProduceResponse)
 	return kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }
 
 func produceRequest(topic string, batches ...[]byte) *kmsg.ProduceRequest {
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks = -1
 	t := kmsg.ProduceRequestTopic{Topic: topic}
 	for _, b := range batches {
 		t.Partitions = append(t.Partitions, kmsg.ProduceRequestTopicPartition{Records: b})
 	}
-	return &kmsg.ProduceRequest{Acks: -1, Topics: []kmsg.ProduceRequestTopic{t}}
+	req.Topics = []kmsg.ProduceRequestTopic{t}
+	return req
 }
 
 // offset asks for an offset of partition 0, by time.
 func (w *raw) offset(topic string, at int64) int64 {
 	w.Helper()
+	req := kmsg.NewPtrListOffsetsRequest()
 	p := kmsg.NewListOffsetsRequestTopicPartition()
 	p.Timestamp = at
-	req := &kmsg.ListOffsetsRequest{Topics: []kmsg.ListOffsetsRequestTopic{{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{p}}}}
-	answer := ask[*kmsg.ListOffsetsResponse](w, req, 5).Topics[0].Partitions[0]
+	req.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{p}}}
+	answer := w.ask(req, 5).(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
 	if answer.ErrorCode != 0 {
 		w.Fatalf("the offset at %d in %s: %v", at, topic, kerr.ErrorForCode(answer.ErrorCode))
 	}
@@ -135,10 +136,12 @@ func (w *raw) oldest(topic string) int64 { return w.offset(topic, -2) }
 func (w *raw) newest(topic string) int64 { return w.offset(topic, -1) }
 
 func fetchRequest(topic string, offset int64) *kmsg.FetchRequest {
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxBytes, req.SessionEpoch = math.MaxInt32, -1
 	p := kmsg.NewFetchRequestTopicPartition()
 	p.FetchOffset, p.PartitionMaxBytes = offset, math.MaxInt32
-	return &kmsg.FetchRequest{MaxBytes: math.MaxInt32, SessionEpoch: -1,
-		Topics: []kmsg.FetchRequestTopic{{Topic: topic, Partitions: []kmsg.FetchRequestTopicPartition{p}}}}
+	req.Topics = []kmsg.FetchRequestTopic{{Topic: topic, Partitions: []kmsg.FetchRequestTopicPartition{p}}}
+	return req
 }
 
 // values returns the first value of each batch of partition 0, and fails at a hole and at what cannot
@@ -146,7 +149,7 @@ func fetchRequest(topic string, offset int64) *kmsg.FetchRequest {
 func (w *raw) values(topic string) (values []string) {
 	w.Helper()
 	for end, next := w.newest(topic), w.oldest(topic); next < end; {
-		p := ask[*kmsg.FetchResponse](w, fetchRequest(topic, next), 11).Topics[0].Partitions[0]
+		p := w.ask(fetchRequest(topic, next), 11).(*kmsg.FetchResponse).Topics[0].Partitions[0]
 		if p.ErrorCode != 0 || len(p.RecordBatches) == 0 {
 			w.Fatalf("record %d of %d in %s cannot be read (code %d)", next, end, topic, p.ErrorCode)
 		}
@@ -166,14 +169,16 @@ func (w *raw) values(topic string) (values []string) {
 }
 
 func createRequest(topic string, partitions int32) *kmsg.CreateTopicsRequest {
+	req := kmsg.NewPtrCreateTopicsRequest()
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, partitions, 1
-	return &kmsg.CreateTopicsRequest{Topics: []kmsg.CreateTopicsRequestTopic{t}}
+	req.Topics = []kmsg.CreateTopicsRequestTopic{t}
+	return req
 }
 
 func (w *raw) create(topic string, partitions int32) error {
 	w.Helper()
-	return kerr.ErrorForCode(ask[*kmsg.CreateTopicsResponse](w, createRequest(topic, partitions), 3).Topics[0].ErrorCode)
+	return kerr.ErrorForCode(w.ask(createRequest(topic, partitions), 3).(*kmsg.CreateTopicsResponse).Topics[0].ErrorCode)
 }
 
 // records encodes records with these values.
@@ -206,4 +211,45 @@ func attributes(a int16) func(*kmsg.RecordBatch) {
 // by has a batch come from a producer.
 func by(id int64, epoch int16, sequence int32) func(*kmsg.RecordBatch) {
 	return func(b *kmsg.RecordBatch) { b.ProducerID, b.ProducerEpoch, b.FirstSequence = id, epoch, sequence }
+}
+
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// fill puts wild values into all fields of a request, strings and numbers from small alphabets.
+func fill(rng *rand.Rand, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() && v.Type().Field(i).Name != "UnknownTags" {
+				fill(rng, v.Field(i))
+			}
+		}
+	case reflect.Pointer:
+		if rng.IntN(4) > 0 {
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(rng, v.Elem())
+		}
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 && v.Kind() == reflect.Slice {
+			v.SetBytes(pick(rng, nil, []byte{}, []byte("bytes"), batch(2, records("a", "b"))))
+			return
+		}
+		if v.Kind() == reflect.Slice {
+			v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
+		}
+		for i := range v.Len() {
+			fill(rng, v.Index(i))
+		}
+	case reflect.String:
+		v.SetString(pick(rng, "fuzz", "fuzz", "fuzz", "", "a", "a.b", "a_b", "..", "/", "consumer", "range", "max.message.bytes",
+			"cleanup.policy", "compact", "-1", "0", "99999999999999999999", "\xff", string(make([]byte, 300))))
+	case reflect.Bool:
+		v.SetBool(rng.IntN(2) == 0)
+	default:
+		if v.CanInt() {
+			v.SetInt(pick[int64](rng, -1, 0, 0, 0, 1, 2, 5, 100, -2, math.MinInt8, math.MaxInt8, math.MinInt32, math.MaxInt32, math.MinInt64, math.MaxInt64))
+		} else if v.CanUint() {
+			v.SetUint(pick[uint64](rng, 0, 0, 1, 255))
+		}
+	}
 }

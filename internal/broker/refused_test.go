@@ -56,7 +56,7 @@ func badBytes() map[string][]byte {
 
 func TestBadBytesEndTheirConnectionOnly(t *testing.T) {
 	t.Parallel()
-	b := start(t, Config{}, "fuzz")
+	b := start(t, Config{Topic: "fuzz"})
 	other := dial(t, b.Addr())
 	for name, sent := range badBytes() {
 		w := dial(t, b.Addr())
@@ -73,7 +73,7 @@ func TestBadBytesEndTheirConnectionOnly(t *testing.T) {
 func TestKafkasErrors(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	w := dial(t, start(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, "chat").Addr())
+	w := dial(t, start(t, Config{Topic: "chat", Log: slog.New(slog.NewTextHandler(&log, nil))}).Addr())
 	wrong := func(what string, version, code int16, want *kerr.Error) {
 		t.Helper()
 		if want := want.Code; code != want {
@@ -83,16 +83,16 @@ func TestKafkasErrors(t *testing.T) {
 	begin := kmsg.NewPtrInitProducerIDRequest()
 	begin.TransactionalID = kmsg.StringPtr("payments")
 	for version := range int16(5) {
-		wrong("a transaction", version, ask[*kmsg.InitProducerIDResponse](w, begin, version).ErrorCode, kerr.TransactionalIDAuthorizationFailed)
+		wrong("a transaction", version, w.ask(begin, version).(*kmsg.InitProducerIDResponse).ErrorCode, kerr.TransactionalIDAuthorizationFailed)
 	}
 	find := kmsg.NewPtrFindCoordinatorRequest()
 	find.CoordinatorKey = "readers" // with an error, librdkafka's Close takes 45 s
-	wrong("FindCoordinator", 2, ask[*kmsg.FindCoordinatorResponse](w, find, 2).ErrorCode, new(kerr.Error))
+	wrong("FindCoordinator", 2, w.ask(find, 2).(*kmsg.FindCoordinatorResponse).ErrorCode, new(kerr.Error))
 	join := kmsg.NewPtrJoinGroupRequest()
 	join.Group, join.ProtocolType = "readers", "consumer"
 	join.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range"}, {Name: "range"}} // two of a name ended the process
 	for version := range int16(6) {
-		wrong("JoinGroup", version, ask[*kmsg.JoinGroupResponse](w, join, version).ErrorCode, kerr.GroupAuthorizationFailed)
+		wrong("JoinGroup", version, w.ask(join, version).(*kmsg.JoinGroupResponse).ErrorCode, kerr.GroupAuthorizationFailed)
 	}
 	if n := strings.Count(log.String(), "no consumer groups"); n != 1 || !strings.Contains(log.String(), "group=readers") {
 		t.Errorf("the log says so %d times: %s", n, &log)
@@ -100,13 +100,13 @@ func TestKafkasErrors(t *testing.T) {
 	commit := kmsg.NewPtrOffsetCommitRequest()
 	commit.Group = "readers"
 	commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "chat", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Partition: 3, Offset: 7}}}}
-	p := ask[*kmsg.OffsetCommitResponse](w, commit, 7).Topics[0].Partitions[0]
+	p := w.ask(commit, 7).(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0]
 	if wrong("OffsetCommit", 7, p.ErrorCode, kerr.GroupAuthorizationFailed); p.Partition != 3 {
 		t.Errorf("the answer is for partition %d", p.Partition)
 	}
 	committed := kmsg.NewPtrOffsetFetchRequest()
 	committed.Group, committed.Topics = "readers", []kmsg.OffsetFetchRequestTopic{{Topic: "chat", Partitions: []int32{0}}}
-	fetched := ask[*kmsg.OffsetFetchResponse](w, committed, 5)
+	fetched := w.ask(committed, 5).(*kmsg.OffsetFetchResponse)
 	if wrong("OffsetFetch", 5, fetched.ErrorCode, new(kerr.Error)); len(fetched.Topics) > 0 {
 		t.Errorf("something was committed: %+v", fetched.Topics)
 	}
@@ -125,7 +125,7 @@ func TestBatches(t *testing.T) {
 	three, good := records("a", "b", "c"), batch(3, records("a", "b", "c"))
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)-1] ^= 1
-	w := dial(t, start(t, Config{}, "chat").Addr())
+	w := dial(t, start(t, Config{Topic: "chat"}).Addr())
 	w.newest("chat")
 	written := int64(0)
 	for name, c := range map[string]struct {
@@ -202,7 +202,7 @@ func compress(t *testing.T, codec int, b []byte) []byte {
 func TestTopics(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := start(t, Config{DataDir: dir}, "chat")
+	b := start(t, Config{Topic: "chat", DataDir: dir})
 	w := dial(t, b.Addr())
 	long := strings.Repeat("x", 249)
 	for _, c := range []struct {
@@ -214,20 +214,21 @@ func TestTopics(t *testing.T) {
 		{"a/b", 1, kerr.InvalidTopicException}, {"../../escaped", 1, kerr.InvalidTopicException}, {"a\x00b", 1, kerr.InvalidTopicException},
 		{long + "x", 1, kerr.InvalidTopicException}, {strings.Repeat("x", 20_000), 1, kerr.InvalidTopicException},
 		{strings.Repeat("\xff", 90), 1, kerr.InvalidTopicException}, {strings.Repeat("ä", 60), 1, kerr.InvalidTopicException},
-		{"chat", 1, kerr.TopicAlreadyExists}, {"billion", 1 << 30, kerr.PolicyViolation}, {"more", 100, kerr.PolicyViolation},
+		{"chat", 1, kerr.TopicAlreadyExists}, {"none", 0, kerr.InvalidPartitions}, {"less", -5, kerr.InvalidPartitions},
+		{"billion", 1 << 30, kerr.PolicyViolation}, {"more", 100, kerr.PolicyViolation},
 		{long, 1, nil}, {"by-default", -1, nil}, {"The.Rest-of_them", 96, nil}, {"two-more", 2, kerr.PolicyViolation},
 	} {
 		if err := w.create(c.name, c.partitions); !errors.Is(err, c.want) {
 			t.Errorf("a topic %.20q of %d partitions: %v, want %v", c.name, c.partitions, err, c.want)
 		}
 	}
-	if err := w.create("last", 1); err != nil {
-		t.Error(err)
+	copies := createRequest("copies", 1)
+	copies.Topics[0].ReplicationFactor = 3
+	if a := w.ask(copies, 3).(*kmsg.CreateTopicsResponse).Topics[0]; a.ErrorCode != kerr.InvalidReplicationFactor.Code {
+		t.Errorf("three copies: %v", kerr.ErrorForCode(a.ErrorCode))
 	}
-	for _, topic := range []string{"chat", long, "by-default", "The.Rest-of_them", "last"} { // one without a record is not counted after a restart
-		if err := w.produce(topic, batch(1, records("kept"))); err != nil {
-			t.Fatal(err)
-		}
+	if err := errors.Join(w.create("last", 1), w.produce(long, batch(1, records("kept")))); err != nil {
+		t.Fatal(err)
 	}
 	b.Close()
 	again := dial(t, start(t, Config{DataDir: dir}).Addr())
@@ -239,34 +240,48 @@ func TestTopics(t *testing.T) {
 	}
 	drop := kmsg.NewPtrDeleteTopicsRequest()
 	drop.TopicNames = []string{long}
-	ask[*kmsg.DeleteTopicsResponse](again, drop, 3)
+	again.ask(drop, 3)
 	if err := again.create("one-more", 1); err != nil {
 		t.Errorf("partition 100, after one was deleted: %v", err)
 	}
 }
 
-// An idempotent producer's batch that comes twice is written once. There are ids for maxProducers.
+// An idempotent producer's batch that comes twice is written once, and an id that another producer
+// got since is refused.
 func TestProducerIDs(t *testing.T) {
 	t.Parallel()
-	w := dial(t, start(t, Config{}, "chat").Addr())
-	id := func(version int16) *kmsg.InitProducerIDResponse {
-		return ask[*kmsg.InitProducerIDResponse](w, new(kmsg.InitProducerIDRequest), version)
+	w := dial(t, start(t, Config{Topic: "chat"}).Addr())
+	id := func() (int64, int16) {
+		p := w.ask(kmsg.NewPtrInitProducerIDRequest(), 1).(*kmsg.InitProducerIDResponse)
+		return p.ProducerID, p.ProducerEpoch
 	}
-	for version := range int16(5) {
-		p, from := id(version), w.newest("chat")
-		for _, sequence := range []int32{0, 0, 1, 1, 0} {
-			if err := w.produce("chat", batch(1, records("a"), by(p.ProducerID, p.ProducerEpoch, sequence))); err != nil {
-				t.Fatal(err)
-			}
+	send := func(id int64, epoch int16, sequences ...int32) (err error) {
+		for _, s := range sequences {
+			err = errors.Join(err, w.produce("chat", batch(1, records("a"), by(id, epoch, s))))
 		}
-		if n := w.newest("chat") - from; n != 2 {
-			t.Errorf("version %d: 2 records, one of them sent twice and the other three times, are %d", version, n)
-		}
+		return err
 	}
-	for range maxProducers - 5 {
-		id(1)
+	first, epoch := id()
+	if err := send(first, epoch, 0, 0, 1, 1, 0); err != nil {
+		t.Fatal(err)
 	}
-	if err := kerr.ErrorForCode(id(1).ErrorCode); !errors.Is(err, kerr.PolicyViolation) {
-		t.Errorf("one id more: %v", err)
+	if n := w.newest("chat"); n != 2 {
+		t.Errorf("2 records, one of them sent twice and the other three times: the topic ends at %d", n)
+	}
+	for range maxProducers - 1 {
+		id()
+	}
+	second, later := id()
+	if second != first || later != epoch+1 {
+		t.Fatalf("producer %d has id %d.%d, the first %d.%d", maxProducers, second, later, first, epoch)
+	}
+	if err := send(second, later, 0); err != nil {
+		t.Error(err)
+	}
+	if err := send(first, epoch, 2); !errors.Is(err, kerr.InvalidProducerEpoch) {
+		t.Errorf("the first producer goes on: %v", err)
+	}
+	if err := send(first^1<<40, 3, 7, 3); err != nil { // of an earlier run: as from a producer without an id
+		t.Errorf("an unknown id: %v", err)
 	}
 }

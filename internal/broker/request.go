@@ -1,26 +1,58 @@
 package broker
 
 import (
+	"bytes"
 	"cmp"
-	"errors"
+	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"kafkachat/internal/wire"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// faults has kfake call adjust for each request, and answer Kafka's errors to what there is not here.
-// (A control function could do the first, but kfake keeps a request of each connection for it, for ever.)
-func (b *Broker) faults() []kfake.Fault {
+const (
+	maxOtherRequest = 32 << 10        // without records; a topic's name may have 249 letters
+	maxFetch        = 1 << 20         // of records in an answer; a first batch is always sent whole
+	maxFetchWait    = 5 * time.Second // for them
+	maxProducers    = 1024            // with an id, of whom kfake forgets none by itself
+	maxPartitions   = 100             // of all topics
+	maxKept         = 64 << 20        // bytes of batches in all partitions together
+	segmentBytes    = 1 << 20         // kfake gives memory (or disk) back by whole segments
+)
+
+// offered are the requests that this broker takes, each with its newest version: the last without
+// tagged fields, since kmsg believes the number of tags, and four bytes could keep a processor busy
+// for a minute. Clients of today still speak them. The body of InitProducerID is not for kmsg, and
+// sarama sends version 4 without asking which versions there are.
+func offered() *kversion.Versions {
+	offered := new(kversion.Versions)
+	for _, key := range []kmsg.Key{
+		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.ApiVersions, kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.DescribeConfigs,
+		// librdkafka's consumers always have a group; without these, closing one takes 45 s.
+		kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.OffsetCommit, kmsg.OffsetFetch,
+	} {
+		req := kmsg.RequestForKey(key.Int16())
+		for req.SetVersion(req.MaxVersion()); req.IsFlexible(); req.SetVersion(req.GetVersion() - 1) {
+		}
+		offered.SetMaxKeyVersion(key.Int16(), req.GetVersion())
+	}
+	offered.SetMaxKeyVersion(kmsg.InitProducerID.Int16(), 4)
+	return offered
+}
+
+// refuse has kfake answer Kafka's errors to what there is not here.
+func (b *Broker) refuse() {
 	var once sync.Once
 	joins := func(req kmsg.Request) bool {
 		once.Do(func() {
@@ -29,129 +61,187 @@ func (b *Broker) faults() []kfake.Fault {
 		})
 		return true
 	}
-	transaction := func(req kmsg.Request) bool { return req.(*kmsg.InitProducerIDRequest).TransactionalID != nil }
-	refused := func(err *kerr.Error) kfake.Fault {
-		return kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: err, When: func(kmsg.Request) bool { return b.refusal == err }}
-	}
-	faults := []kfake.Fault{
-		{TopLevel: true, When: func(req kmsg.Request) bool { b.adjust(req); return false }},
+	// kfake has no rule for names, and a folder is lost to it in which one was too long to be a file's.
+	illegal := regexp.MustCompile(`^\.{0,2}$|[^a-zA-Z0-9._-]|.{250}`)
+	for _, f := range []kfake.Fault{
 		{Keys: []kmsg.Key{kmsg.JoinGroup}, TopLevel: true, Err: kerr.GroupAuthorizationFailed, When: joins},
 		{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.GroupAuthorizationFailed},
 		{Keys: []kmsg.Key{kmsg.OffsetFetch}, TopLevel: true, Err: new(kerr.Error)}, // an empty answer: nothing was ever committed
-		{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.TransactionalIDAuthorizationFailed, When: transaction},
-		{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.PolicyViolation, When: func(kmsg.Request) bool { return b.ids > maxProducers }},
-		refused(kerr.InvalidTopicException),
-		refused(kerr.PolicyViolation),
+		{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.PolicyViolation, When: func(kmsg.Request) bool { return b.wanted > maxPartitions }},
+		{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidTopicException, When: func(req kmsg.Request) bool {
+			return slices.ContainsFunc(req.(*kmsg.CreateTopicsRequest).Topics, func(t kmsg.CreateTopicsRequestTopic) bool {
+				return illegal.MatchString(t.Topic)
+			})
+		}},
+	} {
+		f.Count = -1 // for ever
+		b.kfake.Fault(f)
 	}
-	for i := range faults {
-		faults[i].Count = -1 // for ever
-	}
-	return faults
 }
 
-// adjust changes a request to one that does no harm, before kfake does what it asks. kfake calls it
-// for one request at a time.
-func (b *Broker) adjust(req kmsg.Request) {
+// answer returns the answer to a request, with its length. After an error the connection ends, as
+// with Kafka: such a request has no answer.
+func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
+	r := kbin.Reader{Src: request}
+	key, version, number, id := kmsg.Key(r.Int16()), r.Int16(), r.Int32(), r.NullableString()
+	newest, ok := b.offered.LookupMaxKeyVersion(key.Int16())
+	if !r.Ok() || !ok || version < 0 || version > newest && key != kmsg.ApiVersions ||
+		len(request) > maxOtherRequest && key != kmsg.Produce {
+		return nil, fmt.Errorf("no request that is known here (key %d, version %d, %d bytes)", key, version, len(request))
+	}
+	b.clientsMu.Lock()
+	c.last, c.own = time.Now(), b.cfg.Own != "" && id != nil && strings.HasPrefix(*id, b.cfg.Own)
+	b.clientsMu.Unlock()
+	switch key {
+	case kmsg.Produce:
+		return b.produce(version, number, r)
+	case kmsg.InitProducerID:
+		return b.newProducer(version, number, r.Src), nil
+	}
+	req := kmsg.RequestForKey(key.Int16())
+	req.SetVersion(min(version, newest+1)) // of ApiVersions; all that are too new have the same answer
+	if version <= newest {
+		if err := req.ReadFrom(r.Src); err != nil {
+			return nil, err
+		}
+	}
 	switch req := req.(type) {
 	case *kmsg.FetchRequest:
-		req.MaxBytes, req.MaxWaitMillis = min(req.MaxBytes, maxFetch), min(req.MaxWaitMillis, maxFetchWait)
+		req.MaxBytes = min(req.MaxBytes, maxFetch)
+		req.MaxWaitMillis = min(req.MaxWaitMillis, int32(maxFetchWait.Milliseconds()))
 		if req.SessionEpoch == 0 { // a new session is declined: in kfake it may grow without a bound
 			req.SessionEpoch = -1
 		}
 	case *kmsg.DescribeConfigsRequest:
 		req.Resources = req.Resources[:min(len(req.Resources), maxPartitions+1)] // there are no more
-	case *kmsg.DeleteTopicsRequest:
-		for _, topic := range req.TopicNames {
-			delete(b.partitions, topic)
-		}
-	case *kmsg.InitProducerIDRequest:
-		b.ids++
 	case *kmsg.CreateTopicsRequest:
-		b.refuseTopics(req)
-	case *kmsg.ProduceRequest:
-		room := maxRequest
-		for _, t := range req.Topics {
-			for i := range t.Partitions {
-				t.Partitions[i].Records = b.checkBatch(t.Partitions[i].Records, &room)
-			}
-		}
-		b.unseen.Add(int64(maxRequest - room))
+		b.topics.Lock()
+		defer b.topics.Unlock()
+		b.limitTopics(req)
 	}
+	answer, err := b.ask(req, number)
+	if err != nil {
+		return nil, err
+	}
+	return advertise(c.LocalAddr().(*net.TCPAddr), req.ResponseKind(), answer)
 }
 
-// refuseTopics sets what is wrong with topics that are to be made, if something is. kfake has no rule
-// for names, and a folder is lost to it in which one was too long to be a file's.
-func (b *Broker) refuseTopics(req *kmsg.CreateTopicsRequest) {
-	illegal := regexp.MustCompile(`^\.{0,2}$|[^a-zA-Z0-9._-]|.{250}`)
-	most := map[string]int{"retention.ms": math.MaxInt, "retention.bytes": maxKept, "segment.bytes": segmentBytes, "max.message.bytes": maxBatch}
-	wanted, sum := maps.Clone(b.partitions), 0
-	b.refusal = nil
+// advertise has an answer name the address at which the client has reached this broker: on a network
+// there are several, and kfake knows none.
+func advertise(addr *net.TCPAddr, resp kmsg.Response, answer []byte) ([]byte, error) {
+	const head = 8 // length and number
+	host, port := addr.IP.String(), int32(addr.Port)
+	switch resp := resp.(type) {
+	case *kmsg.MetadataResponse:
+		if err := resp.ReadFrom(answer[head:]); err != nil {
+			return nil, err
+		}
+		for i := range resp.Brokers {
+			resp.Brokers[i].Host, resp.Brokers[i].Port = host, port
+		}
+	case *kmsg.FindCoordinatorResponse:
+		if err := resp.ReadFrom(answer[head:]); err != nil {
+			return nil, err
+		}
+		resp.Host, resp.Port = host, port
+	default:
+		return answer, nil
+	}
+	answer = resp.AppendTo(answer[:head])
+	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
+	return answer, nil
+}
+
+// newProducer gives an idempotent producer its id. The ids go round: with a greater epoch, an id is
+// another producer to kfake, and the one that had it before is told so.
+func (b *Broker) newProducer(version int16, number int32, body []byte) []byte {
+	resp := kmsg.NewPtrInitProducerIDResponse()
+	resp.SetVersion(version)
+	n := b.producers.Add(1)
+	resp.ProducerID, resp.ProducerEpoch = b.firstID+n%maxProducers, int16(n/maxProducers%math.MaxInt16)
+	// Without a transactional id the body begins with a null string, or from version 2 on with the
+	// number of tags, 0, and a null string, 0.
+	if !bytes.HasPrefix(body, []byte{0xff, 0xff}) && !bytes.HasPrefix(body, []byte{0, 0}) {
+		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+	}
+	answer := binary.BigEndian.AppendUint32(make([]byte, 4), uint32(number))
+	if resp.IsFlexible() {
+		answer = append(answer, 0) // no tags
+	}
+	answer = resp.AppendTo(answer)
+	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
+	return answer
+}
+
+// settings are those of every topic; time does not count, since a client may write anything for it.
+func settings() map[string]string {
+	return map[string]string{"retention.bytes": fmt.Sprint(maxKept), "retention.ms": "-1", "segment.bytes": fmt.Sprint(segmentBytes),
+		"max.message.bytes": fmt.Sprint(maxBatch)}
+}
+
+// limitTopics counts the partitions that there would be, and gives the topics their settings: of two,
+// less may be wanted than everybody gets.
+func (b *Broker) limitTopics(req *kmsg.CreateTopicsRequest) {
+	b.wanted = len(b.partitions())
 	for i := range req.Topics {
 		t := &req.Topics[i]
-		t.Configs = slices.DeleteFunc(t.Configs, func(c kmsg.CreateTopicsRequestTopicConfig) bool {
-			n, err := strconv.Atoi(*cmp.Or(c.Value, new(string)))
-			return err != nil || n < 1000 || n > most[c.Name] // it is no bound, or none that others can bear
-		})
-		wanted[t.Topic] = max(wanted[t.Topic], 1, int(t.NumPartitions), len(t.ReplicaAssignment))
-		if illegal.MatchString(t.Topic) {
-			b.refusal = kerr.InvalidTopicException
+		b.wanted += max(1, int(t.NumPartitions), len(t.ReplicaAssignment))
+		if t.NumPartitions < -1 {
+			t.NumPartitions = 0 // which kfake does not take for the default
 		}
-	}
-	for _, n := range wanted {
-		sum += n
-	}
-	if sum > maxPartitions {
-		b.refusal = kerr.PolicyViolation
-	}
-	if b.refusal == nil { // what kfake refuses for another reason counts, too, until it is deleted
-		b.partitions = wanted
+		if t.ReplicationFactor < 2 {
+			t.ReplicationFactor = -1
+		}
+		given := settings()
+		for _, c := range t.Configs {
+			most := map[string]int{"retention.bytes": maxKept, "max.message.bytes": maxBatch}[c.Name]
+			if n, err := strconv.Atoi(*cmp.Or(c.Value, new(string))); err == nil && 0 < n && n < most {
+				given[c.Name] = *c.Value
+			}
+		}
+		t.Configs = nil
+		for name, value := range given {
+			t.Configs = append(t.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: name, Value: &value})
+		}
 	}
 }
 
-// checkBatch returns what kfake may see in place of a batch: the same records, not compressed, with
-// the largest timestamp among them, which sarama leaves out. kfake checks no more than the header,
-// so a batch that it must refuse gets a header that it does refuse. room is what is left of the bytes
-// that one request may become.
-//
-// Records are kept without compression so that what is small here is nowhere large: not in kfake,
-// which decompresses what it searches for a time, and not in a consumer. (Kafka does the same for a
-// topic with compression.type=uncompressed.)
-func (b *Broker) checkBatch(raw []byte, room *int) []byte {
-	const codec, control = 0x07, 0x20
-	batch, size, err := wire.ReadBatch(raw)
-	if err != nil || size != len(raw) || size > maxBatch {
-		return raw // kfake answers MESSAGE_TOO_LARGE or CORRUPT_MESSAGE
+// partition is what kfake says of one.
+type partition struct {
+	topic string
+	*kfake.PartitionInfo
+}
+
+// partitions returns all that there are, or none when the broker ends.
+func (b *Broker) partitions() (all []partition) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.SetVersion(1)
+	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	if answer, err := b.ask(req, 0); err != nil || resp.ReadFrom(answer[8:]) != nil {
+		return nil
 	}
-	if *room < 0 {
-		return nil // CORRUPT_MESSAGE, after which clients try again
-	}
-	records, err := b.unpacker.Decompress(batch.Records, batch.Attributes&codec)
-	if errors.Is(err, wire.ErrTooLarge) {
-		*room -= maxBatch
-		return make([]byte, maxBatch+1) // MESSAGE_TOO_LARGE: Java's producer splits the batch
-	}
-	*room -= headerLength + len(records)
-	place, newest := int32(0), int64(math.MinInt64)
-	err = cmp.Or(err, wire.Walk(records, int(batch.NumRecords), func(r wire.Record) (err error) {
-		if newest = max(newest, r.Time); r.Offset != place {
-			err = errors.New("a record has another number than its place")
+	for _, t := range resp.Topics {
+		for _, p := range b.kfake.PartitionInfos(*t.Topic) {
+			all = append(all, partition{*t.Topic, p})
 		}
-		place++
-		return err
-	}))
-	if err != nil || batch.Attributes&^codec != 0 {
-		// Not the records that it promises, or a transaction's or a control batch, or one with the
-		// broker's time, for which kfake changes the header and not the checksum: nobody can read it.
-		batch.Attributes, records = control, nil // INVALID_RECORD
 	}
-	if len(b.producers) < maxProducers {
-		b.producers[batch.ProducerID] = true
+	return all
+}
+
+// trim deletes the oldest records of the largest partition, until all together keep maxKept at most.
+// kfake's retention is a bound for each: a hundred of them would be too much for a laptop.
+func (b *Broker) trim() {
+	b.kfake.ApplyRetention() // kfake does so by itself for a topic that was made, but not for one loaded
+	for {
+		sum, largest := int64(0), partition{PartitionInfo: new(kfake.PartitionInfo)}
+		for _, p := range b.partitions() {
+			if sum += p.NumBytes; p.NumBytes > largest.NumBytes {
+				largest = p
+			}
+		}
+		eighth := (largest.HighWatermark-largest.LogStartOffset)/8 + 1
+		if sum <= maxKept || b.kfake.DeleteRecords(largest.topic, largest.Partition, largest.LogStartOffset+eighth) != nil {
+			return
+		}
 	}
-	if !b.producers[batch.ProducerID] { // kfake would remember each of these for ever
-		batch.ProducerID, batch.ProducerEpoch, batch.FirstSequence = -1, -1, -1
-	}
-	batch.Attributes &^= codec
-	batch.MaxTimestamp = batch.FirstTimestamp + newest
-	batch.Records = records
-	return wire.AppendBatch(nil, batch)
 }

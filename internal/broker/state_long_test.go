@@ -26,7 +26,7 @@ func TestState(t *testing.T) {
 				if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // the peak begins anew
 					t.Skip(err) // this is no Linux
 				}
-				b := start(t, Config{DataDir: dir}, "fuzz")
+				b := start(t, Config{Topic: "fuzz", DataDir: dir})
 				end := time.Now().Add(length)
 				asked := askMany(t, b.Addr(), 1000+2*seed+uint64(i), func(int) bool { return time.Now().Before(end) })
 				b.Close()
