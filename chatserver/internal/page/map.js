@@ -130,7 +130,7 @@ export class Strip {
 		// What this page has been sent, its own pod has read: that is newer than the last list.
 		const at = here && offset !== undefined ? Math.max(offset, read) : offset;
 		const behind = at === undefined || end === undefined ? 0 : Math.max(0, end - at);
-		setText(part(chip, ".at"), at === undefined ? "" : behind ? words.lag(behind) : words.at(at));
+		setText(part(chip, ".at"), at === undefined ? "" : behind ? words.behind(behind) : words.at(at));
 		chip.classList.toggle("behind", behind > 0);
 	}
 

@@ -22,7 +22,7 @@ func kafkaEnds(want string) string {
 func TestStripIsAMap(t *testing.T) {
 	t.Parallel()
 	v := visitLive(t, event{"pod": "chatserver-7d9f-a"}, pods(at("chatserver-7d9f-k", 2, 1234, 1246), at("chatserver-7d9f-a", 3, 1246, 1246)))
-	v.Wait("one's own first, and who is behind", chips("a 3 connected @ 1246", "k 2 connected lag 12"))
+	v.Wait("one's own first, and who is behind", chips("a 3 connected @ 1246", "k 2 connected 12 behind"))
 	v.Wait("which is seen", `$("#pods .behind").title === "chatserver-7d9f-k" && !$("#pods [aria-current].behind")`)
 	v.Wait("the end of the log", kafkaEnds("1246"))
 	v.Wait("whole names for screen readers", `$("#pods .name").textContent === "chatserver-7d9f-a"`)
@@ -37,7 +37,7 @@ func TestStripIsAMap(t *testing.T) {
 		window.before = $$("#pods li"); window.moved = 0;
 		$("#pods").addEventListener("animationstart", () => window.moved++)`)
 	v.send(e)
-	v.Wait("both go on", kafkaEnds("1247")+" && "+chips("a 3 connected @ 1247", "k 2 connected lag 12"))
+	v.Wait("both go on", kafkaEnds("1247")+" && "+chips("a 3 connected @ 1247", "k 2 connected 12 behind"))
 	v.Wait("its pod, Kafka and the readers light up in that order", `[...window.lit.slice(0, 2), ...window.lit.slice(2).sort()].join() === "k 0,kafka 250,a 500,k 500"`)
 	v.Wait("the message has its pod's colour, and tells it", `(when => when.style.getPropertyValue("--pod") === $("#pods .behind").style.getPropertyValue("--pod")
 		&& when.title.endsWith("through chatserver-7d9f-k") && when.ariaLabel.includes("through chatserver-7d9f-k"))($("#rows .when"))`)

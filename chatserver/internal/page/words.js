@@ -26,7 +26,7 @@ export const words = {
 	connected: "connected",
 	came: (count = 0) => `${count} joined`,
 	at: (offset = 0) => `@ ${number.format(offset)}`,
-	lag: (count = 0) => `lag ${number.format(count)}`,
+	behind: (count = 0) => `${number.format(count)} behind`,
 	gone: "gone",
 	morePods: (count = 0) => `and ${count} more`,
 	standalone: "standalone: only people on this pod see your messages",

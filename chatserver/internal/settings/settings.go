@@ -193,9 +193,12 @@ func (c *Config) KafkaHere() string {
 // Tell says in the log what an operator should know: where the metrics are, and which settings need care.
 func (c *Config) Tell(log *slog.Logger, metrics net.Addr) {
 	log.Info("metrics and profiler", "url", "http://"+metrics.String()+"/metrics")
-	if host, _, _ := net.SplitHostPort(c.EmbeddedAddr); c.Embedded && (host == "" || net.ParseIP(host).IsUnspecified()) {
-		_, port, _ := net.SplitHostPort(c.Cluster.Brokers[0])
-		log.Warn("everybody on this network can read and write in the embedded broker", "KAFKA_BROKER", net.JoinHostPort(cmp.Or(ops.Outward(), "localhost"), port))
+	if host, _, _ := net.SplitHostPort(c.EmbeddedAddr); c.Embedded && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		broker, port, _ := net.SplitHostPort(c.Cluster.Brokers[0])
+		if net.ParseIP(broker).IsLoopback() { // it listens on every address of this machine
+			broker = cmp.Or(ops.Outward(), broker)
+		}
+		log.Warn("everybody on this network can read and write in the embedded broker", "KAFKA_BROKER", net.JoinHostPort(broker, port))
 	}
 	if slices.Contains(c.Limits.Origins, "*") {
 		log.Warn("ALLOWED_ORIGINS=* lets every web site write into the chat in the name of its visitors")
