@@ -102,10 +102,15 @@ func (d *Decompressor) messages(b kmsg.RecordBatch, from int64, take func(*saram
 	}
 	records, err := d.Decompress(b.Records, b.Attributes&compression)
 	if err == nil {
+		place := int32(-1)
 		err = Walk(records, int(b.NumRecords), func(r Record) error {
-			if r.headerCount > maxHeaders {
+			switch {
+			case r.headerCount > maxHeaders:
 				return errors.New("too many headers")
+			case r.Offset <= place || r.Offset > b.LastOffsetDelta: // Kafka asks this of compressed batches only
+				return errors.New("its records are out of order")
 			}
+			place = r.Offset
 			return nil
 		})
 	}

@@ -45,6 +45,13 @@ func TestMessages(t *testing.T) {
 	large := strings.Repeat("a", 9<<20)
 	garbage := batch(5, 6, 0, records("a", "b")...)
 	broken := batch(5, 5, zstd, kmsg.Record{})
+	odd := func(deltas ...int32) []byte {
+		b := kmsg.RecordBatch{FirstOffset: 5, Magic: 2, LastOffsetDelta: 1, NumRecords: int32(len(deltas)), FirstTimestamp: 1000}
+		for _, d := range deltas {
+			b.Records = (&kmsg.Record{Length: 6, OffsetDelta: d}).AppendTo(b.Records)
+		}
+		return wire.AppendBatch(nil, b)
+	}
 	for name, c := range map[string]struct {
 		batches [][]byte
 		want    string
@@ -66,6 +73,8 @@ func TestMessages(t *testing.T) {
 			"5=(offset 5 was left out: invalid input: magic number mismatch)@1000 ", 6, ""},
 		"no records": {[][]byte{wire.AppendBatch(nil, kmsg.RecordBatch{FirstOffset: 5, Magic: 2, NumRecords: 1, FirstTimestamp: 1000, Records: []byte{200}})},
 			"5=(offset 5 was left out: its records are broken)@1000 ", 6, ""},
+		"one place twice":     {[][]byte{odd(0, 0)}, "6=(offsets 5 to 6 (2 records) were left out: its records are out of order)@1000 ", 7, ""},
+		"past the last":       {[][]byte{odd(0, 2)}, "6=(offsets 5 to 6 (2 records) were left out: its records are out of order)@1000 ", 7, ""},
 		"the last one is cut": {[][]byte{batch(1, 1, zstd, records("a")...), batch(2, 2, zstd, records("b")...)[:70]}, "1=a@1005 ", 2, ""},
 		"a wrong checksum":    {[][]byte{batch(1, 1, plain, records("a")...), append(garbage[:len(garbage)-1:len(garbage)-1], 'x')}, "1=a@1005 ", 2, "checksum"},
 		"a format of 2016":    {[][]byte{make([]byte, 29)}, "", 1, wire.ErrFormat.Error()},
@@ -118,10 +127,12 @@ func FuzzMessages(f *testing.F) {
 	f.Add(int64(1), int32(9), int16(0), int32(0), []byte{}, int64(5))
 	f.Fuzz(func(t *testing.T, first int64, last int32, attributes int16, count int32, records []byte, from int64) {
 		b := kmsg.RecordBatch{FirstOffset: first, Magic: 2, LastOffsetDelta: last, Attributes: attributes, NumRecords: count, Records: records}
+		after := from
 		next, err := new(wire.Decompressor).Messages(wire.AppendBatch(nil, b), from, func(m *sarama.ConsumerMessage) error {
-			if m.Offset < from {
-				t.Errorf("offset %d was asked for, and %d is handed over", from, m.Offset)
+			if m.Offset < after {
+				t.Errorf("offset %d or a later one is to come, and %d is handed over", after, m.Offset)
 			}
+			after = m.Offset + 1
 			return nil
 		})
 		if err != nil || next < from {

@@ -61,7 +61,8 @@ func NewSyncProducer(ctx context.Context, cluster *kafka.Cluster, topic string, 
 	p.life, p.end = context.WithCancel(ctx)
 	config := cluster.Config(p.life, "kafkawrite")
 	config.Net.MaxOpenRequests = underWay
-	config.Metadata.Retry.Max = 0 // step does that, and says why
+	config.Metadata.Retry.Max = 0        // step does that, and says why
+	config.Metadata.RefreshFrequency = 0 // likewise: all batches of a round go to one leader
 	var err error
 	if p.client, err = sarama.NewClient(cluster.Brokers, config); err != nil {
 		p.end()
@@ -118,7 +119,7 @@ func (p *producer) step(messages []*sarama.ProducerMessage) (stored int, err err
 	defer time.AfterFunc(patience, p.end).Stop()
 	wait := kafka.Wait{Say: p.report.waiting, After: slow}
 	for begun := time.Now(); ; {
-		stored, err := p.round(messages)
+		stored, err := p.round(messages, silent)
 		silent.Stop() // from now on wait tells
 		switch {
 		case stored > 0:
@@ -144,7 +145,8 @@ func (p *producer) step(messages []*sarama.ProducerMessage) (stored int, err err
 //
 // That a batch is stored says that those before it are, whatever was answered to them: they may have
 // been stored at an earlier attempt, and a broker that was started again knows only the last batch.
-func (p *producer) round(messages []*sarama.ProducerMessage) (stored int, err error) {
+// Silent is the timer that tells the person of the broker's silence.
+func (p *producer) round(messages []*sarama.ProducerMessage, silent *time.Timer) (stored int, err error) {
 	window := underWay
 	if p.sequence == 0 {
 		window = 1 // a broker takes any number from a producer that it does not know: the first batch goes alone
@@ -162,6 +164,7 @@ func (p *producer) round(messages []*sarama.ProducerMessage) (stored int, err er
 		<-a.answered
 		count += a.count
 		if a.err == nil && kafka.KindOf(err) != kafka.Permanent {
+			silent.Reset(slow)
 			p.report.stored(count - stored)
 			stored, err, forgotten = count, nil, true
 			continue
@@ -170,6 +173,8 @@ func (p *producer) round(messages []*sarama.ProducerMessage) (stored int, err er
 			err = a.err
 		}
 		switch code := sarama.KError(0); {
+		case a.err == nil:
+			forgotten = false
 		case errors.As(a.err, &code):
 			forgotten = forgotten && (code == sarama.ErrOutOfOrderSequenceNumber || code == sarama.ErrUnknownProducerID || code == sarama.ErrInvalidProducerEpoch)
 		case a.leader != nil:
