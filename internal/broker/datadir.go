@@ -33,7 +33,7 @@ func (b *Broker) openDir(dir string) (segments map[string][]int64, err error) {
 	}
 	b.lock = flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
 	if locked, err := b.lock.TryLock(); err != nil || !locked {
-		return nil, cmp.Or(err, errors.New("another process is using it"))
+		return nil, cmp.Or(err, errors.New("another process is using it: stop that process, set another DATA_DIR, or join its chat with KAFKA_BROKER"))
 	}
 	root := os.DirFS(dir) // there may be brackets in the name of dir, which are no pattern
 	for _, pattern := range []string{"partitions/*/snapshot.json", "partitions/*/*.idx", "pids.log", "seq_windows.json"} {
@@ -92,7 +92,7 @@ func (b *Broker) checkPartition(folder string, bases []int64) error {
 		if err := errors.Join(os.WriteFile(saved, segment, 0o600), os.Truncate(file, int64(good))); err != nil {
 			return err
 		}
-		b.cfg.Log.Warn("records cannot be read: their partition ends before them now",
+		b.cfg.Log.Warn("a file of DATA_DIR is damaged: the records of its partition from offset on are dropped, and copy has the whole file",
 			"file", file, "byte", good, "offset", next, "copy", saved, "err", damage)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -80,6 +81,16 @@ func TestCheck(t *testing.T) {
 	silent := listener.Addr().String()
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
+	hasty, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hasty.Close() })
+	go func() {
+		for conn, err := hasty.Accept(); err == nil; conn, err = hasty.Accept() {
+			io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
+		}
+	}()
 	const pod = "KUBERNETES_SERVICE_HOST=10.0.0.1"
 	for name, c := range map[string]struct{ brokers, place, want string }{
 		"a broker":                  {brokers, "", `^<nil>$`},
@@ -90,12 +101,13 @@ func TestCheck(t *testing.T) {
 		"two dead ones":        {dead + "," + dead, "", `^no Kafka broker at 127.0.0.1:1 \(connection refused\), 127.0.0.1:1 \(connection refused\): `},
 		"a silent one":         {silent, "", `^no Kafka broker at 127.0.0.1:\d+ \(no answer\): [^;]*$`},
 		"the port of the page": {web.Listener.Addr().String(), "", `; a web server is at 127.0.0.1:\d+, and a broker's port is usually 9092$`},
+		"a hasty web server":   {hasty.Addr().String(), "", `^no Kafka broker at 127.0.0.1:\d+ \(its answer is not Kafka's\): a broker's port is usually 9092$`},
 		"no broker, in a pod":  {dead, pod, `KAFKA_BROKER must name a Service of this cluster`},
 		"a name":               {"kafka.invalid:9092", "", `^no Kafka broker at kafka.invalid:9092 \(this .* name\): correct the name, or add the line "127.0.0.1 kafka.invalid" .*hosts`},
 		"a name, in a pod":     {"kafka.invalid:9092", pod, `^no Kafka broker at kafka.invalid:9092 .*kubectl get services`},
 		// What happens to students who have no line for the name kafka in /etc/hosts.
 		"advertised name":           {advertising(t, "kafka.invalid:9092"), "", `^the broker at .* sends its clients to kafka.invalid:9092 .* add the line "127.0.0.1 kafka.invalid" `},
-		"advertised name, in a pod": {advertising(t, "kafka.invalid:9092"), pod, `^the broker at .* sends its clients to kafka.invalid:9092 .* must be that of a Service`},
+		"advertised name, in a pod": {advertising(t, "kafka.invalid:9092"), pod, `^the broker at .* sends its clients to kafka.invalid:9092 .* must be the name of a Service`},
 		"two advertise the dead": {advertising(t, dead) + "," + advertising(t, dead), "",
 			`^the broker at 127.0.0.1:\d+, 127.0.0.1:\d+ answers, but sends its clients to 127.0.0.1:1 \(connection refused\), .*advertised.listeners`},
 	} {

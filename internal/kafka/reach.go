@@ -68,7 +68,7 @@ func (q questions) metadata(topics ...string) (response *sarama.MetadataResponse
 
 // advertised has the first do something of those brokers that metadata has and that answer.
 func (q questions) advertised(metadata *sarama.MetadataResponse, do func(*sarama.Broker) error) error {
-	sentence := "the broker at " + strings.Join(q.Brokers, ", ") + " answers, but sends its clients to %s, where nobody can be reached from here: %s"
+	sentence := "the broker at " + strings.Join(q.Brokers, ", ") + " answers, but sends its clients to %s, which cannot be reached from here: %s"
 	return q.first(metadata.Brokers, sentence, "correct its advertised.listeners", do)
 }
 
@@ -103,24 +103,27 @@ func (q questions) reason(err error, addr string) (reason, mend string) {
 		unresolved  *net.DNSError
 		certificate *tls.CertificateVerificationError
 		alert       *net.OpError
+		packet      sarama.PacketDecodingError
 		network     net.Error
 	)
 	switch {
 	case errors.As(err, &unresolved) && q.inPod:
-		return "the name is not known in this cluster", "it must be that of a Service (kubectl get services)"
+		return "the name is not known in this cluster", "it must be the name of a Service (kubectl get services)"
 	case errors.As(err, &unresolved):
 		host, _, _ := net.SplitHostPort(addr)
 		return "this machine does not know the name", fmt.Sprintf("correct the name, or add the line \"127.0.0.1 %s\" (with the broker's address, "+
 			"if it runs on another machine) to /etc/hosts (Windows: C:\\Windows\\System32\\drivers\\etc\\hosts)", host)
 	case errors.As(err, &certificate):
-		return "its certificate is not accepted: " + certificate.Err.Error(), "KAFKA_TLS_CA is to name who signed it, and KAFKA_TLS_SERVER_NAME a name in it"
+		return "its certificate is not accepted: " + certificate.Err.Error(), "set KAFKA_TLS_CA to the authority that signed it, and KAFKA_TLS_SERVER_NAME to a name in it"
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		return "it refuses this client's certificate: " + alert.Err.Error(), "set KAFKA_TLS_CERT and KAFKA_TLS_KEY to one that it accepts"
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism), errors.Is(err, sarama.ErrIllegalSASLState):
 		return fmt.Sprintf("it refuses the login of user %q by %s: %v", q.user, q.mechanism, err),
-			"correct KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECHANISM, or use the port that wants it"
+			"correct KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECHANISM, or use the port for logins"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return "it closes the connection", "KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong"
+	case errors.As(err, &packet):
+		return "its answer is not Kafka's", "a broker's port is usually 9092"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return syscall.ECONNREFUSED.Error(), ""
 	case errors.As(err, &network) && network.Timeout():

@@ -117,10 +117,10 @@ func TestSecurity(t *testing.T) {
 		"PLAIN":                {"PLAINLOGIN", login("PLAIN", "secret"), ""},
 
 		"wrong CA": {"TLS", secure + ";KAFKA_TLS_CA=" + file("other-ca.pem"),
-			`^no Kafka broker at 127.0.0.1:\d+ \(its certificate is not accepted: x509: certificate signed by unknown authority.*\): KAFKA_TLS_CA is to name who signed it`},
+			`^no Kafka broker at 127.0.0.1:\d+ \(its certificate is not accepted: x509: certificate signed by unknown authority.*\): set KAFKA_TLS_CA to the authority that signed it`},
 		"the system's CAs":    {"TLS", "KAFKA_TLS=true", `certificate signed by unknown authority.*KAFKA_TLS_CA`},
 		"expired certificate": {"EXPIRED", secure, `\(its certificate is not accepted: x509: certificate has expired`},
-		"another name":        {"ELSEWHERE", secure, `cannot validate certificate for 127.0.0.1.*KAFKA_TLS_SERVER_NAME a name in it$`},
+		"another name":        {"ELSEWHERE", secure, `cannot validate certificate for 127.0.0.1.*KAFKA_TLS_SERVER_NAME to a name in it$`},
 		"no client certificate": {"MUTUAL", secure,
 			`^no Kafka broker at 127.0.0.1:\d+ \(it refuses this client's certificate: .*\): set KAFKA_TLS_CERT and KAFKA_TLS_KEY to one that it accepts$`},
 		"a stranger's certificate": {"MUTUAL", mine("stranger"),

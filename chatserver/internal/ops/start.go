@@ -37,7 +37,7 @@ func Edition() string {
 // on one laptop do not get in each other's way: it is the usual port only if that is free.
 func Listen(port int, adminAddr string) (chat, admin net.Listener, err error) {
 	if chat, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err != nil {
-		return nil, nil, fmt.Errorf("port %d cannot be used, perhaps because another chatserver uses it: stop that server, or choose another port: PORT=%d go run ./chatserver (%w)", port, port+1, err)
+		return nil, nil, fmt.Errorf("port %d cannot be used, perhaps because another chatserver uses it: stop that server, or set PORT to another port, such as PORT=%d (%w)", port, port+1, err)
 	}
 	if admin, err = net.Listen("tcp", cmp.Or(adminAddr, "127.0.0.1:9090")); err != nil && adminAddr == "" {
 		admin, err = net.Listen("tcp", "127.0.0.1:0")
