@@ -3,6 +3,7 @@ package clitest
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Shopify/sarama"
 
@@ -68,13 +69,27 @@ func (k *Kafka) Topic(settings map[string]string, partitions ...[]int32) string 
 	return k.Make(kafkatest.TopicName(k.t, k.Addrs()), settings, partitions...)
 }
 
-// Grant gives ann a right on a topic.
+// Grant gives ann a right on a topic, and returns when all brokers know that.
 func (k *Kafka) Grant(topic string, right sarama.AclOperation) {
 	k.t.Helper()
+	resource := sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: topic, ResourcePatternType: sarama.AclPatternLiteral}
 	k.Admin(func(admin sarama.ClusterAdmin) error {
-		return admin.CreateACL(sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: topic, ResourcePatternType: sarama.AclPatternLiteral},
-			sarama.Acl{Principal: "User:ann", Host: "*", Operation: right, PermissionType: sarama.AclPermissionAllow})
+		return admin.CreateACL(resource, sarama.Acl{Principal: "User:ann", Host: "*", Operation: right, PermissionType: sarama.AclPermissionAllow})
 	})
+	config := sarama.NewConfig()
+	config.Net.SASL.Enable, config.Net.SASL.User, config.Net.SASL.Password = true, "ann", "secret"
+	config.Version, config.Net.SASL.Version = sarama.V2_3_0_0, sarama.SASLHandshakeV1
+	for addr := range strings.SplitSeq(k.ListenerAddrs("LOGIN"), ",") {
+		for known, end := false, time.Now().Add(time.Minute); !known; time.Sleep(50 * time.Millisecond) {
+			broker := sarama.NewBroker(addr)
+			broker.Open(config)
+			metadata, err := broker.GetMetadata(sarama.NewMetadataRequest(config.Version, []string{topic}))
+			broker.Close()
+			if known = err == nil && metadata.Topics[0].Err == sarama.ErrNoError; !known && time.Now().After(end) {
+				k.t.Fatalf("%s does not know ann's right: %v", addr, err)
+			}
+		}
+	}
 }
 
 // AsAnn starts a program that logs in as ann.
