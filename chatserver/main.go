@@ -1,16 +1,18 @@
-// Command chatserver is a chat in the browser that scales: each message goes to a Kafka topic, and
-// every copy of the server, called a pod, reads the topic and passes it on to its own clients.
+// Command chatserver is a chat in the browser that scales. Each message goes to a Kafka topic.
+// Every copy of the server, called a pod, reads the topic and sends the messages to its own
+// clients.
 //
 //	browser ──text──▶ handleWSConnections ──SendMessage──▶ Kafka topic, partition 0     the log of the chat
 //	                                                             │  one consumer of the partition per pod
 //	browser ◀──bytes── position ◀── frame log ◀─────── handleMessages                   the log of a pod
 //
-// Kafka orders the chat. A pod keeps the newest part of the chat in memory as ready-made websocket frames,
-// the same bytes for every client. A client is only a position in them: after a break any pod goes on there.
+// Kafka orders the chat. A pod keeps the newest part of the chat in memory as ready-made websocket
+// frames, the same bytes for every client. For a client, a pod keeps only a position in the frames.
+// After a break, any pod can continue at that position.
 //
 //	go run ./chatserver                                            a chat with a broker inside
 //	PORT=8001 KAFKA_BROKER=localhost:9092 go run ./chatserver      a second pod of the same chat
-//	go run ./chatserver -h                                         lists the environment variables that it reads
+//	go run ./chatserver -h                                         lists the environment variables
 package main
 
 import (
@@ -75,10 +77,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 type pod struct {
 	cfg       *settings.Config
 	page      *page.Page
-	room      *room.Room         // lets clients in, and reads what they say
+	room      *room.Room         // admits clients, and reads their messages
 	history   *history.History   // the topic, as this pod has read it
 	conns     *sockets.Loop      // writes the history to the clients
-	publisher *publish.Publisher // brings their messages into the topic
+	publisher *publish.Publisher // writes the clients' messages to the topic
 	presence  *presence.Presence // knows the other pods
 	health    *ops.Health        // knows whether Kafka can be used
 	metrics   *ops.Metrics
@@ -91,7 +93,7 @@ func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 		Cluster: cfg.Cluster, ClientID: cfg.ClientID, Topic: cfg.Topic, Limit: cfg.LogBytes, Log: log,
 		Report: func(part string, err error) {
 			p.health.Report(part, err)
-			p.conns.Wake() // for those whose place depends on Kafka's answer
+			p.conns.Wake() // for clients whose place depends on Kafka's answer
 		},
 	})
 	frames, _ := p.history.Frames()
@@ -110,8 +112,9 @@ func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 	return p
 }
 
-// serve runs the pod's parts until ctx ends or serving HTTP fails. Then it stops them in an order that
-// lets what is under way arrive: first the clients, then whatever talks to Kafka.
+// serve runs the parts of the pod until asked ends or an HTTP server fails. Then serve stops the
+// parts in an order that lets messages under way arrive: first the clients, then the parts that use
+// Kafka.
 func (p *pod) serve(asked context.Context, ln, admin net.Listener, stdout io.Writer) (failed error) {
 	ctx, fail := context.WithCancelCause(asked)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -148,14 +151,14 @@ func (p *pod) routes() http.Handler {
 	return mux
 }
 
-// handleWSConnections makes a websocket of the request, and writes what its client says to the topic.
-// Like everybody else, the client gets the message when handleMessages has read it.
+// handleWSConnections upgrades the request to a websocket, and writes the client's messages to the
+// topic. The client gets its own message as all clients do: when handleMessages has read it.
 func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
 	client, err := p.room.Enter(w, r)
 	if err != nil {
 		return // the request has been answered
 	}
-	// In a goroutine of its own, since this one holds the memory of an HTTP request.
+	// Talk gets a goroutine of its own: this one holds the memory of an HTTP request.
 	go client.Talk(func(ctx context.Context, m chat.Message, again bool) (offset int64, err error) {
 		defer ops.Since(p.metrics.PublishSeconds, time.Now())
 		return p.publisher.Publish(ctx, m.ID, again, func(producer sarama.SyncProducer) (partition int32, offset int64, err error) {
@@ -169,8 +172,8 @@ func (p *pod) handleWSConnections(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// handleMessages reads the topic and passes it on to this pod's clients, until ctx ends. After a fault
-// another consumer goes on where the last one was.
+// handleMessages reads the topic for this pod's clients, until ctx ends. After a fault a new
+// consumer continues where the last one stopped.
 func (p *pod) handleMessages(ctx context.Context) {
 	for p.history.Interrupted(ctx, p.consume(ctx)) {
 		p.metrics.Reopened.Inc()
@@ -196,7 +199,7 @@ func (p *pod) consume(ctx context.Context) error {
 				return session.Err()
 			}
 			added := p.history.Add(message)
-			if added.Live { // what was there before this pod says nothing about its speed
+			if added.Live { // older records say nothing about the speed of this pod
 				ops.Since(p.metrics.FanOutSeconds, message.Timestamp)
 			}
 			p.publisher.Read(added.ID, added.Shown)
@@ -207,7 +210,7 @@ func (p *pod) consume(ctx context.Context) error {
 	}
 }
 
-// welcome is what a client is told of the pod. Name is the person's, if a proxy has said it.
+// welcome returns the facts about the pod for a client. Name is the person's, if a proxy gave one.
 func (p *pod) welcome(name string) chat.Welcome {
 	return chat.Welcome{
 		Pod: p.cfg.Pod, Name: name, Topic: p.cfg.Topic, Standalone: p.cfg.Embedded, Partitions: p.history.Stats().Partitions, Where: p.cfg.Where, Broker: p.cfg.KafkaHere(),

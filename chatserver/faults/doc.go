@@ -2,10 +2,10 @@
 // real pods, and clients that behave as the page does, under load, while one fault after another
 // happens. It counts every message that was lost, shown twice or out of order.
 //
-// The topic itself, read once more at the end of each fault, is what the clients are compared
-// with: each must have been shown the first copy of every record, in the topic's order, once,
-// from the place on where it came in.
+// At the end of each fault, the suite reads the topic once more and compares the clients with it.
+// Each client must have been shown the first copy of every record once, in the topic's order, from
+// its first position on.
 //
-// This file and those without a build tag hold the judgement, which is pure; the world in which
-// things fail is behind the tag "faults" and needs Linux and Java 17.
+// The files without a build tag hold the judgement, which is pure. The files that start processes
+// need the tag "faults", Linux and Java 17.
 package faults

@@ -21,7 +21,7 @@ type logged struct {
 	id     string // "" if it has none
 }
 
-// An evidence is what a verdict is found from.
+// An evidence is the input of a verdict.
 type evidence struct {
 	journals []journal
 	log      []logged  // the topic at the end, in order
@@ -38,9 +38,9 @@ const (
 	acked
 	rejected
 
-	// None of these may be.
+	// Each of these must be 0.
 	lost          // records that a client was not shown and not told to miss, and acked messages that are not in the topic
-	unheard       // messages of which their sender never heard again
+	unheard       // messages whose sender got no answer
 	doubled       // messages shown to a client twice
 	outOfOrder    // messages shown after a later one of the same sender
 	otherOrder    // messages that do not stand where the topic has them
@@ -51,7 +51,7 @@ const (
 
 	gaps   // told
 	resets // told
-	asked  // messages that people were asked whether to send them again
+	asked  // questions to the person whether to send a message again
 	tallies
 )
 
@@ -60,7 +60,7 @@ func (t tally) String() string {
 		"not told of a reset", "with too many copies", "without a message after the fault", "gaps told", "resets told", "asked to send again"}[t]
 }
 
-// A verdict is what people saw of one fault. What is wrong is also said in complaints.
+// A verdict is what the clients saw of one fault. The complaints describe what is wrong.
 type verdict struct {
 	clients      int
 	n            [tallies]int
@@ -70,7 +70,7 @@ type verdict struct {
 	complaints   []string
 }
 
-// wrong says what makes the verdict a bad one, whatever the fault was; "" if nothing does.
+// wrong returns what makes the verdict bad, for any fault; "" if nothing does.
 func (v *verdict) wrong() (s string) {
 	const worstRecovery = 10 * time.Second
 	for t := lost; t <= silent; t++ {

@@ -33,8 +33,8 @@ type judgement struct {
 	said    map[string]*saying
 	shown   []logged         // the records of the log that are to be shown
 	shownAt map[int64]int    // offset to index in shown
-	inLog   map[string]int   // copies
-	before  map[int64]string // what clients were shown of the topic that was lost
+	inLog   map[string]int   // copies of each id
+	before  map[int64]string // ids that clients were shown from the lost topic, by offset
 }
 
 // judge finds the verdict.
@@ -64,7 +64,7 @@ func judge(e evidence) *verdict {
 	return j.verdict
 }
 
-// blame counts what may not be, and says what it was.
+// blame counts an error, and describes it.
 func (j *judgement) blame(t tally, n int, format string, args ...any) {
 	const most = 20
 	j.n[t] += n
@@ -123,8 +123,8 @@ func (j *judgement) readLog() {
 // A stretch is a part of a journal in which a client saw one log without a break.
 type stretch struct {
 	client    string
-	old       bool // of the topic that was lost
-	next      int  // index in shown of what comes next
+	old       bool // from the topic that was lost
+	next      int  // index in shown of the next record
 	mayMiss   bool // a gap was told, or the pod chose where to begin
 	offset    int64
 	seen      map[string]int64 // the offsets of messages
@@ -135,9 +135,9 @@ func newStretch(client string, old, mayMiss bool) *stretch {
 	return &stretch{client: client, old: old, mayMiss: mayMiss, offset: -1, seen: make(map[string]int64), ofSenders: make(map[int]int)}
 }
 
-// follow goes through what one client was shown.
+// follow judges the journal of one client.
 func (j *judgement) follow(client journal) {
-	s := newStretch(client.name, j.remade, false) // everybody comes when the topic is empty
+	s := newStretch(client.name, j.remade, false) // all clients connect while the topic is empty
 	welcomes, delivered, told, recovered := 0, 0, 0, false
 	for _, e := range client.events {
 		if e.Kind == chatclient.Welcomed {
@@ -220,7 +220,7 @@ func (j *judgement) message(s *stretch, e chatclient.Event) {
 	s.next, s.mayMiss = at+1, false
 }
 
-// ack notes that the sender learned that its message is in the topic, and holds the pod to it.
+// ack notes that a sender was told that its message is in the topic, and checks that it is.
 func (j *judgement) ack(s *stretch, e chatclient.Event) {
 	said := j.said[e.ID]
 	if said == nil || j.journals[said.sender].name != s.client {

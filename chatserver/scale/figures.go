@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Figures are what one run found, by the column of the table in which they stand.
+// Figures are the results of one run, by column of the table.
 type figures map[string]float64
 
 // A row is a case that is measured several times.
 type row struct {
 	name        string
-	base        *row    // whose medians this row's are compared with; nil: nobody's
+	base        *row    // the row whose medians this row is compared with; nil: none
 	most, least figures // the goals for the shares of the base's medians
 	runs        []figures
 	wrong       []string
@@ -38,8 +38,8 @@ func median(values []float64) float64 {
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
-// table is Markdown: a line for each row that has runs, with the medians, and in parentheses what share of the base's
-// they are. Below stand what was wrong, and which goals were missed.
+// table returns Markdown: a line for each row that has runs, with the medians, and in parentheses
+// their share of the base's medians. Below are the errors and the missed goals.
 func table(rows []*row, columns ...string) string {
 	var b, notes strings.Builder
 	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(columns, " | "), strings.Repeat("---:|", len(columns)))

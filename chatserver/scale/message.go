@@ -47,7 +47,7 @@ func clientFrame(opcode byte, payload []byte) []byte {
 }
 
 // nextFrame takes the first of a server's frames off b; not ok means that b has only a part of it.
-// A frame of more than 125 bytes, which nobody sends here, has the opcode 0.
+// A frame of more than 125 bytes, which no pod sends here, has the opcode 0.
 func nextFrame(b []byte) (opcode byte, payload, rest []byte, ok bool) {
 	switch {
 	case len(b) >= 2 && b[1] > 125:

@@ -33,7 +33,8 @@ func newJournal(messages, senders int) *journal {
 	return &journal{seen: make([]uint64, (messages+63)/64), latest: make([]int, senders)}
 }
 
-// take counts that a client was shown message n, and says whether for the first time. The senders take turns.
+// take counts that a client was shown message n, and returns whether for the first time. The
+// senders take turns.
 func (t *Tally) take(j *journal, n int, latency time.Duration) bool {
 	const prime = 1099511628211 // of FNV
 	j.order = (j.order ^ uint64(n+1)) * prime

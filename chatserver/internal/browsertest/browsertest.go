@@ -1,7 +1,8 @@
-// Package browsertest lets a test use the page as a person does: in a real Chromium, with mouse and keyboard.
+// Package browsertest lets a test use the page as a person does: in a real Chromium, with mouse and
+// keyboard.
 //
-// Nothing here sleeps. Wait asks the page again and again until a condition holds, and says what it waited for when
-// it does not.
+// Nothing here sleeps. Wait asks the page again and again until a condition holds, and says what it
+// waited for when it does not.
 package browsertest
 
 import (
@@ -22,7 +23,8 @@ import (
 )
 
 const (
-	// patience bounds every wait. It is long because the cores of a CI machine are busy; a passing test never uses it up.
+	// patience bounds every wait. It is long because the cores of a CI machine are busy; a passing
+	// test never uses it up.
 	patience = 60 * time.Second
 	// startPatience bounds the start of a browser, whose first run on a cold disk is slow.
 	startPatience = 90 * time.Second
@@ -42,13 +44,14 @@ type Chromium struct {
 	err  error // of the start
 
 	mu   sync.Mutex      // guards the following
-	idle []*Tab          // of tests that have passed: to lead one elsewhere is ten times faster than to make one
+	idle []*Tab          // of tests that have passed: to reuse a tab is ten times faster than to make one
 	seen map[string]bool // URLs for whose pages a tab may have stored something
 }
 
-// Open opens the page at url and waits until it is loaded. Each tab is a person's own: it has a window, and no other test has
-// stored something there. The test fails if the page's script throws, or if the page's security policy forbids something that
-// the page itself tried. Without a Chromium on this machine the test is skipped, except in CI.
+// Open opens the page at url and waits until it is loaded. Each tab has a window of its own, and no
+// other test has stored data there. The test fails if the page's script throws, or if the page's
+// security policy forbids something that the page itself tried. Without a Chromium on this machine
+// the test is skipped, except in CI.
 func (c *Chromium) Open(t testing.TB, url string) *Tab {
 	t.Helper()
 	c.once.Do(c.start)
@@ -110,9 +113,10 @@ func (c *Chromium) take(tab *Tab, url string) {
 
 func (c *Chromium) start() {
 	c.seen = map[string]bool{}
-	// The switches keep Chromium silent: a browser that looks for updates is noise in a test, and fails offline.
+	// The switches keep Chromium silent: a browser that looks for updates is noise in a test, and
+	// fails offline.
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox, // in a container there is nothing that the sandbox could be made of; it only visits the test's own server
+		chromedp.NoSandbox, // a container lacks what the sandbox needs; the browser visits only the test's own server
 		chromedp.Flag("headless", "new"),
 		chromedp.Flag("disable-gpu", true),
 		chromedp.Flag("disable-component-update", true),
@@ -137,7 +141,7 @@ type Tab struct {
 	t      testing.TB
 	ctx    context.Context
 	cancel context.CancelFunc
-	spent  bool // its window or its life has been changed: it is not for another test
+	spent  bool // its window or lifecycle state was changed: no other test may get the tab
 
 	mu  sync.Mutex
 	bad []string // what the page complained about; guarded by mu

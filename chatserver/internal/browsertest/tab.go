@@ -33,7 +33,8 @@ func (tab *Tab) Wait(what, condition string) {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	// Asked from outside: timers and animation frames inside a hidden or frozen tab do not run.
+	// The test asks from outside: timers and animation frames inside a hidden or frozen tab do not
+	// run.
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -77,8 +78,8 @@ const (
 func (tab *Tab) Press(key string, modifiers ...chromedp.Modifier) {
 	tab.t.Helper()
 	for _, event := range kb.Encode([]rune(key)[0]) {
-		// One event for the key and what it types: a page that handles the key then prevents the typing, as with a real
-		// keyboard. A separate "char" event would type in any case.
+		// One event for the key and what it types: a page that handles the key then prevents the
+		// typing, as with a real keyboard. A separate "char" event would type in any case.
 		if event.Type == kb.KeyChar {
 			continue
 		}
@@ -96,20 +97,22 @@ func (tab *Tab) Reload() {
 	run(tab, "reload", chromedp.Reload())
 }
 
-// Freeze freezes the tab as a browser does with one that was long in the background: nothing in it runs. Or it ends that.
+// Freeze freezes the tab, as a browser freezes a tab that was long in the background: nothing in it
+// runs. With on false, Freeze ends that.
 func (tab *Tab) Freeze(on bool) {
 	tab.t.Helper()
 	tab.spent = true
 	state := page.SetWebLifecycleStateStateActive
 	if on {
-		tab.focus(false) // what has the focus is not frozen
+		tab.focus(false) // a tab with the focus is not frozen
 		state = page.SetWebLifecycleStateStateFrozen
 	}
 	command(tab, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: state})
 	tab.focus(!on)
 }
 
-// Hide minimizes the tab's window: the page is hidden then, and gets no animation frames. Or it ends that.
+// Hide minimizes the tab's window: the page is hidden then, and gets no animation frames. With on
+// false, Hide ends that.
 func (tab *Tab) Hide(on bool) {
 	tab.t.Helper()
 	tab.spent = true
@@ -123,23 +126,25 @@ func (tab *Tab) Hide(on bool) {
 	tab.focus(!on)
 }
 
-// Media has a media feature, such as forced-colors, tell the page this value, and waits until the page knows.
+// Media sets a media feature, such as forced-colors, to this value, and waits until the page knows.
 func (tab *Tab) Media(feature, value string) {
 	tab.t.Helper()
 	command(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: feature, Value: value}}})
-	// The page hears of another size or medium in the frame after the change, before it is drawn: a test that asked at once
-	// would see the new layout with what the page's listeners had made for the old one.
+	// The page's listeners run in the frame after the change, before it is drawn. A test that asked
+	// at once would see the new layout with the listeners' results for the old one.
 	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
 }
 
-// Emulate gives the tab a screen of this size in CSS pixels, light or dark, and waits until the page knows.
+// Emulate gives the tab a screen of this size in CSS pixels, light or dark, and waits until the
+// page knows.
 func (tab *Tab) Emulate(width, height int64, dark bool) {
 	tab.t.Helper()
 	run(tab, "emulate a screen", chromedp.EmulateViewport(width, height))
 	tab.Media("prefers-color-scheme", map[bool]string{false: "light", true: "dark"}[dark])
 }
 
-// Screenshot writes a picture of the tab to the directory that SCREENSHOTS names. Without it, there are no pictures.
+// Screenshot writes a picture of the tab to the directory that SCREENSHOTS names. Without it, there
+// are no pictures.
 func (tab *Tab) Screenshot(name string) {
 	tab.t.Helper()
 	dir := os.Getenv("SCREENSHOTS")
@@ -151,8 +156,8 @@ func (tab *Tab) Screenshot(name string) {
 	}
 }
 
-// MainThread returns how long the tab's main thread has computed so far: its own time, in which other programs on the
-// machine have no part.
+// MainThread returns how long the tab's main thread has computed so far: the time is the thread's
+// own, without other programs on the machine.
 func (tab *Tab) MainThread() (busy time.Duration) {
 	tab.t.Helper()
 	command(tab, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
@@ -164,7 +169,7 @@ func (tab *Tab) MainThread() (busy time.Duration) {
 	return busy
 }
 
-// focus has the tab believe that it has the focus, as if each tab were on a screen of its own.
+// focus makes the tab believe that it has the focus, as if each tab were on a screen of its own.
 func (tab *Tab) focus(on bool) {
 	tab.t.Helper()
 	command(tab, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: on})

@@ -24,15 +24,15 @@ const (
 	headerPod  = "pod"
 )
 
-// Bounds of a message, in bytes. Text that other programs write to the topic may be longer:
-// it is shown up to MaxForeign, since a pod keeps what it shows.
+// Bounds of a message, in bytes. Text that other programs write to the topic may be longer. A pod
+// shows it up to MaxForeign, since it keeps in memory what it shows.
 const (
 	MinID      = 16 // shorter ids are not random enough: two scripts that count from 1 would swallow each other's messages
 	MaxID      = 64
 	MaxName    = 64
 	MaxText    = 8 << 10 // of a text, unless the environment says otherwise
 	MaxForeign = 1 << 20
-	MaxPod     = 253 // as of a name in Kubernetes
+	MaxPod     = 253 // the limit of a name in Kubernetes
 )
 
 // A Message is a chat message as it stands in the topic. ID, Name and Pod are empty for records
@@ -107,8 +107,9 @@ func CheckName(name string) error {
 	return nil
 }
 
-// CheckPod returns an error that a person understands if name cannot be a pod's name: a record's header
-// carries it, and the page shows it. Nothing in it turns or hides the text around it, as U+202E does.
+// CheckPod returns an error that a person understands if name cannot be a pod's name: a record's
+// header carries it, and the page shows it. Nothing in it turns or hides the text around it, as
+// U+202E does.
 func CheckPod(name string) error {
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	if name == "" || len(name) > MaxPod || !utf8.ValidString(name) || strings.ContainsFunc(name, unprintable) {
@@ -117,8 +118,8 @@ func CheckPod(name string) error {
 	return nil
 }
 
-// Sum returns a sum over a record, by which another log with the same offsets is noticed. All pods
-// compute the same one, since the record's time, id and value are stored with it.
+// Sum returns a sum over a record, so that another log with the same offsets is noticed. All pods
+// compute the same sum, since Kafka stores the record's time, id and value.
 func Sum(r *sarama.ConsumerMessage, id string) uint32 {
 	var millis [8]byte
 	binary.BigEndian.PutUint64(millis[:], uint64(r.Timestamp.UnixMilli()))

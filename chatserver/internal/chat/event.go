@@ -15,15 +15,15 @@ const Protocol = "chat.v1"
 const (
 	Fresh = "fresh" // the client named no position, or none that this server can read
 	Gap   = "gap"   // the position is older than the pod's log: something is missing
-	Reset = "reset" // the position is of another log
+	Reset = "reset" // the position belongs to another log
 )
 
 // Welcome is the first event on a connection.
 type Welcome struct {
 	Pod        string `json:"pod"`
-	Where      string `json:"where"`            // it runs: "laptop" or "cluster"
-	Broker     string `json:"broker,omitempty"` // where others on this laptop find the pod's Kafka
-	Name       string `json:"name,omitempty"`   // of the person, if a proxy has said it
+	Where      string `json:"where"`            // the pod runs: "laptop" or "cluster"
+	Broker     string `json:"broker,omitempty"` // address of the pod's Kafka for programs on this laptop
+	Name       string `json:"name,omitempty"`   // of the person, if a proxy gave one
 	Topic      string `json:"topic"`
 	Position   string `json:"position"` // of the record before what follows; "" if it is not known
 	Resumed    bool   `json:"resumed"`
@@ -36,12 +36,13 @@ type Welcome struct {
 	Version    string `json:"version"` // of the page that the pod serves
 }
 
-// Event returns the JSON of an event with the given type and the fields of body, a struct, a map or nil.
+// Event returns the JSON of an event with the given type and the fields of body, a struct, a map or
+// nil.
 func Event(kind string, body any) []byte {
 	head := []byte(`{"type":` + strconv.Quote(kind))
 	var fields bytes.Buffer
 	encoder := json.NewEncoder(&fields)
-	encoder.SetEscapeHTML(false) // a text is no part of a page before a script puts it there
+	encoder.SetEscapeHTML(false) // JSON is not HTML: a script puts the text into the page
 	if err := encoder.Encode(body); err != nil {
 		panic("chat: event " + kind + ": " + err.Error()) // only types that JSON has are passed
 	}
@@ -51,7 +52,8 @@ func Event(kind string, body any) []byte {
 	return append(head, '}')
 }
 
-// Ack is the event that a message was read back from the topic; took is the pod's part.
+// Ack is the event that a message was read back from the topic. Took is the pod's part of that
+// time.
 func Ack(id string, offset int64, took time.Duration) []byte {
 	return Event("ack", map[string]any{"id": id, "offset": offset, "ms": float64(took.Microseconds()) / 1000})
 }

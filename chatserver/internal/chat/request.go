@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Request is what a chat.v1 client asks: to publish a message.
+// A Request is a chat.v1 client's request to publish a message.
 type Request struct {
 	ID    string `json:"id"`
 	Name  string `json:"name"`
@@ -17,8 +17,8 @@ type Request struct {
 }
 
 // ParseRequest reads a client's event, whose text may have maxText bytes. The error is a sentence
-// for the client; the request's ID is set also then if the client gave a usable one, so that it
-// can be told which message was meant.
+// for the client; even then the request's ID is set if the client gave a valid one, so that the
+// answer can name the message.
 func ParseRequest(data []byte, maxText int) (Request, error) {
 	if !utf8.Valid(data) {
 		return Request{}, errors.New("the event is not UTF-8")
@@ -27,7 +27,7 @@ func ParseRequest(data []byte, maxText int) (Request, error) {
 		Type string `json:"type"`
 		Request
 	}
-	err := json.Unmarshal(data, &event) // a field of the wrong type does not keep it from the others
+	err := json.Unmarshal(data, &event) // a field of the wrong type does not stop Unmarshal at the others
 	r := event.Request
 	r.Name = strings.TrimSpace(r.Name)
 	badID := CheckID(r.ID)

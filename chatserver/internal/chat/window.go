@@ -11,8 +11,8 @@ const WindowSize = 65536
 // log alone, so all pods decide alike; a pod that starts in the middle must read size
 // offsets more than it shows.
 //
-// It holds a 128-bit hash of each id, not the id: 65,536 of them are 4 MB without a pointer
-// for the garbage collector to follow. It is not safe for concurrent use.
+// A Window holds a 128-bit hash of each id, not the id: 65,536 of them are 4 MB without a pointer
+// for the garbage collector to follow. A Window is not safe for concurrent use.
 type Window struct {
 	size  int64
 	next  int64 // the offset after the last record
@@ -24,7 +24,7 @@ type idHash [16]byte
 
 type sighting struct {
 	shown  int64 // offset of the first record of this chain of copies: the one that is shown
-	newest int64 // offset of the last
+	newest int64 // offset of the last record of the chain
 }
 
 type queued struct {

@@ -1,11 +1,10 @@
 // Package chatclient is test support: a chat.v1 client that behaves exactly as the page does, so
-// that a test with hundreds of them sees what hundreds of people would see.
+// that a test with hundreds of clients sees what hundreds of people would see.
 //
-// The client's rules, in the page's words: the topic decides the order; a message of one's own
-// waits in the outbox until the topic shows it; what is still there when the replay has ended is
-// sent again with the same id; and where the history that would tell was lost, the person is
-// asked. page/testdata/client.txt is the script that this client and the page's client.js both
-// pass.
+// The rules are those of the page. The topic decides the order. A client's own message waits in the
+// outbox until the topic shows it. A sent message that is still there after the replay is sent
+// again with the same id. If the history that would show its fate was lost, the person is asked.
+// This client and the page's client.js both pass the script page/testdata/client.txt.
 package chatclient
 
 import (
@@ -15,17 +14,17 @@ import (
 	"time"
 )
 
-// Options say who the client is. Address and Observe are required.
+// Options describe the client. Address and Observe are required.
 type Options struct {
 	// Address returns where the next attempt is to connect, as in ws://host:port/ws; "" is an
 	// attempt that fails.
 	Address func() string
-	// Observe is told everything that happens, in order, by Run's goroutine.
+	// Run's goroutine calls Observe for each event, in order.
 	Observe func(Event)
 	Name    string // of the person
 	Seed    uint64 // of the ids and of the waits
-	// Again is a person who decides at once: what is unsure is sent again, and what is refused is
-	// removed. Without it, both wait for Decide.
+	// Again sends unsure messages again and removes refused ones, both at once. Without Again, both
+	// wait for Decide.
 	Again bool
 	// ReadBuffer is the size of the socket's receive buffer; 0 leaves it to the kernel.
 	ReadBuffer int
@@ -44,7 +43,7 @@ type Event struct {
 	Reason string
 }
 
-// Kind is what happened: the name of a pod's event, or a word of the client's own.
+// Kind is the name of a pod's event, or of an event of the client itself.
 type Kind string
 
 const (
@@ -64,18 +63,18 @@ const (
 )
 
 const (
-	// history is how many messages a client asks for when it comes for the first time.
+	// history is the number of messages that a client asks for at first.
 	history = 100
 	// mostPending is how many messages may wait in the outbox.
 	mostPending = 40
 
-	check   = 5 * time.Second  // between two looks whether the connection is alive
+	check   = 5 * time.Second  // between two checks of the connection
 	overdue = 20 * time.Second // the age of the oldest sent message that is a reason to connect anew
 	silence = 60 * time.Second // and that of the last frame: a pod sends a status each 25 s at the latest
 )
 
-// Client is one person with one page. Run runs it; the other methods may be called by anybody
-// while Run runs, and do nothing after it.
+// Client is one person with one page. Any goroutine may call the methods while Run runs; after it
+// they do nothing.
 type Client struct {
 	opt      Options
 	commands chan func()   // for Run's goroutine
@@ -93,7 +92,7 @@ type Client struct {
 	connection
 }
 
-// Status is how far a client is.
+// Status is the progress of a client.
 type Status struct {
 	Live    bool // caught up with a pod
 	Pending int  // messages in the outbox
@@ -168,8 +167,8 @@ func (c *Client) Say(text string) (ok bool) {
 	return ok
 }
 
-// Decide says what becomes of an unsure or refused message: it is sent again, or removed. An unsure
-// one keeps its id; a refused one is done with, and the new attempt is a new message.
+// Decide sends an unsure or refused message again, or removes it. An unsure message keeps its id. A
+// refused message is sent as a new message.
 func (c *Client) Decide(id string, again bool) {
 	c.do(func() {
 		i := slices.IndexFunc(c.outbox, func(e *entry) bool { return e.id == id })
@@ -200,7 +199,7 @@ func (c *Client) Cut() {
 // Hop connects anew at once, as the page's "Reconnect now" does.
 func (c *Client) Hop() { c.do(c.open) }
 
-// Read says whether the client reads what it is sent; at first it does.
+// Read sets whether the client reads from its socket; at first it does.
 func (c *Client) Read(on bool) { c.do(func() { c.deaf = !on }) }
 
 // Status returns how far the client is.
@@ -209,7 +208,7 @@ func (c *Client) Status() (s Status) {
 	return s
 }
 
-// do has Run's goroutine run f.
+// do runs f in Run's goroutine.
 func (c *Client) do(f func()) {
 	ran := make(chan struct{})
 	select {

@@ -18,12 +18,12 @@ const (
 	// Full jitter: attempt n waits between 0 and backoff * 2^n, at most maxBackoff.
 	backoff    = 250 * time.Millisecond
 	maxBackoff = 10 * time.Second
-	// goodAfter is the age of a connection whose end is not held against the pods: the next wait
-	// is short again.
+	// goodAfter is the age at which a connection counts as good: the next wait is short again.
 	goodAfter = 5 * time.Second
-	// patience is how long the handshake up to the welcome may take, and then each frame until "live".
+	// patience is how long the handshake up to the welcome may take, and then each frame until
+	// "live".
 	patience = 10 * time.Second
-	// askAfter so many failures each attempt asks by HTTP first.
+	// After askAfter failures, each attempt asks by HTTP first.
 	askAfter = 2
 )
 
@@ -35,7 +35,7 @@ const (
 	live
 )
 
-// A connection is what the client knows of it, and when to open the next one. Run owns it.
+// A connection is the state of a client's connection, and the timer for the next. Run owns it.
 type connection struct {
 	sockets  sync.WaitGroup
 	socket   *socket     // nil between two attempts
@@ -44,10 +44,10 @@ type connection struct {
 	failures int
 	opened   time.Time
 	heard    time.Time // the last frame
-	asked    bool      // the pod asked us to come back, and the timer is set to that
+	asked    bool      // the pod asked the client to come back, and the timer is set for that
 }
 
-// open opens a new connection now, whatever there was before.
+// open ends the old connection, if any, and opens a new one now.
 func (c *Client) open() {
 	c.letGo(false)
 	c.opened = time.Now()
@@ -68,12 +68,12 @@ func (c *Client) open() {
 	c.sockets.Go(func() { s.run(address, query, ask) })
 }
 
-// openIn opens at a moment of the client's own within a time.
+// openIn opens a connection at a random time within limit.
 func (c *Client) openIn(limit time.Duration) {
 	c.timer.Reset(time.Duration(c.opt.dice() * float64(limit)))
 }
 
-// closed: the connection has ended, or did not come about.
+// closed is called when the connection has ended, or could not be opened.
 func (c *Client) closed(abruptly bool) {
 	if c.asked {
 		c.drop(abruptly)
@@ -124,7 +124,7 @@ type socket struct {
 	ws     atomic.Pointer[websocket.Conn] // nil until it is open
 }
 
-// run connects, if it is to ask after an answer by HTTP, and reads until the connection ends.
+// run connects, with ask only after an answer by HTTP, and reads until the connection ends.
 func (s *socket) run(address string, query url.Values, ask bool) {
 	defer close(s.in)
 	defer s.cancel()
@@ -151,8 +151,8 @@ func (s *socket) run(address string, query url.Values, ask bool) {
 	}
 }
 
-// served asks whether a pod is at an address. Some answers come before a websocket would: from a
-// proxy without a pod, or from a pod that takes nobody.
+// served returns whether a pod at an address may take a websocket. A proxy without a pod, or a pod
+// that admits no client, answers with an error status.
 func (s *socket) served(address string) bool {
 	request, err := http.NewRequestWithContext(s.ctx, http.MethodGet, address, nil)
 	if err != nil {

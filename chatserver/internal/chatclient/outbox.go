@@ -12,9 +12,9 @@ import (
 type entry struct {
 	id, text string
 	state    state
-	again    bool      // it was sent before
-	sentAt   time.Time // of the last time
-	offset   int64     // of what is stored
+	again    bool      // the message was sent before
+	sentAt   time.Time // the last time
+	offset   int64     // of the stored record
 }
 
 type state uint8
@@ -22,7 +22,7 @@ type state uint8
 const (
 	waiting state = iota // never given to a socket
 	sent                 // given to a socket: it may be in the topic
-	unsure               // was sent, and the history that would tell was lost; the person decides
+	unsure               // was sent, but the history that would show its fate was lost; the person decides
 	stored               // acked; its message event is on the way
 	refused              // will never appear
 )
@@ -44,7 +44,7 @@ type event struct {
 func (c *Client) hear(frame []byte) {
 	var e event
 	if json.Unmarshal(frame, &e) != nil {
-		return // not ours to understand
+		return // not an event of the protocol
 	}
 	c.heard = time.Now()
 	if e.Kafka != "" {
@@ -55,7 +55,8 @@ func (c *Client) hear(frame []byte) {
 		c.observe(Event{Kind: e.Type, ID: e.ID, Offset: e.Offset, Pod: e.Pod, Reason: e.Reason})
 		c.follow(e)
 	}
-	// Each frame until "live" gives the pod more time; while it waits for Kafka, up to the next status.
+	// Each frame until "live" gives the pod more time; while it waits for Kafka, up to the next
+	// status.
 	if c.phase == replaying && !c.asked {
 		wait := patience
 		if !c.kafkaUp {
@@ -79,7 +80,7 @@ func (c *Client) follow(e event) {
 	case Message:
 		c.position, c.lastOffset, c.lastID = e.Position, e.Offset, e.ID
 		c.settle(e.Offset)
-		c.remove(e.ID) // one's own message event is an ack
+		c.remove(e.ID) // the event of the client's own message is an ack
 	case Live:
 		if e.Position != "" {
 			c.position = e.Position
@@ -87,7 +88,7 @@ func (c *Client) follow(e event) {
 		if c.phase = live; !c.asked {
 			c.timer.Stop()
 		}
-		// What was sent and is still here is not in the replay, so it did not arrive.
+		// A sent message that is still in the outbox was not in the replay, so it did not arrive.
 		c.sendAll(sent, waiting)
 	case Acked:
 		for _, mine := range c.outbox {
@@ -115,15 +116,14 @@ func (c *Client) follow(e event) {
 	}
 }
 
-// startAnew: what follows is another log.
+// startAnew forgets the position: the next messages belong to another log.
 func (c *Client) startAnew() {
 	c.settle(math.MaxInt64)
 	c.position, c.lastOffset = "", -1
 	c.doubt()
 }
 
-// doubt: the history that would have shown what became of sent messages is lost, so the person is
-// asked about each.
+// doubt asks the person about each sent message: the history that would show its fate is lost.
 func (c *Client) doubt() {
 	for _, e := range c.outbox {
 		if e.state != sent {
@@ -138,7 +138,7 @@ func (c *Client) doubt() {
 	c.sendAll(waiting)
 }
 
-// settle removes what is stored before an offset, where a gap was: its events will not come.
+// settle removes stored messages before an offset: their events were in a gap and will not come.
 func (c *Client) settle(before int64) {
 	c.outbox = slices.DeleteFunc(c.outbox, func(e *entry) bool { return e.state == stored && e.offset < before })
 }
@@ -157,7 +157,7 @@ func (c *Client) add(text string) {
 	c.observe(Event{Kind: Said, ID: e.id})
 }
 
-// sendAll sends what is in one of these states, if the pod takes messages.
+// sendAll sends the messages in these states, if the pod takes messages.
 func (c *Client) sendAll(states ...state) {
 	if c.phase != live || c.asked {
 		return
@@ -172,8 +172,8 @@ func (c *Client) sendAll(states ...state) {
 	}
 }
 
-// lookForDeath connects anew if what was sent waits for too long though Kafka is up, or if a pod
-// that pings was not heard for too long.
+// lookForDeath connects anew if a sent message waits for too long though Kafka is up, or if a pod
+// that pings is silent for too long.
 func (c *Client) lookForDeath() {
 	late := c.kafkaUp && slices.ContainsFunc(c.outbox, func(e *entry) bool { return e.state == sent && time.Since(e.sentAt) > overdue })
 	silent := c.pings && time.Since(c.heard) > silence

@@ -1,8 +1,9 @@
 // Package framelog is a pod's memory: a bounded, append-only log of ready-made bytes.
 //
-// An entry has the position of its record, and one frame for each track, that is encoding. A reader
-// is only an offset: it gets everything from there on as one slice of contiguous bytes, so a reader
-// that is k entries behind needs one write. The package knows nothing of what the bytes mean.
+// An entry has the position of its record, and one frame for each track, which is an encoding. A
+// reader is only an offset. The reader gets all frames from the offset on as one slice of
+// contiguous bytes, so k missing entries need one write. The package does not know what the bytes
+// mean.
 package framelog
 
 import (
@@ -17,8 +18,8 @@ var ErrEvicted = errors.New("framelog: the offset is older than the log")
 
 // Log is safe for concurrent use by one appender and any number of readers.
 //
-// Invariants: offsets grow, with holes (transaction markers, dropped copies, compaction). Bytes that
-// a reader was given never change, so a slow reader may hold them as long as it likes.
+// Invariants: offsets grow, with holes (transaction markers, dropped copies, compaction). Bytes
+// that a reader was given never change, so a slow reader may hold them as long as it likes.
 type Log struct {
 	limit     int // bytes: frames and index; the newest chunk is kept whatever its size
 	chunkSize int // bytes of content at which a chunk is full: limit/64, so eviction goes in small steps
@@ -27,19 +28,19 @@ type Log struct {
 	mu     sync.RWMutex // guards the following; held for a search or the copy of one frame, never during I/O
 	chunks []*chunk
 	bytes  int   // sum of the chunks' sizes
-	before entry // the last before chunks; a gap if that is not known
+	before entry // the last entry before chunks; a gap if it is not known
 	end    int64 // the offset after the last entry
 }
 
 // New returns an empty log of entries from offset start on, with at most limit bytes of memory.
 func New(limit, tracks int, start int64) *Log {
-	// Nothing can come before offset 0, so a reader who has seen nothing misses nothing.
+	// Nothing can come before offset 0, so a reader that has seen nothing misses nothing.
 	before := entry{Position{Offset: start - 1}, start != 0}
 	return &Log{limit: limit, chunkSize: max(limit/64, 4<<10), tracks: tracks, before: before, end: start}
 }
 
-// Append adds an entry, with a copy of one frame for each track, which may be empty. An offset below
-// the log's end panics.
+// Append adds an entry, with a copy of one frame for each track, which may be empty. An offset
+// below the log's end panics.
 func (l *Log) Append(p Position, frames ...[]byte) { l.append(entry{Position: p}, frames) }
 
 // AppendGap adds an entry which says that records before offset next are missing.
@@ -68,7 +69,7 @@ func (l *Log) append(e entry, frames [][]byte) {
 	}
 }
 
-// Skip says, before the first Append, that the record at p was read but is not to be shown.
+// Skip notes, before the first Append, that the record at p was read and is not shown.
 func (l *Log) Skip(p Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,8 +97,8 @@ func (l *Log) Size() (bytes, entries int) {
 }
 
 // Read returns the frames of one track with from <= offset < to, as far as they are contiguous in
-// memory, how many there are, and the offset to go on from, at last to. The bytes must not be written
-// to. The error is ErrEvicted, or nil.
+// memory, and their number n. Next is the offset for the next Read, at most to. The caller must not
+// write to the bytes. The error is ErrEvicted or nil.
 func (l *Log) Read(track int, from, to int64) (frames []byte, n int, next int64, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -159,11 +160,11 @@ func (l *Log) NewestBefore(n int, offset int64) (from int64, found int) {
 type Place int
 
 const (
-	Here      Place = iota // in the log, or directly before its start: what follows it is complete
+	Here      Place = iota // in the log, or directly before its start: all that follows is complete
 	Before                 // older than the log's start: something between them is missing
-	InGap                  // among records that were gone before they could be appended
+	InGap                  // among records that were lost before they could be appended
 	Ahead                  // not appended yet: it may still come
-	Elsewhere              // at this offset is another record, or none: the position is of another log
+	Elsewhere              // this offset has another record, or none: the position belongs to another log
 )
 
 // Locate says where p lies.
@@ -208,7 +209,8 @@ func (l *Log) Preceding(offset int64) (Position, bool) {
 	return e.Position, true
 }
 
-// find returns the indices of the chunk and of the entry in it at or after offset, or (n, 0).
+// find returns the indices of the chunk and of the first entry in it at or after offset. With no
+// such entry it returns (number of chunks, 0).
 func (l *Log) find(offset int64) (at, i int) {
 	n := len(l.chunks)
 	switch {
@@ -222,16 +224,17 @@ func (l *Log) find(offset int64) (at, i int) {
 	return at, l.chunks[at].search(offset)
 }
 
-// A chunk is the unit of eviction. Its slices only grow; readers keep the memory of a smaller one.
+// A chunk is the unit of eviction. Its slices only grow. When a slice moves to new memory, readers
+// keep the old memory.
 type chunk struct {
 	entries []entry
 	frames  [][]byte // one a track: the frames of all entries, back to back
 	ends    [][]int  // one a track: where the frame of each entry ends in frames
 	size    int      // bytes of memory that the chunk holds, spare capacity included
-	used    int      // of them, what has content
+	used    int      // bytes of size that have content
 }
 
-// An entry is a record, or says that records are missing up to and with its offset.
+// An entry is a record, or says that records are missing up to and including its offset.
 type entry struct {
 	Position
 	gap bool

@@ -9,7 +9,7 @@ type Position struct {
 	Sum    uint32
 }
 
-// String returns the form that clients keep. They do not look into it.
+// String returns the form that clients keep. Clients do not parse it.
 func (p Position) String() string { return fmt.Sprintf("%d.%08x", p.Offset, p.Sum) }
 
 // ParsePosition reads what String wrote. Offset -1 is the position of a client that has seen

@@ -11,8 +11,8 @@ import (
 // progressEvery is the time between two lines in the log while a topic is loaded.
 const progressEvery = 10 * time.Second
 
-// Connect makes the topic if there is none, opens a session to read it, and says from which offset on
-// it is to be read. The log may be another one after that.
+// Connect makes the topic if it does not exist, opens a session, and returns the offset from which
+// to read. After Connect, Frames may return another log.
 func (h *History) Connect(ctx context.Context) (session *kafka.Session, from int64, err error) {
 	if err := h.ensure(ctx); err != nil {
 		return nil, 0, err
@@ -20,7 +20,7 @@ func (h *History) Connect(ctx context.Context) (session *kafka.Session, from int
 	if session, err = h.Cluster.NewSession(ctx, h.ClientID("consumer"), h.Topic); err != nil {
 		return nil, 0, err
 	}
-	read := int64(0) // or going to be
+	read := int64(0) // the offset before which the log has read, or will read
 	if h.state != unknown {
 		read = max(h.next, h.target)
 	}
@@ -34,7 +34,8 @@ func (h *History) Connect(ctx context.Context) (session *kafka.Session, from int
 	return session, from, nil
 }
 
-// ensure makes the topic if there is none, and tells an operator what may hold the chat up.
+// ensure makes the topic if it does not exist, and warns the operator of settings that may stop the
+// chat.
 func (h *History) ensure(ctx context.Context) error {
 	topic, err := h.Cluster.EnsureTopic(ctx, h.Topic, nil)
 	if err != nil {
@@ -57,8 +58,8 @@ func (h *History) ensure(ctx context.Context) error {
 	return nil
 }
 
-// Reached takes note that everything before offset has been received, markers included; -1 says that
-// nothing has. It is called after each record and each answered fetch.
+// Reached notes that all before offset has been received, transaction markers included; -1 means
+// that nothing has. Reached is called after each record and each answered fetch.
 func (h *History) Reached(offset int64) {
 	if offset < 0 {
 		return
@@ -85,8 +86,8 @@ func (h *History) Reached(offset int64) {
 	}
 }
 
-// Interrupted takes note of why reading the topic has ended, and returns when it should be tried
-// again; false says that ctx has ended.
+// Interrupted notes why reading the topic has ended, and returns true when the caller should try
+// again. It returns false if ctx has ended.
 func (h *History) Interrupted(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false

@@ -1,6 +1,6 @@
-// Package history is a pod's copy of the newest part of the topic. It takes records into the frame
-// log, leaves out copies, begins a new log when the topic is another one, and decides where a client
-// starts.
+// Package history is a pod's copy of the newest part of the topic. The package adds records to the
+// frame log, leaves out copies, begins a new log when the topic was made anew, and decides where a
+// client starts.
 package history
 
 import (
@@ -28,39 +28,39 @@ const (
 )
 
 const (
-	// showAtMost is how many records before its end a topic is read for when a pod starts. The
-	// log's limit in bytes may keep fewer.
+	// showAtMost is the number of offsets before the topic's end whose records a starting pod
+	// shows. The frame log's limit in bytes may keep fewer.
 	showAtMost = 65536
-	// endIsOld is the age from which on the last known end of the topic says nothing. It is asked
-	// for once a second.
+	// endIsOld is the age at which the last known end of the topic is too old for use. The pod asks
+	// for the end once a second.
 	endIsOld = 3 * time.Second
 )
 
 var errNotAsked = errors.New("no answer from Kafka yet")
 
-// A state is what the frame log is to the topic.
+// A state says how far the frame log follows the topic.
 type state int
 
 const (
-	unknown state = iota // nothing: the next Open begins a new log
-	loading              // the log is being filled with what there was when it was begun
-	live                 // the log has that, and grows with the topic
+	unknown state = iota // the log belongs to no known topic: the next Open begins a new log
+	loading              // the log takes in the records that the topic had when the log was begun
+	live                 // the log has those records, and grows with the topic
 )
 
 // Config is what a History needs. All fields are required.
 type Config struct {
 	Cluster  *kafka.Cluster
-	ClientID func(part string) string // of a part's connections
+	ClientID func(part string) string // of the connections of a part
 	Topic    string
 	Limit    int // bytes of the frame log
-	// Report is told how the parts "consumer" and "ends" fare: nil when Kafka has answered, else why
-	// the topic cannot be read.
+	// Report gets the state of the parts "consumer" and "ends": nil when Kafka has answered, else
+	// why the topic cannot be read.
 	Report func(part string, err error)
 	Log    *slog.Logger
 }
 
-// History is written by one goroutine, which calls Connect, Add, Reached and Interrupted. The other
-// methods may be called by anybody.
+// One goroutine writes a History: it calls Connect, Add, Reached and Interrupted. Any goroutine may
+// call the other methods.
 type History struct {
 	Config
 	windowSize int64 // in offsets
@@ -71,7 +71,7 @@ type History struct {
 		Wake()
 	}
 	record func(ctx context.Context, offset int64) (*sarama.ConsumerMessage, error)
-	ask    chan int64 // capacity 1: the offset of an old record that somebody wants to know
+	ask    chan int64 // capacity 1: the offset of an old record that Run shall read
 
 	// Owned by the writing goroutine.
 	wait       kafka.Wait
@@ -83,17 +83,17 @@ type History struct {
 	log      *framelog.Log
 	window   *chat.Window
 	state    state
-	ready    bool                         // has been live at one time or another
-	why      error                        // the topic cannot be read; nil while fetches are answered
+	ready    bool                         // has been live at least once
+	why      error                        // the reason that the topic cannot be read; nil while fetches are answered
 	consumer int                          // how often the topic has been opened
 	target   int64                        // where the topic ended when the log was begun
-	next     int64                        // everything before it has been received, markers included
+	next     int64                        // all before this offset has been received, transaction markers included
 	last     *sarama.ConsumerMessage      // the last record before next; nil if there is none
-	old      map[int64]*framelog.Position // of records that were asked for, by offset; nil: retention has taken it
+	old      map[int64]*framelog.Position // old records that Run has read, by offset; nil: retention has deleted the record
 	stats    Stats
 }
 
-// Stats are how things are, and counts since the start.
+// Stats are the state of the topic, and counts since the start.
 type Stats struct {
 	Partitions   int32 // of the topic, 0 until that is known
 	Next         int64 // the offset before which everything has been read
@@ -121,9 +121,10 @@ func New(c Config) *History {
 	return h
 }
 
-// Open says from which offset on to read the topic, which now begins at oldest and ends at newest, and
-// is the one that was read, if one was. Open begins a new log if there is none, or if the topic has
-// lost what was being loaded, and shows a gap if it has lost what was to be read next.
+// Open returns the offset from which to read the topic, which now begins at oldest and ends at
+// newest. The caller has checked that the topic is still the one that was read. Open begins a new
+// log if the state is unknown, or if the topic has lost records that the log was still loading. If
+// the topic has lost the records to be read next, Open adds a gap.
 func (h *History) Open(oldest, newest int64) (from int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -131,7 +132,7 @@ func (h *History) Open(oldest, newest int64) (from int64) {
 	switch {
 	case h.state == unknown, h.state == loading && oldest > h.next:
 		h.state, h.target = loading, newest
-		// The first records are read for their ids only, so that copies of them are known.
+		// The records before showFrom are read for their ids only, so that later copies are found.
 		h.showFrom = max(oldest, newest-showAtMost)
 		h.next = max(oldest, h.showFrom-h.windowSize)
 		h.log = framelog.New(h.Limit, tracks, h.showFrom)
@@ -147,16 +148,16 @@ func (h *History) Open(oldest, newest int64) (from int64) {
 	return h.next
 }
 
-// Added says what a record has become.
+// Added says what Add did with a record.
 type Added struct {
 	ID    string // "" if it has none
 	Shown int64  // the offset of the record that is shown: another one if this is a copy
-	Live  bool   // it was not there when the log was begun
+	Live  bool   // the record was not in the topic when the log was begun
 }
 
 // Add takes the next record of the topic.
 func (h *History) Add(r *sarama.ConsumerMessage) Added {
-	defer h.Reached(r.Offset + 1) // when h.mu is free again
+	defer h.Reached(r.Offset + 1) // after h.mu is unlocked
 	m := chat.Decode(r)
 	position := positionOf(r, m)
 	h.mu.Lock()
@@ -179,25 +180,26 @@ func positionOf(r *sarama.ConsumerMessage, m chat.Message) framelog.Position {
 	return framelog.Position{Offset: r.Offset, Sum: chat.Sum(r, m.ID)}
 }
 
-// append encodes m once for each track, for all clients. It needs h.mu.
+// append encodes m once for each track, for all clients. The caller holds h.mu.
 func (h *History) append(m chat.Message, position framelog.Position) {
 	if m.Placeholder {
 		h.stats.Placeholders++
 	}
 	h.raw = sockets.AppendText(h.raw[:0], []byte(m.Text))
 	h.event = sockets.AppendText(h.event[:0], chat.MessageEvent(m, position.String()))
-	h.log.Append(position, h.raw, h.event) // copies them
+	h.log.Append(position, h.raw, h.event) // Append copies the frames
 }
 
-// Frames returns the frame log, and whether it has what the topic had when the log was begun.
+// Frames returns the frame log, and whether the log has all records that the topic had when the log
+// was begun.
 func (h *History) Frames() (log *framelog.Log, loaded bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.log, h.state == live
 }
 
-// Ready returns nil once the topic has been read, and for ever after; until then, why it has not been
-// and how far it has.
+// Ready returns nil as soon as the topic has been read once. Before that, the error says why the
+// topic cannot be read, or how far it has been read.
 func (h *History) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -238,7 +240,7 @@ func (h *History) Behind() bool {
 	return h.why != nil || h.state != live || time.Since(end.Asked) > endIsOld || end.Offset-h.next > chat.WindowSize/2
 }
 
-// Stats may be called by anybody.
+// Stats returns a copy of the state and the counts.
 func (h *History) Stats() Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()

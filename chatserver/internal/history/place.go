@@ -18,40 +18,40 @@ import (
 )
 
 const (
-	// maxLast is the most messages that a client may ask for when it comes.
+	// maxLast bounds the N of ?last=N.
 	maxLast = 10000
-	// afterLoss is how many messages a client starts with that does not continue: the oldest one in
-	// the log would be the next to be evicted.
+	// afterLoss is the number of messages for a client that cannot continue at its position. The
+	// oldest entry of the log would be a bad start: it is the next to be evicted.
 	afterLoss = 100
-	// patience is how long a client's welcome waits for what it depends on: the log to be loaded, or
-	// a record that other pods have read already, or an answer of Kafka. After that the client is
-	// welcomed as if it continued, and told of a gap or a reset when it comes out.
+	// patience bounds how long a welcome waits for the loaded log, for a record that other pods
+	// have read already, or for an answer of Kafka. After that the client gets a welcome as if it
+	// continued. If the pod finds a gap or a reset, the client gets that event later.
 	patience = time.Second
-	// oldPatience is how long a client waits for Kafka to say whether an old position is of this topic.
+	// oldPatience bounds the wait for Kafka's answer whether an old position belongs to this topic.
 	oldPatience = 3 * time.Second
-	oldAtMost   = 4096 // old records that are remembered
+	oldAtMost   = 4096 // most old records whose positions are kept
 )
 
-// A client is one that comes. It is used by one goroutine at a time.
+// A client is the request of one connecting client. One goroutine at a time uses it.
 type client struct {
 	*History
-	// What it asks for.
-	after   *framelog.Position // everything after it; nil: it names none
-	before  *framelog.Position // only what is older, with chat.v1; nil: it names none
-	problem string             // with after, for a person
+	// From the query.
+	after   *framelog.Position // the client wants all after it; nil: none named
+	before  *framelog.Position // the client wants only older messages, with chat.v1; nil: none named
+	problem string             // of the parameter after, in words for a person
 	wanted  int                // messages
 
-	welcome  func() chat.Welcome // what does not depend on the client's place
+	welcome  func() chat.Welcome // returns the fields that do not depend on the client's place
 	came     time.Time
-	cameTo   *framelog.Log // the log then; nil if it was not loaded
-	newest   int64         // where the messages that it asked for began then
+	cameTo   *framelog.Log // the log at that time; nil if it was not loaded
+	newest   int64         // the offset at which the wanted messages began at that time
 	welcomed bool
 }
 
-// Place decides where a client starts that comes with ?last=N, ?after=POSITION or ?before=POSITION: with
-// chat.v1, and without. It is called before the client's handshake is answered, so that the client gets
-// whatever is said after that, by itself above all. Welcome returns what the client is told of the pod.
-// An error is a fault of the query.
+// Place decides where a client with ?last=N, ?after=POSITION or ?before=POSITION starts: asChat
+// with chat.v1, asRaw without. The caller calls Place before it answers the handshake, so that the
+// client gets all later messages, above all its own. Welcome returns the facts about the pod. The
+// error means that the query is not valid.
 func (h *History) Place(query url.Values, welcome func() chat.Welcome) (asChat, asRaw sockets.Place, err error) {
 	c := &client{History: h, welcome: welcome, came: time.Now()}
 	if v := query.Get("last"); v != "" {
@@ -79,13 +79,13 @@ func (h *History) Place(query url.Values, welcome func() chat.Welcome) (asChat, 
 	return c.asChat, c.asRaw, nil
 }
 
-// asRaw places a client without a subprotocol: it gets the newest messages that it asked for, and no
-// events.
+// asRaw places a client without a subprotocol. The client gets the newest messages that it asked
+// for, and no events.
 func (c *client) asRaw(log *framelog.Log) (sockets.Placement, bool) {
 	return sockets.Placement{From: c.fresh(log)}, c.loaded(log)
 }
 
-// fresh returns where a client starts that names no position.
+// fresh returns the start of a client that names no position.
 func (c *client) fresh(log *framelog.Log) int64 {
 	if c.cameTo != log {
 		return log.Newest(c.wanted)
@@ -120,11 +120,12 @@ func (c *client) asChat(log *framelog.Log) (sockets.Placement, bool) {
 	return c.start(log, log.Newest(afterLoss), end, reason), true
 }
 
-// missing says why the log does not continue the client's position: because of a gap, or since the
-// position is of another topic (reset). It is "" if the log does.
+// missing returns why the log does not continue the client's position: chat.Gap, or chat.Reset if
+// the position belongs to another topic. The reason is "" if the log continues the position. Known
+// is false while the client must wait for the answer.
 func (c *client) missing(log *framelog.Log) (reason string, known bool) {
 	after := *c.after
-	next, _ := c.Reading() // before the log is asked, which may grow between the two
+	next, _ := c.Reading() // first: the log may grow before Locate
 	switch log.Locate(after) {
 	case framelog.Here:
 		return "", true
@@ -139,9 +140,9 @@ func (c *client) missing(log *framelog.Log) (reason string, known bool) {
 		}
 		return chat.Gap, known || time.Since(c.came) >= oldPatience
 	}
-	// This pod has not read so far. That is ordinary if the client comes from a pod that was a
-	// little ahead; if the topic itself does not go so far, the client knew another one.
-	// A pod that has read past the position, and shows nothing there, knows another topic, too.
+	// The log ends before the position. That is normal if the client comes from a pod that was a
+	// little ahead. But the position belongs to another topic if the topic itself ends before the
+	// position, or if this pod has read past the position and has no entry there.
 	end := c.ends.Last()
 	asked := end.Asked.After(c.came)
 	if !asked {
@@ -150,7 +151,7 @@ func (c *client) missing(log *framelog.Log) (reason string, known bool) {
 	return chat.Reset, next > after.Offset || asked && end.Offset <= after.Offset
 }
 
-// wait leaves the client where it is, after a welcome once it has waited for long.
+// wait leaves the client without a place. A client that has waited for patience gets its welcome.
 func (c *client) wait() (p sockets.Placement) {
 	switch {
 	case c.welcomed || time.Since(c.came) < patience:
@@ -162,7 +163,8 @@ func (c *client) wait() (p sockets.Placement) {
 	return p
 }
 
-// start places the client at offset from. It is live when it has what was there before offset end.
+// start places the client at offset from. The client is live when it has all entries before offset
+// end.
 func (c *client) start(log *framelog.Log, from, end int64, reason string) sockets.Placement {
 	if c.after != nil {
 		c.mu.Lock()
@@ -180,7 +182,7 @@ func (c *client) start(log *framelog.Log, from, end int64, reason string) socket
 	return p
 }
 
-// older places a client that wants messages before a position, and nothing else.
+// older places a client that wants only messages before a position.
 func (c *client) older(log *framelog.Log) sockets.Placement {
 	wanted := cmp.Or(c.wanted, afterLoss)
 	from, found := log.NewestBefore(wanted, c.before.Offset)
@@ -220,12 +222,12 @@ func position(log *framelog.Log, offset int64) string {
 	return p.String()
 }
 
-// belongs says whether p, which is older than the log, is of this topic. Only Kafka can say: the
-// client may know another topic. A record that retention has taken counts as one of this topic.
-// While that is not known, Run finds it out.
+// belongs returns whether p, which is older than the log, belongs to this topic. Only Kafka knows:
+// the client may come from another topic. A record that retention has deleted counts as a record of
+// this topic. While the answer is not known, Run asks Kafka for it.
 func (h *History) belongs(p framelog.Position) (belongs, known bool) {
 	if p.Offset < 0 {
-		return true, true // of a client that has seen nothing
+		return true, true // the client has seen nothing
 	}
 	h.mu.Lock()
 	record, known := h.old[p.Offset]
@@ -239,8 +241,8 @@ func (h *History) belongs(p framelog.Position) (belongs, known bool) {
 	return record == nil || *record == p, known
 }
 
-// Run asks Kafka where the topic ends, and reads an old record when somebody needs one, one at a time,
-// until ctx ends.
+// Run asks Kafka where the topic ends, and reads the old records that clients wait for, one at a
+// time, until ctx ends.
 func (h *History) Run(ctx context.Context) {
 	var ends sync.WaitGroup
 	ends.Go(func() { h.ends.Run(ctx) })
@@ -255,12 +257,12 @@ func (h *History) Run(ctx context.Context) {
 	}
 }
 
-// learn finds out which record is at an offset.
+// learn reads the record at an offset, and keeps its position in h.old.
 func (h *History) learn(ctx context.Context, offset int64) {
 	ctx, cancel := context.WithTimeout(ctx, oldPatience)
 	defer cancel()
 	h.mu.Lock()
-	old := h.old // if the topic is made anew meanwhile, there is another map
+	old := h.old // if the topic is made anew meanwhile, Open replaces the map
 	h.mu.Unlock()
 	var position *framelog.Position
 	r, err := h.record(ctx, offset)
@@ -272,7 +274,7 @@ func (h *History) learn(ctx context.Context, offset int64) {
 		h.Log.Debug("cannot read an old record", "offset", offset, "err", err)
 		return
 	}
-	defer h.ends.Wake() // its answer is reported, which wakes whoever waits for this one
+	defer h.ends.Wake() // the answer is reported, and the report wakes the waiting clients
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(old) >= oldAtMost {
@@ -281,7 +283,7 @@ func (h *History) learn(ctx context.Context, offset int64) {
 	old[offset] = position
 }
 
-// readRecord reads the record at an offset, or the next one if there is none. Its error is
+// readRecord reads the record at an offset, or the next one if there is none. The error is
 // sarama.ErrOffsetOutOfRange if the topic begins later.
 func (h *History) readRecord(ctx context.Context, offset int64) (*sarama.ConsumerMessage, error) {
 	session, err := h.Cluster.NewSession(ctx, h.ClientID("old"), h.Topic)

@@ -10,19 +10,20 @@ import (
 	"sync"
 )
 
-// Health knows whether Kafka can be used: each part of the pod that talks to Kafka reports how it
-// fares, and Kafka is up when all of them are well. Its methods may be called by all parts at once.
+// Health knows whether Kafka can be used. Each part of the pod that uses Kafka reports its state,
+// and Kafka is up when all parts are well. All parts may call the methods at once.
 type Health struct {
 	log      *slog.Logger
 	onChange func(why error)
 
-	mu    sync.Mutex       // guards the following; held while onChange runs, so that what it is told last is how things are
+	mu    sync.Mutex       // guards the following; held while onChange runs, so that its last call has the current state
 	parts map[string]error // why each is not well; nil while it is
-	up    bool             // as onChange has been told
+	up    bool             // as onChange was told last
 }
 
 // NewHealth returns the health of the named parts, none of which is well yet. When Kafka goes up or
-// down, log has it, and onChange is called with nil or the reason. It must not call Health.
+// down, the change is logged, and onChange is called with nil or the reason. onChange must not call
+// Health.
 func NewHealth(log *slog.Logger, onChange func(why error), parts ...string) *Health {
 	h := &Health{log: log, onChange: onChange, parts: make(map[string]error)}
 	unknown := errors.New("no contact with Kafka yet")
@@ -32,8 +33,8 @@ func NewHealth(log *slog.Logger, onChange func(why error), parts ...string) *Hea
 	return h
 }
 
-// Report notes how a part fares: err is nil while it is well, else why it is not. The last report of a
-// part counts.
+// Report notes the state of a part: err is nil while the part is well, else why it is not. The last
+// report of a part counts.
 func (h *Health) Report(part string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// Metrics are those that are counted where things happen.
+// Metrics are the metrics that the code updates at each event.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -30,15 +30,15 @@ type Metrics struct {
 	Reopened       prometheus.Counter     // the consumer
 }
 
-// New returns the metrics of a pod, with those of the Go runtime and of the build. What the parts of the pod count
-// themselves they are asked for when somebody asks for the metrics.
+// New returns the metrics of a pod, with those of the Go runtime and of the build. The counts that
+// the parts of the pod keep themselves are collected at each scrape.
 func New(loop *sockets.Loop, topic *history.History, health *Health) *Metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	prefixed := prometheus.WrapRegistererWithPrefix("chat_", registry)
 	prefixed.MustRegister(prometheus.CollectorFunc(func(metrics chan<- prometheus.Metric) { collect(metrics, loop, topic, health) }))
 	all := promauto.With(prefixed)
-	// A vector is there with 0 for the known values of its label, so that an increase from nothing is seen.
+	// A vector starts with 0 for each known value of its label, so that the first increase is seen.
 	vector := func(name, help, label string, values ...string) *prometheus.CounterVec {
 		v := all.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 		for _, value := range values {
@@ -110,14 +110,14 @@ func collect(metrics chan<- prometheus.Metric, loop *sockets.Loop, topic *histor
 	}
 }
 
-// Since observes the time since begun, in seconds; none if another machine's clock, by which it was
-// taken, is ahead.
+// Since observes the seconds since begun. It observes 0 if begun is in the future: the clock of
+// another machine may be ahead.
 func Since(h prometheus.Histogram, begun time.Time) { h.Observe(max(0, time.Since(begun).Seconds())) }
 
 // Handler serves /metrics and /debug/pprof/.
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
-	mux.Handle("GET /debug/pprof/", http.DefaultServeMux) // where net/http/pprof has put itself, and nothing else is
+	mux.Handle("GET /debug/pprof/", http.DefaultServeMux) // net/http/pprof registers itself there, and nothing else does
 	return mux
 }

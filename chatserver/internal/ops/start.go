@@ -13,8 +13,8 @@ import (
 	"kafkachat/internal/cli"
 )
 
-// Logger returns a logger that writes text for a person at a terminal, and JSON for what collects
-// logs.
+// Logger returns a logger that writes text for a person at a terminal, and JSON for a program that
+// collects logs.
 func Logger(w io.Writer, level slog.Level, pod string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	var handler slog.Handler = slog.NewJSONHandler(w, options)
@@ -24,7 +24,7 @@ func Logger(w io.Writer, level slog.Level, pod string) *slog.Logger {
 	return slog.New(handler).With("pod", pod)
 }
 
-// Edition names the source that this program was built from, as far as the build says it.
+// Edition names the source that this program was built from, if the build knows the source.
 func Edition() string {
 	info, ok := debug.ReadBuildInfo()
 	if ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
@@ -33,8 +33,9 @@ func Edition() string {
 	return "devel" // as with go run, or built outside a repository
 }
 
-// Listen listens on the port of the chat, and for metrics and profiler on adminAddr. If that is "", several servers
-// on one laptop do not get in each other's way: it is the usual port only if that is free.
+// Listen listens on the port of the chat, and for metrics and profiler on adminAddr. If adminAddr
+// is "", Listen takes the usual port, or any free port if that one is in use: several servers can
+// run on one laptop.
 func Listen(port int, adminAddr string) (chat, admin net.Listener, err error) {
 	if chat, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); err != nil {
 		return nil, nil, fmt.Errorf("port %d cannot be used, perhaps because another chatserver uses it: stop that server, or set PORT to another port, such as PORT=%d (%w)", port, port+1, err)
@@ -49,12 +50,13 @@ func Listen(port int, adminAddr string) (chat, admin net.Listener, err error) {
 	return chat, admin, nil
 }
 
-// settled is how long a person's greeting waits for the pod to be ready, and so for what Kafka's absence has to be
-// warned of: the address is the last line of the start.
+// settled bounds how long the greeting at a terminal waits for the pod to be ready. Warnings about
+// Kafka come first, so the address is the last line of the start.
 const settled = 5 * time.Second
 
-// Greet says on w where the chat on port is: for a person at a terminal when the pod is ready or that takes long,
-// else at once and as a line of the log. Network is whether others on this network may come, too.
+// Greet writes the chat's address to w: at a terminal when the pod is ready, or after settled; else
+// at once, as a line of the log. Network says whether other machines of this network get an address
+// too.
 func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool, ready func() error) {
 	local, others := fmt.Sprintf("http://localhost:%d", port), ""
 	if addr := Outward(); network && addr != "" {

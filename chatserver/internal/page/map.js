@@ -1,10 +1,13 @@
 // @ts-check
-/** The picture of the idea: a log, and pods that are positions in it. The strip shows it small and alive, the panel explains it. */
+/**
+ * A picture of the chat: a log, and the pods as positions in it. The strip shows them live; the
+ * panel explains them.
+ */
 /** @import { Chat, Pod, Welcome } from "./client.js" */
 import { byID, element, podHue, session, setText, showBanner } from "./dom.js";
 import { words } from "./words.js";
 
-/** Where one is, and how the connection is. */
+/** Shows the pod's name and the state of the connection. */
 export function showStatus(/** @type {Chat} */ chat, unread = 0) {
 	const { phase, retryAt, welcome, kafka } = chat;
 	const closed = phase === "closed";
@@ -14,12 +17,12 @@ export function showStatus(/** @type {Chat} */ chat, unread = 0) {
 	setText(byID("countdown"), closed ? words.retryIn(Math.ceil(((retryAt ?? 0) - performance.now()) / 1000)) : "");
 	setText(byID("trouble"), closed ? troubleOf(chat) : "");
 	byID("reconnect").hidden = !closed || retryAt === undefined;
-	if (welcome) setText(byID("heading"), words.heading(welcome.pod)); // until then it stands as the pod that served the page wrote it
+	if (welcome) setText(byID("heading"), words.heading(welcome.pod)); // until then the heading names the pod that served the page
 	const title = closed ? words.closed : welcome && words.title(welcome.pod);
 	if (title) setText(byID("title"), unread > 0 ? words.unread(unread, title) : title);
 }
 
-/** What the address said by HTTP, and what the person can do about it. */
+/** Returns the answer of the address by HTTP, with advice for the person. */
 function troubleOf(/** @type {Chat} */ { trouble, welcome }) {
 	if (!trouble) return "";
 	const { status, text } = trouble;
@@ -39,19 +42,23 @@ export function showBanners(/** @type {Chat} */ { kafka, reason, welcome }) {
 }
 
 /**
- * What the strip shows. read: the offset after the newest message that this page has seen, 0 if none
+ * What the strip shows. read: the offset after the newest message that this page has seen, 0 if
+ * none
  * @typedef {{ pods: Pod[], here: string, standalone: boolean, topic: string, read: number }} Scene
  */
 
-/** The strip of pods. A chip stays while its pod does, so that only what is new moves. */
+/** The strip of pods. A chip stays as long as its pod, so that only new chips move. */
 export class Strip {
 	/** More would only say "many". */
 	static MOST = 16;
-	/** A pod that is gone, and the people that came to another, are shown for so long. */
+	/** Time for which a gone pod, and the number of people that joined a pod, are shown. */
 	static NEWS_MS = 5_000;
-	/** The first to come is oneself. */
+	/** In this time the page's own connection is counted, and is not news. */
 	static FIRST_MS = 2_000;
-	/** A message goes on to the next part of the picture after so long, and lights it for three times that. */
+	/**
+	 * Time until a message reaches the next part of the picture. It lights a part for three times
+	 * as long.
+	 */
 	static STEP_MS = 250;
 
 	#list = byID("pods");
@@ -97,12 +104,12 @@ export class Strip {
 			...shown.map(({ pod }) => this.#chip(pod)),
 			...[...this.#gone.keys()].map((pod) => this.#chip(pod)),
 			...(all.length > shown.length ? [this.#more] : []),
-			// Another pod may have joined this one's own broker.
+			// Another pod may use this pod's embedded broker.
 			...(standalone && pods.length < 2 ? [this.#standalone] : []),
 		]);
 	}
 
-	/** A message went through its pod into the log, and from there to all readers. */
+	/** Shows that a message went through its pod into the log, and from there to all pods. */
 	pass(pod = "") {
 		if (this.#calm.matches || document.hidden || this.#kafka.getAnimations().length) return;
 		const from = this.#chips.get(pod);
@@ -127,7 +134,7 @@ export class Strip {
 		setText(part(chip, "b"), pod.slice(prefix.length));
 		setText(part(chip, ".people"), String(people));
 		setText(part(chip, ".unit"), words.connected);
-		// What this page has been sent, its own pod has read: that is newer than the last list.
+		// The page's pod has read all that the page was sent. That is newer than the last list.
 		const at = here && offset !== undefined ? Math.max(offset, read) : offset;
 		const behind = at === undefined || end === undefined ? 0 : Math.max(0, end - at);
 		setText(part(chip, ".at"), at === undefined ? "" : behind ? words.behind(behind) : words.at(at));
@@ -170,10 +177,13 @@ function light(/** @type {HTMLElement} */ chip, delay = 0) {
 	chip.animate({ boxShadow: ["0 0 0 .22rem var(--lit)", "0 0 0 .22rem transparent"] }, { duration: 3 * Strip.STEP_MS, delay });
 }
 
-/** A pod that is alone needs no short name, unless its own is longer than this. */
+/** A single pod gets a short name only if its own is longer than this. */
 const LONG_NAME = 16;
 
-/** What all names of a deployment's pods begin with, up to a hyphen: three letters would do to tell them apart. */
+/**
+ * Returns the common start of all pod names of a deployment, up to a hyphen. The rest tells the
+ * pods apart.
+ */
 function commonPrefix(/** @type {string[]} */ names) {
 	let [prefix = ""] = names;
 	if (names.length < 2 && prefix.length <= LONG_NAME) return "";
@@ -183,9 +193,11 @@ function commonPrefix(/** @type {string[]} */ names) {
 
 /** @typedef {"tab" | "pod" | "stop" | "write"} Lesson */
 
-/** "How it works": the way of the last message, and what to try, with what has been done. */
+/**
+ * "How it works": the path of the last message, and the list "Try it" with the steps that are done.
+ */
 export class Panel {
-	/** Nobody can read faster. */
+	/** No person reads faster. */
 	static REFRESH_MS = 250;
 	/** On a screen of this width the panel takes nothing away from the conversation. */
 	static WIDE = "(min-width: 100rem)";
@@ -198,7 +210,7 @@ export class Panel {
 	#done = session.get("done", /** @type {string[]} */ ([]));
 	#lessons = "";
 
-	/** Where the panel covers the conversation. */
+	/** Screens on which the panel covers the conversation. */
 	#covers = matchMedia("(max-width: 58rem), (max-height: 32rem)");
 
 	constructor(/** @type {() => void} */ refresh) {
@@ -207,7 +219,7 @@ export class Panel {
 		this.#covers.addEventListener("change", () => this.#cover());
 	}
 
-	/** Opens it on a first visit, where there is room for it. */
+	/** Opens the panel on a first visit, if the screen has room. */
 	start() {
 		if (matchMedia(Panel.WIDE).matches && session.get("panel", "open") === "open") this.open(true);
 	}
@@ -229,21 +241,21 @@ export class Panel {
 		this.#timer = setInterval(this.#refresh, Panel.REFRESH_MS);
 	}
 
-	/** What is covered cannot be reached. */
+	/** Makes covered parts inert, so that the keyboard cannot reach them. */
 	#cover() {
 		const covers = this.isOpen && this.#covers.matches;
 		byID("chat").inert = byID("header").inert = covers;
 		if (covers && !this.#panel.contains(document.activeElement)) byID("panel-close").focus();
 	}
 
-	/** Something of "Try it" has been done. */
+	/** Marks a step of "Try it" as done. */
 	did(/** @type {Lesson} */ lesson) {
 		if (this.#done.includes(lesson)) return;
 		this.#done.push(lesson);
 		session.set("done", this.#done);
 	}
 
-	/** What to try, where this pod runs. On a laptop each pod has a port of its own. */
+	/** Shows the steps for the place where this pod runs. On a laptop each pod has its own port. */
 	showLessons(/** @type {Partial<Welcome>} */ { where = "laptop", topic = "", pod = "", broker, standalone }, pods = 1) {
 		const port = Number(location.port || 80) + Math.max(pods, 1);
 		const key = `${where} ${topic} ${pod} ${broker} ${port} ${this.#done}`;
@@ -265,8 +277,8 @@ export class Panel {
 	}
 
 	/**
-	 * The way of the last message, with what was measured if it was one's own. Two clocks are never mixed: the browser's
-	 * measures the round trip, the pod's measures its part of it.
+	 * Shows the path of the last message, with the times if this page sent it. Two clocks are never
+	 * mixed: the browser's measures the round trip, the pod's measures its part of it.
 	 *
 	 * @param {string[]} steps @param {Journey} [journey]
 	 */

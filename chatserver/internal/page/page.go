@@ -1,5 +1,6 @@
-// Package page is what a browser gets from a pod: an HTML file, a style sheet and a few modules of JavaScript, all in the
-// binary. Nothing is loaded from elsewhere, so no internet is needed; all URLs are relative, so it works under a path.
+// Package page serves the page of the chat: an HTML file, a style sheet and a few JavaScript
+// modules, all in the binary. The page loads nothing from elsewhere, so it needs no internet. All
+// URLs are relative, so the page works under a path.
 package page
 
 import (
@@ -30,12 +31,12 @@ type file struct {
 	plain, gzip       []byte
 }
 
-// New renders the page for the pod with this name. What is in the binary cannot fail to be read.
+// New renders the page for the pod with this name. Files in the binary can always be read.
 func New(pod string) *Page {
 	p := &Page{byPath: map[string]file{}}
 	all := sha256.New()
 	var modules []string
-	// What fills lines of its own is a comment. They are half of a module's bytes, and stay in the repository.
+	// Comments on lines of their own are half of a module's bytes. They are not served.
 	comments := regexp.MustCompile(`(?m)^[ \t]*(?:/\*(?:[^*]|\*+[^*/])*\*+/|//.*)\n`)
 	entries, _ := files.ReadDir(".")
 	for _, entry := range entries {
@@ -52,7 +53,8 @@ func New(pod string) *Page {
 		p.byPath["/"+name] = newFile(contentType, source)
 	}
 	p.version = fmt.Sprintf("%x", all.Sum(nil)[:12])
-	// html/template escapes the name for the place where it stands: a pod's name comes from the environment.
+	// html/template escapes the name for the place where it stands: a pod's name comes from the
+	// environment.
 	var rendered bytes.Buffer
 	values := map[string]any{"Pod": pod, "Version": p.version, "Modules": modules}
 	template.Must(template.ParseFS(files, "index.html")).Execute(&rendered, values)
@@ -69,10 +71,12 @@ func newFile(contentType string, plain []byte) file {
 	return file{contentType: contentType, etag: fmt.Sprintf("%x", sum[:12]), plain: plain, gzip: packed.Bytes()}
 }
 
-// Version names this edition of the files. A page that carries another than its pod's welcome says so, and goes on working.
+// Version names this edition of the files. A page with another version than its pod's welcome tells
+// the person, and goes on working.
 func (p *Page) Version() string { return p.version }
 
-// ServeHTTP answers GET and HEAD for "/", "/chat.css" and the modules, and with 404 for everything else.
+// ServeHTTP answers GET and HEAD for "/", "/chat.css" and the modules, and with 404 for everything
+// else.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f, found := p.byPath[r.URL.Path]
 	if !found {
@@ -93,14 +97,16 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	// ServeContent does HEAD, If-None-Match and ranges by the book. No time: pods started at different times are equal.
+	// ServeContent handles HEAD, If-None-Match and ranges. It gets no time: pods that started at
+	// different times are equal.
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
-// contentSecurityPolicy allows this pod's own script, style and websocket, and an icon inside the page; nothing else.
-// By the standard 'self' covers a websocket to the same host. Safari before 15.4 did not agree, so the host is named once
-// more; only if no character of it has a meaning in a policy, because it comes from the request. IPv6 literals are not host
-// sources there, so they are left out.
+// contentSecurityPolicy allows this pod's own script, style and websocket, and an icon inside the
+// page; nothing else. By the standard 'self' covers a websocket to the same host. Safari before
+// 15.4 did not agree, so the policy names the host, too. The host comes from the request, so it is
+// named only if none of its characters has a meaning in a policy. IPv6 literals are not valid host
+// sources, so they are left out.
 func contentSecurityPolicy(host string) string {
 	connect := "'self'"
 	if host != "" && strings.Trim(strings.ToLower(host), "abcdefghijklmnopqrstuvwxyz0123456789.-:") == "" {

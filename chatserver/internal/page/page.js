@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The page of the chat: it hears people and the pod, and tells the parts.
+ * The page of the chat: it takes events from the person and the pod, and updates the parts.
  *
  *   composer.js ──▶ client.js ──▶ connection.js ──▶ pod ──▶ Kafka
  *   view.js, map.js ◀── client.js ◀── connection.js ◀── pod ◀──┘
@@ -16,26 +16,29 @@ import { Conversation, fullTime, View } from "./view.js";
 import { words } from "./words.js";
 
 class Page {
-	/** What a reload brings back without asking a pod. */
+	/** Bounds of what a reload restores without a pod. */
 	static KEPT_ITEMS = 200;
 	static KEPT_LETTERS = 500_000;
 	static KEPT_MS = 1_000;
-	/** A replay is in the document so long after its end; until then it is not read out. */
+	/**
+	 * So long after its end, a replay is in the document. Until then screen readers do not read it
+	 * out.
+	 */
 	static QUIET_MS = 500;
 	/** A hidden tab gets no animation frames. */
 	static HIDDEN_FRAME_MS = 200;
-	/** So many older messages come at once. */
+	/** Number of older messages that are read at once. */
 	static OLDER = 200;
 
 	/** @type {Pod[]} */
 	#pods = [];
 	#unread = 0;
-	/** The first unread message that the person has been led to. */
+	/** The first unread message that "Latest messages" has shown. */
 	#ledTo = NaN;
-	/** What comes before the first "live" is history, not news. */
+	/** Messages before the first "live" are history, not news. */
 	#caughtUpOnce = false;
 	#phase = "";
-	/** Nothing has answered at its address. */
+	/** Whether the pod's address has given no answer. */
 	#podWasGone = false;
 	/** @type {"ask" | "reading" | "failed" | "begins" | "ends"} What is known of older messages. */
 	#older = "ask";
@@ -64,7 +67,7 @@ class Page {
 			this.#composer.focus();
 		});
 		byID("pending").addEventListener("click", ({ target }) => {
-			const button = /** @type {Element} */ (target).closest("button"); // a translator puts elements of its own into it
+			const button = /** @type {Element} */ (target).closest("button"); // a translator puts elements of its own into the button
 			if (!button) return;
 			this.#chat.decide(button.closest("li")?.dataset.id ?? "", button.value === "again" ? "again" : "remove");
 			this.#composer.focus();
@@ -78,7 +81,10 @@ class Page {
 		this.#chat.open();
 	}
 
-	/** The chat as this tab left it. What does not fit is of another version, and is forgotten. */
+	/**
+	 * The chat as this tab left it. Kept data that does not fit is from another version, and is
+	 * dropped.
+	 */
 	#restored() {
 		const url = new URL("ws", location.href);
 		url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -145,7 +151,7 @@ class Page {
 		};
 	}
 
-	/** Whether the person sees what is added at the end. */
+	/** Whether the person sees new rows at the end. */
 	get #looking() {
 		return !document.hidden && this.#view.pinned;
 	}
@@ -181,7 +187,8 @@ class Page {
 		if (!this.#caughtUpOnce) this.#strip.heard(this.#chat.pods);
 		this.#caughtUpOnce = true;
 		if (this.#podWasGone) this.#panel.did("stop");
-		// Another pod may have more. But a replay from anew that is no longer than this is all that the pod has.
+		// Another pod may have more messages. But a first replay shorter than HISTORY is all that
+		// the pod has.
 		const all = !this.#chat.welcome?.resumed && this.#conversation.end - this.#conversation.start < Chat.HISTORY;
 		if (this.#older !== "begins") this.#older = all ? "ends" : "ask";
 		setTimeout(() => (byID("log").ariaBusy = String(this.#chat.phase !== "live")), Page.QUIET_MS);
@@ -197,7 +204,7 @@ class Page {
 		this.#frame();
 	}
 
-	/** To the first of the new messages, and the next time to the end. */
+	/** Scrolls to the first new message, and the next time to the end. */
 	#toNews() {
 		const first = this.#view.firstUnread;
 		if (this.#unread > 0 && first !== undefined && first !== this.#ledTo && !this.#view.sees(first)) {
@@ -267,18 +274,19 @@ class Page {
 			const plain = !key.ctrlKey && !key.metaKey && !key.altKey && !key.isComposing;
 			const writing = document.activeElement?.matches("input, textarea");
 			if ((key.ctrlKey || key.metaKey) && key.key === "f" && byID("find").hidden) {
-				// The browser finds only what is in the document. Whoever presses it again gets the browser's own.
+				// The browser's search finds only rows in the document. A second press opens the
+				// browser's search.
 				key.preventDefault();
 				this.#openFind(true);
 			} else if (key.key === "Escape" && plain) {
 				this.#escape();
 			} else if (plain && !writing && key.key.length === 1 && key.key !== " ") {
-				this.#composer.focus(); // before the letter is typed, so that it gets there
+				this.#composer.focus(); // before the letter is typed, so that the letter goes into the composer
 			}
 		});
 	}
 
-	/** Closes what is open, the newest first; else it leads back to where one writes. */
+	/** Closes "Find" or else the panel. If both are closed, goes to the end and the composer. */
 	#escape() {
 		if (!byID("find").hidden) return this.#openFind(false);
 		if (this.#panel.isOpen) return this.#panel.open(false);
@@ -287,14 +295,18 @@ class Page {
 		this.#frame();
 	}
 
-	/** Tabs are hidden, frozen, kept for the back button; laptops sleep; networks change. */
+	/**
+	 * Browsers hide and freeze tabs, and keep pages for the back button. Laptops sleep, networks
+	 * change.
+	 */
 	#followLifecycle() {
 		document.addEventListener("visibilitychange", () => {
 			if (document.hidden) this.#save();
 			else this.#chat.hurry();
 			this.#frame(); // the next frame that was asked for may never come in the other state
 		});
-		// A frozen page cannot answer, and one that the back button may show again must not hold a socket.
+		// A frozen page cannot answer, and one that the back button may show again must not hold a
+		// socket.
 		const rest = () => {
 			this.#save();
 			this.#chat.rest();
@@ -302,7 +314,7 @@ class Page {
 		const wake = () => this.#chat.hurry();
 		for (const name of ["freeze", "pagehide"]) addEventListener(name, rest, true);
 		for (const name of ["resume", "pageshow"]) addEventListener(name, wake, true);
-		// On another network the old socket may be dead without knowing.
+		// On another network the old socket may be dead without a sign of it.
 		addEventListener("online", () => (this.#chat.ready ? this.#chat.open() : wake()));
 	}
 
@@ -310,7 +322,10 @@ class Page {
 		this.#saveTimer ??= setTimeout(() => this.#save(), Page.KEPT_MS);
 	}
 
-	/** Position and messages are kept together: a position without its messages would be a hole on the screen. */
+	/**
+	 * Saves position and messages together: a position without its messages would leave a hole on
+	 * the screen.
+	 */
 	#save() {
 		clearTimeout(this.#saveTimer);
 		this.#saveTimer = undefined;
@@ -318,7 +333,7 @@ class Page {
 		session.set("conversation", { pod: welcome?.pod, position, lastOffset, items: this.#conversation.newest(Page.KEPT_ITEMS, Page.KEPT_LETTERS) });
 	}
 
-	/** Many events, one frame. */
+	/** Many events share one frame. */
 	#askFrame() {
 		if (this.#frameAsked) return;
 		this.#frameAsked = true;
@@ -344,7 +359,9 @@ class Page {
 		this.#showOlder();
 	}
 
-	/** A pod that does not say where it runs is an old one, and cannot read on. */
+	/**
+	 * A pod that does not say where it runs is an old version, which cannot send older messages.
+	 */
 	#showOlder() {
 		const { oldest, full } = this.#conversation;
 		if (oldest?.offset === 0) this.#older = "begins";

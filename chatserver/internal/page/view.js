@@ -1,10 +1,10 @@
 // @ts-check
-/** The conversation: what the page remembers of it, and the part of it that is in the document. */
+/** The conversation: the items that the page keeps, and the part of them in the document. */
 import { bubble, byID, element, parts, podHue, setText, textNodes } from "./dom.js";
 import { words } from "./words.js";
 
 /**
- * Everything that has been said, as far as this page remembers: messages, and lines between them.
+ * All items that this page keeps: messages, and lines between them.
  *
  * @typedef {{ kind: "message", id?: string, name: string, text: string, pod?: string, offset: number, position: string, at: number,
  *   mine: boolean, placeholder: boolean, nameless: boolean, follows?: boolean }} Message nameless: its name is the page's word
@@ -12,7 +12,10 @@ import { words } from "./words.js";
  * @typedef {(Message | Line) & { nodes?: number }} Item
  */
 export class Conversation {
-	/** Remembered for scrolling back. The oldest are forgotten in batches, so that so large an array moves seldom. */
+	/**
+	 * Most items that are kept. The oldest are dropped in batches, since to move so large an array
+	 * is slow.
+	 */
 	static MOST = 20_000;
 	static BATCH = 1_000;
 	/** One person's messages within this time are one paragraph. */
@@ -20,7 +23,7 @@ export class Conversation {
 
 	/** @type {Item[]} */
 	#items = [];
-	/** The number of #items[0]. An item keeps its number when older ones come or are forgotten. */
+	/** The number of #items[0]. An item keeps its number when older ones are added or dropped. */
 	start = 0;
 
 	get end() {
@@ -48,7 +51,7 @@ export class Conversation {
 		this.start += Conversation.BATCH;
 	}
 
-	/** Messages from before the oldest. */
+	/** Adds messages before the oldest. */
 	prepend(/** @type {Message[]} */ messages) {
 		if (!messages.length) return;
 		/** @type {Item[]} */
@@ -63,14 +66,20 @@ export class Conversation {
 		this.start -= older.length;
 	}
 
-	/** A line between messages. The same twice in a row says nothing new, and of several moves in a row the last one counts. */
+	/**
+	 * Adds a line between messages. The same line is not added twice in a row. Of several moves in
+	 * a row the last one counts.
+	 */
 	note(text = "", moved = false) {
 		const last = this.#items.at(-1);
 		if (last?.kind === "note" && last.moved && moved) last.text = text;
 		else if (last?.kind !== "note" || last.text !== text) this.#items.push({ kind: "note", text, moved });
 	}
 
-	/** The newest items, without the days, which add derives: so many, and not more text than this. */
+	/**
+	 * Returns the newest items, at most so many and so much text. Days are left out: add derives
+	 * them.
+	 */
 	newest(count = 0, letters = 0) {
 		const newest = [];
 		for (const item of this.#items.slice(-count).reverse()) {
@@ -83,7 +92,8 @@ export class Conversation {
 	}
 
 	/**
-	 * The number of the next message with these words, beginning with number from, in steps of 1 or -1.
+	 * The number of the next message with these words, beginning with number from, in steps of 1 or
+	 * -1.
 	 * @returns {number | undefined}
 	 */
 	find(query = "", from = 0, step = -1) {
@@ -114,15 +124,19 @@ const calendarDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "
 const dayName = (at = 0) => (sameDay(at, Date.now()) ? words.today : calendarDay.format(at));
 
 /**
- * The conversation on the screen: a window of rows that moves as the person scrolls, so the document stays small however
- * much is said. Who looks at the end stays at the end; who reads is never moved.
+ * The conversation on the screen: a window of rows that moves as the person scrolls, so the
+ * document stays small. A view at the end stays at the end; a view of older rows never moves by
+ * itself.
  */
 export class View {
 	/** DOM nodes that rows may use. The page as a whole stays below 1,500. */
 	static MOST_NODES = 700;
-	/** So many rows come at once when the person scrolls towards the window's edge: less than a quarter of the window. */
+	/**
+	 * Rows that are added at once when the person scrolls towards the window's edge: less than a
+	 * quarter of the window.
+	 */
 	static STEP = 20;
-	/** Scrolled down to this close to the end is the end: browsers round. */
+	/** Distance that still counts as the end: browsers round scroll positions. */
 	static END_PX = 4;
 	/** A message with more letters or lines is shown in part. */
 	static LONG_LETTERS = 1_500;
@@ -130,7 +144,7 @@ export class View {
 
 	/** Whether the end of the conversation is kept in view. */
 	pinned = true;
-	/** @type {number | undefined} The number of the first message that came while nobody looked. */
+	/** @type {number | undefined} The number of the first message that came out of view. */
 	firstUnread;
 
 	#log = byID("log");
@@ -144,10 +158,16 @@ export class View {
 	#today = "";
 	/** The scroll position that is known. */
 	#top = 0;
-	/** Whether the layout has just changed: the scrolling that follows in the next frame is the browser's. */
+	/**
+	 * Whether the layout has just changed: the scrolling that follows in the next frame is the
+	 * browser's.
+	 */
 	#disturbed = false;
 	#marker = element("p", { className: "marker", textContent: words.newHere });
-	/** The button of each message in the window. Only one of them is a stop of the Tab key; arrows walk on from it. */
+	/**
+	 * The button of each message in the window. Only one of them is a stop of the Tab key; arrows
+	 * walk on from it.
+	 */
 	#whens = /** @type {HTMLCollectionOf<HTMLButtonElement>} */ (this.#rows.getElementsByClassName("when"));
 	/** @type {HTMLButtonElement | undefined} */
 	#tabStop;
@@ -179,7 +199,7 @@ export class View {
 		return this.#first === this.#conversation.start;
 	}
 
-	/** To be rendered at once: a scroll event that is on its way must not undo it. */
+	/** The caller must render at once: a scroll event that is on its way must not undo this. */
 	toEnd() {
 		this.pinned = true;
 	}
@@ -205,7 +225,7 @@ export class View {
 		if (number !== undefined) this.#rows.children[number - this.#first]?.classList.add("found");
 	}
 
-	/** The conversation has got older items: what is in view stays where it is. */
+	/** Called when older items were added: the rows in view stay where they are. */
 	grown() {
 		const anchor = this.#firstInView(".message");
 		const number = anchor ? this.#first + [...this.#rows.children].indexOf(anchor) : this.#conversation.end - 1;
@@ -234,7 +254,10 @@ export class View {
 		});
 	}
 
-	/** Only a person scrolls upwards. What grows or shrinks between two frames moves the end, and is no wish to leave it. */
+	/**
+	 * Only a person scrolls upwards. A layout change between two frames moves the end; it is no
+	 * wish to leave the end.
+	 */
 	#scrolled() {
 		const [top, below] = [this.#log.scrollTop, this.#belowPX()];
 		if (this.pinned && this.#disturbed) return this.#pin();
@@ -275,7 +298,10 @@ export class View {
 		this.#first = this.#end = first;
 	}
 
-	/** A new window that begins with one item and has another at this distance from the upper edge. */
+	/**
+	 * Builds a new window that begins with item first, with item number at this distance from the
+	 * upper edge.
+	 */
 	#rebuild(first = 0, number = 0, distance = 0) {
 		this.#log.ariaBusy = "true"; // old rows that come back are no news
 		this.#clear(first);
@@ -285,7 +311,10 @@ export class View {
 		this.#log.ariaBusy = "false";
 	}
 
-	/** The person reads. Rows come and go outside of the view only, and what is in view stays where it is. */
+	/**
+	 * Adds and drops rows outside of the view only, while the person reads. The rows in view stay
+	 * where they are.
+	 */
 	#slide() {
 		const { start, end } = this.#conversation;
 		const margin = this.#log.clientHeight / 4;
@@ -296,7 +325,7 @@ export class View {
 		const anchor = this.#firstInView();
 		const before = anchor?.getBoundingClientRect().top ?? 0;
 		this.#log.ariaBusy = "true";
-		while (this.#first < start && this.#first < this.#end) this.#drop(true); // the conversation has forgotten them
+		while (this.#first < start && this.#first < this.#end) this.#drop(true); // the conversation has dropped them
 		if (older || newer) {
 			for (let more = View.STEP; more > 0 && (older ? this.#first > start : this.#end < end); more--) this.#add(older);
 			while (this.#nodes > View.MOST_NODES) this.#drop(newer);
@@ -311,7 +340,10 @@ export class View {
 		return [...this.#rows.children].find((row) => row.matches(kind) && row.getBoundingClientRect().bottom > top);
 	}
 
-	/** Puts the line "new messages" above the first of them. It belongs to the row, and goes and comes with it. */
+	/**
+	 * Puts the line "new messages" above the first of them. It belongs to the row, and goes and
+	 * comes with it.
+	 */
 	#mark() {
 		const row = this.firstUnread === undefined ? undefined : this.#rows.children[this.firstUnread - this.#first];
 		if (!row) this.#marker.remove();
@@ -391,7 +423,10 @@ export class View {
 
 const isLong = (text = "") => text.length > View.LONG_LETTERS || text.split("\n", View.LONG_LINES + 1).length > View.LONG_LINES;
 
-/** The most DOM nodes that an item's row has, without its details, which few rows show at a time. Counted once. */
+/**
+ * The most DOM nodes that an item's row has, without its details, which few rows show at a time.
+ * Counted once.
+ */
 function weight(/** @type {Item} */ item) {
 	return (item.nodes ??= item.kind === "message" ? 11 + 2 * parts(item.text).length : 3);
 }

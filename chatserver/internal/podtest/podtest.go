@@ -41,8 +41,9 @@ type Pod struct {
 	log string // file
 }
 
-// Start starts a pod whose environment is its name, ports that the kernel chooses, no pace for clients,
-// and env, and returns when it listens. Its output goes to the file log. The test's end kills it.
+// Start starts a pod whose environment is its name, ports that the kernel chooses, very high rate
+// limits for clients, and env. Start returns when the pod listens. Its output goes to the file log.
+// The test's end kills it.
 func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	t.Helper()
 	out, err := os.Create(log)

@@ -10,14 +10,14 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// stayConnected carries what a pod says to every pod that listens at that moment, this one too, until ctx
-// ends and whatever happens to Kafka.
+// stayConnected writes this pod's records and reads the records of all pods, this one included,
+// until ctx ends. After each fault it connects again.
 func (p *Presence) stayConnected(ctx context.Context) {
 	wait := kafka.Wait{Say: func(err error) {
 		switch {
 		case err == nil:
 			p.log.Info("the topic of the pods can be read again", "topic", p.topic)
-		case kafka.KindOf(err) == kafka.Passing: // whoever reads the chat says why
+		case kafka.KindOf(err) == kafka.Passing: // the reader of the chat logs why
 			p.log.Debug("the topic of the pods cannot be read for now", "topic", p.topic, "err", err)
 		default:
 			p.log.Warn("the topic of the pods cannot be read for now", "topic", p.topic, "err", err)
@@ -27,25 +27,26 @@ func (p *Presence) stayConnected(ctx context.Context) {
 	}
 }
 
-// work connects, and carries until something is wrong. Worked is called when something is heard.
+// work connects, then writes and reads until a fault. It calls worked for each record that it
+// reads.
 func (p *Presence) work(ctx context.Context, worked func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	late := time.AfterFunc(10*time.Second, cancel)
 	defer late.Stop()
-	// Nothing in the topic is of use for longer than some seconds. It is not compacted: nobody reads
-	// what was before.
+	// A record is useful for some seconds only. The topic is not compacted: no pod reads old
+	// records.
 	if _, err := p.cluster.EnsureTopic(ctx, p.topic, map[string]string{
 		"cleanup.policy":    "delete",
 		"max.message.bytes": "16384",   // of a batch: some records of 2 KiB
-		"retention.ms":      "600000",  // ten minutes, for a person who has a look with kafkaread
+		"retention.ms":      "600000",  // ten minutes, for an operator with kafkaread
 		"retention.bytes":   "1048576", // 1 MiB, and as much in the segment that is being written
 		"segment.bytes":     "1048576", // the least that Kafka 4 takes
 	}); err != nil {
 		return err
 	}
 	session, err := p.cluster.NewSession(ctx, p.clientID, p.topic, func(config *sarama.Config) {
-		// It holds little, also of a topic in which other programs write large records.
+		// The buffers stay small, also if other programs write large records to the topic.
 		config.Consumer.Fetch.Default = 32 << 10
 		config.ChannelBufferSize = 4
 	})
@@ -56,9 +57,9 @@ func (p *Presence) work(ctx context.Context, worked func()) error {
 	if _, err := session.ConsumePartition(p.topic, 0, sarama.OffsetNewest); err != nil {
 		return err
 	}
-	config := p.cluster.Config(ctx, p.clientID) // on connections of its own: a fetch holds up what is behind it
+	config := p.cluster.Config(ctx, p.clientID) // on connections of its own: a fetch delays the requests after it
 	config.Metadata.Retry.Max = 10              // for a topic without a leader: a second
-	config.Metadata.RefreshFrequency = 0        // its records find dead connections
+	config.Metadata.RefreshFrequency = 0        // the records find dead connections
 	config.Producer.RequiredAcks = sarama.WaitForLocal
 	config.Producer.Return.Successes = false // a record that has come back is success enough
 	producer, err := sarama.NewAsyncProducer(p.cluster.Brokers, config)
@@ -66,7 +67,7 @@ func (p *Presence) work(ctx context.Context, worked func()) error {
 		return fmt.Errorf("making a producer: %w", err)
 	}
 	defer producer.Close()
-	defer cancel() // first of all: it ends whatever the others wait for
+	defer cancel() // runs before the other two: it ends what they wait for
 	late.Stop()
 	p.join()
 	for {

@@ -1,13 +1,13 @@
 // Package presence lets the pods of a chat find each other, through a small Kafka topic and
 // nothing else.
 //
-// Each pod says how it is, as a whole, when that changes and from time to time, and says goodbye.
-// It hears only what is said from now on; when it begins to hear it says hello, and the others
-// answer. So nobody reads history, and a record that gets lost is made up for by the next.
+// Each pod writes its whole state when the state changes and at regular times, and a goodbye at its
+// end. A pod reads only new records: when it begins to read, it writes a hello, and the other pods
+// answer. So no pod reads history, and the next record makes up for a lost one.
 //
-// A pod that says nothing for a while is gone. What measures that is this pod's own voice: only
-// when a record of this pod has come back through Kafka are the others known to have had the
-// chance. While Kafka is away, nobody is declared gone.
+// A pod that writes nothing for a while is gone. But silence counts only while Kafka works: a pod
+// declares another one gone only when a record of its own has come back. So while Kafka is down, no
+// pod is declared gone.
 package presence
 
 import (
@@ -27,19 +27,19 @@ import (
 )
 
 const (
-	beat  = 5 * time.Second // a pod says something at least this often,
+	beat  = 5 * time.Second // a pod writes at least this often,
 	pause = time.Second     // and at most this often; the list is shown at most this often, too
 
-	// silent is the silence after which this pod asks Kafka, by a record each pause, whether it
-	// works; gone is the silence after which, if it does, the silent pod is taken off the list.
-	// With a pause for the question, and one of the list, that is less than ten seconds.
+	// silent is the silence after which this pod tests Kafka by a record each pause. gone is the
+	// silence after which, if Kafka works, the silent pod is taken off the list. With one pause for
+	// the test and one for the list, that is less than ten seconds.
 	silent = beat + time.Second
 	gone   = silent + 1500*time.Millisecond
 
-	look     = 500 * time.Millisecond // between two looks at the clock and at this pod
+	look     = 500 * time.Millisecond // between two checks of the clock and of this pod
 	farewell = 700 * time.Millisecond // for the goodbye to come back
 
-	// maxPods bounds the other pods that are known, and so the list. Who comes when there are so many is not noticed.
+	// maxPods bounds the other pods that are known, and so the list. More pods are ignored.
 	maxPods   = 100
 	maxRecord = 2 << 10 // bytes; a pod's name can be six times as long in JSON as chat.MaxPod
 	maxPeople = 1_000_000
@@ -48,12 +48,12 @@ const (
 // A Pod is a running chat server.
 type Pod struct {
 	Name   string `json:"pod"`
-	People int    `json:"people"` // who are connected
-	Offset int64  `json:"offset"` // up to which it has read the topic
-	End    int64  `json:"end"`    // of the topic, when it said so
+	People int    `json:"people"` // that are connected
+	Offset int64  `json:"offset"` // up to which the pod has read the topic
+	End    int64  `json:"end"`    // of the topic, as the pod knew it
 }
 
-// A state is what a pod says, as JSON.
+// A state is the content of a pod's record, as JSON.
 type state struct {
 	Pod
 	Instance string `json:"instance"`        // random, of one process: two pods may have the same name
@@ -64,7 +64,7 @@ type state struct {
 	heard time.Time // of another pod: when the record arrived, by this pod's clock
 }
 
-// Presence is this pod among the others.
+// Presence writes this pod's state, and knows the states of the other pods.
 type Presence struct {
 	cluster         *kafka.Cluster
 	clientID, topic string
@@ -73,22 +73,23 @@ type Presence struct {
 	log             *slog.Logger
 	connect         func(context.Context) // another one in tests
 
-	say     chan []byte   // is taken from while the topic can be written to
+	say     chan []byte   // values to write; received from while the topic can be written to
 	goodbye chan struct{} // capacity 1: this pod's goodbye has come back
 
 	mu     sync.Mutex       // guards the following
-	own    state            // as it was said last
-	said   time.Time        // when that was
-	asked  time.Time        // when the first record was said of those that have not come back; zero: none
+	own    state            // as it was written last
+	said   time.Time        // when own was written
+	asked  time.Time        // when the oldest record that has not come back was written; zero: none
 	answer bool             // another pod said hello
-	others map[string]state // by instance; also those that have left, until a late record cannot bring them back
+	others map[string]state // by instance; a pod that has left stays, so that a late record does not bring it back
 	shown  []Pod
 	showed time.Time
 }
 
 // New returns the presence of a pod in the chat of a topic; it works while Run runs, in a topic of
-// its own, whose name is topic and ".pods". Run calls self, which says how this pod is, often; it calls
-// onChange with the pods, sorted by name, at its start and when they have changed. This pod is always one of them.
+// its own, named topic and ".pods". Run often calls self for this pod's state. Run calls onChange
+// with the pods, sorted by name, at its start and when they have changed. This pod is always one of
+// them.
 func New(cluster *kafka.Cluster, clientID, topic string, self func() Pod, onChange func([]Pod), log *slog.Logger) *Presence {
 	p := &Presence{
 		cluster: cluster, clientID: clientID, topic: topic + ".pods", self: self, onChange: onChange, log: log,
@@ -99,7 +100,7 @@ func New(cluster *kafka.Cluster, clientID, topic string, self func() Pod, onChan
 	return p
 }
 
-// Run takes part until ctx ends; then it says goodbye, for which it takes a second at most.
+// Run takes part until ctx ends. Then it writes a goodbye, within a second.
 func (p *Presence) Run(ctx context.Context) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var connection sync.WaitGroup
@@ -119,8 +120,8 @@ func (p *Presence) Run(ctx context.Context) {
 	p.leave()
 }
 
-// join is called when the topic can be heard, at first and after each fault. Until then this pod was
-// deaf: what the others said meanwhile is unknown, so their time starts anew.
+// join is called when the topic can be read, at first and after each fault. This pod has missed
+// what the others wrote before, so the silence of each starts anew.
 func (p *Presence) join() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,8 +132,8 @@ func (p *Presence) join() {
 	}
 }
 
-// hear takes what a pod said, also this one. Anybody may write to a topic: what makes no sense
-// is no pod's state.
+// hear takes a record of any pod, this pod included. Any program may write to the topic, so hear
+// ignores a record that is not valid.
 func (p *Presence) hear(value []byte) {
 	s, ok := decode(value)
 	p.mu.Lock()
@@ -150,7 +151,7 @@ func (p *Presence) hear(value []byte) {
 			default:
 			}
 		}
-		// This record came through, and those of the others would have come before it.
+		// This pod's record came through, and the records of the others would have come before it.
 		p.own.Hello = p.own.Hello && !s.Hello
 		maps.DeleteFunc(p.others, func(_ string, o state) bool { return !p.asked.IsZero() && p.asked.Sub(o.heard) > gone })
 		p.asked = time.Time{}
@@ -160,8 +161,8 @@ func (p *Presence) hear(value []byte) {
 	}
 }
 
-// speak says how this pod is, if there is a reason to. What gets lost in a fault is said again
-// with the hello after it.
+// speak writes this pod's state, if there is a reason. The hello after a fault makes up for records
+// that the fault lost.
 func (p *Presence) speak() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -179,11 +180,11 @@ func (p *Presence) speak() {
 		if p.asked.IsZero() {
 			p.asked = p.said
 		}
-	default: // Kafka is away, or the bus is busy for a moment
+	default: // Kafka is away, or the goroutine of work is busy for a moment
 	}
 }
 
-// next is what this pod says next. It needs p.mu.
+// next returns this pod's next state. The caller holds p.mu.
 func (p *Presence) next() state {
 	s := p.own
 	s.Seq++
@@ -191,7 +192,7 @@ func (p *Presence) next() state {
 	return s
 }
 
-// leave says goodbye and waits for it to come back, if Kafka is there.
+// leave writes a goodbye and waits until it has come back, for farewell at most.
 func (p *Presence) leave() {
 	p.mu.Lock()
 	s := p.next()
@@ -209,7 +210,7 @@ func (p *Presence) leave() {
 	}
 }
 
-// show calls onChange if the list is another one than the last, and that was a while ago.
+// show calls onChange if the list has changed and the last call is at least pause ago.
 func (p *Presence) show() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -240,8 +241,8 @@ func (s state) encode() []byte {
 	return value
 }
 
-// decode returns what a record says, if it can be a pod's: everything in it is bounded, since it stays in
-// memory and is sent to every client.
+// decode returns the state in a record, if a pod can have written it. All fields are bounded, since
+// they stay in memory and are sent to every client.
 func decode(value []byte) (s state, ok bool) {
 	if len(value) > maxRecord || json.Unmarshal(value, &s) != nil {
 		return state{}, false

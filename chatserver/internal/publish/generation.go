@@ -24,8 +24,8 @@ var (
 	errStopped = errors.New("the server is stopping")
 )
 
-// Reason says to a person in the chat why Kafka cannot be used: why is what the parts of the pod have
-// reported, or nil; then the reason is "".
+// Reason returns, for a person in the chat, why Kafka cannot be used. Why is the error that a part
+// of the pod has reported; if it is nil, the reason is "".
 func Reason(why error) string {
 	switch {
 	case why == nil:
@@ -89,7 +89,8 @@ func (p *Publisher) send(ctx context.Context, f Send) (offset int64, err error) 
 	}
 }
 
-// health is what the outcome of a send says of Kafka. What Kafka refuses for good is the message's fault.
+// health returns what the outcome of a send says about Kafka. If Kafka refuses a message for good,
+// the fault is in the message.
 func health(err error) error {
 	var answer sarama.KError
 	switch {
@@ -140,8 +141,9 @@ func (p *Publisher) retire(g *generation) {
 	})
 }
 
-// Run works until ctx ends; then sending fails, and Run returns when every producer is closed. While
-// nobody sends, it takes back that the last send failed: nobody else would find out that they work.
+// Run works until ctx ends; then sending fails, and Run returns when every producer is closed.
+// While no call waits, Run takes back the report of a failed send: without sends, no report would
+// say that Kafka works again.
 func (p *Publisher) Run(ctx context.Context) {
 	idle := time.NewTicker(forgetAfter)
 	defer idle.Stop()

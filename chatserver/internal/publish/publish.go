@@ -1,10 +1,10 @@
-// Package publish brings one message to the topic and back: a message is published when this pod
-// has read it back from the topic, not when a producer says so.
+// Package publish writes a message to the topic. A message is published when this pod has read it
+// back from the topic, not when the producer acknowledges it.
 //
-// sarama's producer cannot be believed under faults: it was measured to acknowledge what is
-// not in the log, and to send again what is. So it is used without retries of its own, one copy
-// of a message in it at a time, and a message is sent again only when the log, read up to its
-// end, does not have it.
+// sarama's producer cannot be trusted under faults. In measurements it acknowledged messages that
+// were not in the log, and sent messages again that were. So the producer has no retries of its
+// own, and one copy of a message at a time. The publisher sends a message again only if the log,
+// read up to its end, does not have it.
 package publish
 
 import (
@@ -21,15 +21,14 @@ import (
 )
 
 const (
-	// Before the topic is searched for what may have been sent there is a pause. It grows while no
-	// message is taken, so that a topic that cannot be written to is not hammered.
+	// A pause comes before each search of the topic for a message. It grows while Kafka takes no
+	// message, so that a topic that takes none gets few attempts.
 	firstPause = 50 * time.Millisecond
 	longPause  = time.Second
-	// readCheck is how often who waits looks how far the topic has been read. The record itself wakes
-	// the waiter at once.
+	// readCheck is the time between two checks of how far the topic has been read. The record
+	// itself wakes its waiter at once.
 	readCheck = 20 * time.Millisecond
-	// forgetAfter is the time after which it counts for nothing that the last send has failed, if
-	// nobody sends any more.
+	// forgetAfter is how often a failed send is forgotten, while no call of Publish waits.
 	forgetAfter = 10 * time.Second
 )
 
@@ -39,22 +38,22 @@ var ErrRejected = errors.New("not taken by Kafka")
 // Send sends a message by a producer, and returns where the message is in the topic.
 type Send = func(sarama.SyncProducer) (partition int32, offset int64, err error)
 
-// A Log is the pod's copy of the topic. Its methods may be called by anybody.
+// A Log is the pod's copy of the topic. Any goroutine may call its methods.
 type Log interface {
 	// Find returns the offset of the record with this id that is shown, if it has been read and
 	// is still in the dedupe window.
 	Find(id string) (shown int64, ok bool)
-	// Reading returns the offset before which everything has been read, and the number of the consumer
-	// that reads. After a fault another consumer goes on, perhaps in another topic.
+	// Reading returns the offset before which everything has been read, and the number of the
+	// consumer that reads. After a fault another consumer goes on, perhaps in another topic.
 	Reading() (next int64, consumer int)
 	// End asks the broker where the topic ends, after the call.
 	End(ctx context.Context) (int64, error)
-	// Behind says that the log may lack so much of the topic that a first copy of a message can be
-	// out of reach of the dedupe window when a second one is sent.
+	// Behind returns true if the log may lack so many records that the dedupe window cannot reach
+	// from one copy of a message to the next.
 	Behind() bool
 }
 
-// Publisher is shared by all connections of a pod. Its methods may be called by anybody.
+// All connections of a pod share one Publisher. Any goroutine may call its methods.
 type Publisher struct {
 	cluster  *kafka.Cluster
 	clientID string
@@ -68,19 +67,19 @@ type Publisher struct {
 	current *generation
 	closed  bool
 	pause   time.Duration // the last one, 0 while messages are taken
-	retry   time.Time     // when it ends
+	retry   time.Time     // when the pause ends
 	waiters map[string]*waiter
 }
 
-// A waiter is who waits for the record with an id: one call of Publish, or several.
+// A waiter stands for the calls of Publish, one or several, that wait for the record with an id.
 type waiter struct {
 	calls int           // guarded by Publisher.mu
 	seen  chan struct{} // closed when the record has been read
-	shown int64         // then, the offset of the record that is shown
+	shown int64         // set before seen is closed: the offset of the record that is shown
 }
 
-// New returns a publisher; it works while Run runs. Report is told, for the part "producer", why Kafka
-// does not take messages, or nil, after each send; by many goroutines at once.
+// New returns a publisher; it works while Run runs. Report gets, for the part "producer", why Kafka
+// does not take messages, or nil, after each send. Many goroutines call report at once.
 func New(cluster *kafka.Cluster, clientID, topic string, history Log, report func(part string, err error), log *slog.Logger) *Publisher {
 	return &Publisher{
 		cluster: cluster, clientID: clientID, topic: topic, history: history, report: report, log: log,
@@ -91,8 +90,8 @@ func New(cluster *kafka.Cluster, clientID, topic string, history Log, report fun
 // Publish sends the record with this id and returns its offset when it has been read back. If
 // the log has the id already, it returns the offset of that record and sends nothing.
 //
-// Again says that the message was sent before, perhaps through another pod: then, or if this pod is
-// behind, it is looked for up to the topic's end first.
+// Again says that the message was sent before, perhaps through another pod. Then, or if
+// history.Behind, Publish first searches the topic up to its end.
 //
 // Send is called with a producer, as often as needed, never twice at a time. Publish waits as
 // long as ctx allows; if ctx ends first the record may still appear. ErrRejected says that it will
@@ -100,7 +99,8 @@ func New(cluster *kafka.Cluster, clientID, topic string, history Log, report fun
 func (p *Publisher) Publish(ctx context.Context, id string, again bool, send Send) (int64, error) {
 	w := p.register(id)
 	defer p.unregister(id, w)
-	// Registered first, looked up second: what is read in between is seen by one or the other.
+	// The waiter is registered before the lookup, so a record that is read in between is not
+	// missed.
 	if shown, ok := p.history.Find(id); ok {
 		return shown, nil
 	}
@@ -126,7 +126,7 @@ func (p *Publisher) Publish(ctx context.Context, id string, again bool, send Sen
 	}
 }
 
-// search waits until everything that is in the topic now has been read, and says whether the message
+// search waits until the pod has read all that is in the topic now, and returns whether the message
 // is in it.
 func (p *Publisher) search(ctx context.Context, id string, w *waiter) (shown int64, found bool, err error) {
 	p.mu.Lock()
@@ -146,7 +146,7 @@ func (p *Publisher) search(ctx context.Context, id string, w *waiter) (shown int
 			return 0, false, err
 		}
 		if pause = firstPause; end < next {
-			continue // the topic is another one, and whoever reads it has not noticed yet
+			continue // the topic was made anew, and the consumer has not noticed yet
 		}
 		if shown, found, err := p.await(ctx, id, w, end, consumer); found || err != nil {
 			return shown, found, err
@@ -157,9 +157,9 @@ func (p *Publisher) search(ctx context.Context, id string, w *waiter) (shown int
 	}
 }
 
-// await returns when everything before end has been read, when the message has, or when another
-// consumer reads the topic: the brokers may have lost records whose offsets the producer has given.
-// It says whether the message has been read.
+// await returns when all before end has been read, when the message has been read, or when another
+// consumer reads the topic: then the brokers may have lost acknowledged records. Found says whether
+// the message has been read.
 func (p *Publisher) await(ctx context.Context, id string, w *waiter, end int64, consumer int) (shown int64, found bool, err error) {
 	check := time.NewTicker(readCheck)
 	defer check.Stop()
@@ -182,8 +182,8 @@ func (p *Publisher) await(ctx context.Context, id string, w *waiter, end int64, 
 	}
 }
 
-// Read says that a record with this id ("" for none) has been read, and that the one that is shown for
-// it is at offset shown. It is called by one goroutine, after the log has the record.
+// Read notes that a record with this id ("" for none) has been read, and that the one that is shown
+// for it is at offset shown. It is called by one goroutine, after the log has the record.
 func (p *Publisher) Read(id string, shown int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -29,8 +29,8 @@ const (
 type Client struct {
 	room     *Room
 	conn     *sockets.Conn
-	name     string       // of a person who has signed in, else ""
-	network  netip.Prefix // as which it is counted
+	name     string       // of the signed-in person, else ""
+	network  netip.Prefix // for which the client is counted
 	remote   string       // address, for the log
 	take     func(message []byte, publish Publish) error
 	messages *rate.Limiter
@@ -38,8 +38,8 @@ type Client struct {
 	strikes  int // malformed events in a row
 }
 
-// Publish brings a message to the topic, and returns its offset when it has been read back. Again says
-// that the client has sent the message before.
+// Publish writes a message to the topic, and returns its offset when the pod has read it back.
+// Again says that the client has sent the message before.
 type Publish func(ctx context.Context, m chat.Message, again bool) (offset int64, err error)
 
 func (c *Client) options(protocol string, asChat, asRaw sockets.Place) sockets.Options {
@@ -55,9 +55,10 @@ func (c *Client) options(protocol string, asChat, asRaw sockets.Place) sockets.O
 	return o
 }
 
-// Talk publishes the client's messages until it has gone. The next message is read when the one before
-// has come back from Kafka, so they keep their order, and a client cannot be faster than the chat. A
-// client faster than its pace is not read from, and loses nothing.
+// Talk publishes the client's messages until the client is gone. Talk reads the next message when
+// the one before has come back from Kafka, so the messages keep their order, and a client cannot be
+// faster than the chat. If a client is faster than its rate, Talk reads later, and no message is
+// lost.
 func (c *Client) Talk(publish Publish) {
 	defer c.room.leave(c.network)
 	defer c.conn.Finish()
@@ -79,7 +80,7 @@ func (c *Client) Talk(publish Publish) {
 	}
 }
 
-// count counts a message that was not taken, if err is about one.
+// count counts a rejected message, if err is about one.
 func (c *Client) count(err error) {
 	for reason, rejected := range map[string]error{
 		"binary": sockets.ErrBinary, "not_utf8": sockets.ErrNotUTF8, "too_long": sockets.ErrTooLong,
@@ -104,8 +105,8 @@ func (c *Client) pace(bytes int) error {
 	return nil
 }
 
-// takeText publishes a message of a client without a subprotocol. Such a client can be told nothing:
-// if Kafka does not take the message in time, the connection is closed.
+// takeText publishes a message of a client without a subprotocol. Such a client gets no events: if
+// Kafka does not take the message in time, the connection is closed.
 func (c *Client) takeText(text []byte, send Publish) error {
 	if len(text) == 0 {
 		return nil
@@ -152,15 +153,15 @@ func (c *Client) takeEvent(event []byte, send Publish) error {
 // UnreadBytes bounds the memory of all messages that are being read, or wait for Kafka.
 const UnreadBytes = 32 << 20
 
-// unread counts that memory. A message that fits into the buffer that every reader has is not counted.
+// unread counts that memory. The first buffer of a message is not counted: every reader has one.
 type unread struct {
 	mu      sync.Mutex // guards the following
 	free    int
-	reading map[*Client]int // bytes that each unfinished message takes of it
+	reading map[*Client]int // bytes of each unfinished message
 }
 
-// grow takes bytes for a message of c that is being read, and says whether that may go on. When the
-// memory is used up, the client of the largest unfinished message, which may be c, is closed.
+// grow takes bytes for the unfinished message of c, and returns whether reading may go on. When no
+// memory is left, grow closes the client of the largest unfinished message, which may be c.
 func (u *unread) grow(c *Client, bytes int) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -183,7 +184,7 @@ func (u *unread) grow(c *Client, bytes int) bool {
 	return c.conn.Context().Err() == nil
 }
 
-// finished is called when the message of c has been read, and release when it has been taken.
+// finished is called when the message of c has been read, release when Talk is done with it.
 func (u *unread) finished(c *Client) (release func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

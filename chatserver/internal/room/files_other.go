@@ -4,5 +4,5 @@ package room
 
 import "math"
 
-// maxFiles: Windows has no limit that a process could ask for.
+// maxFiles has no limit: a process cannot ask Windows for one.
 func maxFiles() int { return math.MaxInt32 }

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Server returns the server of the clients.
+// Server returns the HTTP server for clients.
 func (r *Room) Server(handler http.Handler) *http.Server {
 	s := r.server(r.guard(handler, r.Limits.Hosts, true), r.plain)
-	s.WriteTimeout = 30 * time.Second // of one answer; a websocket has no more to do with that
+	s.WriteTimeout = 30 * time.Second // of one answer; a websocket is not affected
 	s.IdleTimeout = 30 * time.Second
 	if len(r.Limits.TrustedProxies) > 0 {
 		s.IdleTimeout = 650 * time.Second // longer than a load balancer keeps its connections, 600 s
@@ -21,7 +21,7 @@ func (r *Room) Server(handler http.Handler) *http.Server {
 	return s
 }
 
-// AdminServer returns the server of the metrics and the profiler. For its hosts "*" stands for no name.
+// AdminServer returns the server of the metrics and the profiler. In its hosts "*" has no effect.
 func (r *Room) AdminServer(handler http.Handler) *http.Server {
 	hosts := slices.DeleteFunc(slices.Clone(r.Limits.Hosts), func(h string) bool { return h == "*" })
 	return r.server(r.guard(handler, hosts, false), 16)
@@ -38,8 +38,9 @@ func (r *Room) server(handler http.Handler, connections int) *http.Server {
 	}
 }
 
-// guard refuses requests for other hosts, and of people who have not signed in. Every answer says what browsers
-// may do with it: nothing. A handler that serves a page says what its page needs.
+// guard refuses requests for other hosts and, with signIn, requests without a signed-in person. The
+// headers allow browsers to do nothing with an answer. A handler that serves a page allows what its
+// page needs.
 func (r *Room) guard(next http.Handler, hosts []string, signIn bool) http.Handler {
 	const methods = "GET, HEAD, OPTIONS"
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -66,14 +67,15 @@ func (r *Room) guard(next http.Handler, hosts []string, signIn bool) http.Handle
 	})
 }
 
-// plain bounds the HTTP connections that are not websockets. For one too many the longest idle one is closed, or
-// the oldest if none is idle: a request takes milliseconds, so that one is stuck. Of the clients of a pod that has
-// gone many connect at once: twice as many as the limit may be there, if all are younger than a second.
+// plain bounds the HTTP connections that are not websockets. Above the limit, the connection that
+// is idle for longest is closed. If none is idle, the oldest is closed: a request takes
+// milliseconds, so the oldest is stuck. When another pod has gone, many of its clients connect at
+// once. So twice the limit is allowed while all connections are younger than a second.
 type plain struct {
 	limit int
 
 	mu    sync.Mutex             // guards the following
-	since map[net.Conn]time.Time // the last change of the state, made an hour older for an idle one
+	since map[net.Conn]time.Time // time of the last change of state, minus an hour for an idle connection
 }
 
 // note is the server's ConnState.

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// A refusal is why a request is turned away.
+// A refusal is a reason to refuse a request.
 type refusal struct {
 	reason string // one word, for metric and log
 	status int    // of the answer
 	text   string // of the answer
-	change string // for the operator: what to change if that client should come in; "": nothing
+	change string // for the operator: the change that would admit the client; "": none
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -32,8 +32,8 @@ var (
 		"make the proxy pass on the upgrade (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade)"}
 )
 
-// handshakeFault is what is wrong with a request that is no websocket's. A Sec-WebSocket-Key without Upgrade is
-// what is left of one behind a proxy that does not know websockets.
+// handshakeFault returns why a request is not a websocket handshake. A Sec-WebSocket-Key without
+// Upgrade comes from a proxy that does not know websockets.
 func handshakeFault(req *http.Request, status int, reason error) *refusal {
 	if req.Header.Get("Sec-WebSocket-Key") != "" && req.Header.Get("Upgrade") == "" {
 		return refusedUpgrade
@@ -41,8 +41,8 @@ func handshakeFault(req *http.Request, status int, reason error) *refusal {
 	return &refusal{"handshake", status, reason.Error() + " (this address is the chat's websocket; the page is at /)", ""}
 }
 
-// refuse answers a request that is turned away. What the operator can change is logged, at most once a minute for
-// each reason.
+// refuse answers a refused request. A reason that the operator can change is logged, at most once a
+// minute.
 func (r *Room) refuse(w http.ResponseWriter, req *http.Request, why *refusal) error {
 	r.Metrics.Refused.WithLabelValues(why.reason).Inc()
 	r.mu.Lock()

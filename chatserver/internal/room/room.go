@@ -1,5 +1,6 @@
-// Package room admits clients to a pod and takes their messages: how many may connect, from which web
-// sites and under which names, how fast a client may send, and what it is answered.
+// Package room admits clients to a pod and takes their messages. The package decides how many
+// clients may connect, from which web sites and under which names, how fast a client may send, and
+// which answer it gets.
 package room
 
 import (
@@ -24,11 +25,11 @@ import (
 // Limits do not change after New.
 type Limits struct {
 	Connections    int            // websockets at once; 0: as many as the process may open files for
-	PerAddress     int            // of them, from one address; 0: no limit
+	PerAddress     int            // websockets from one address; 0: no limit
 	Hosts          []string       // names of this server besides those of its machine; "*": all
 	Origins        []string       // other web sites whose pages may connect, as Site spells them; "*": all
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and UserHeader are believed
-	UserHeader     string         // in which they name the person; "": nobody signs in
+	UserHeader     string         // header in which these proxies name the person; "": no sign-in
 	MessageBytes   int            // of the longest text
 	MessageRate    int            // messages a second of one client, after a burst
 	ByteRate       int            // bytes a second of one client, after a burst
@@ -42,19 +43,20 @@ type Config struct {
 	Sockets        *sockets.Loop
 	Metrics        *ops.Metrics
 	Log            *slog.Logger
-	// Welcome is what a client is told first. Name is that of a person who has signed in, else "".
+	// Welcome returns a client's first event. Name is the name of the signed-in person, else "".
 	Welcome func(name string) chat.Welcome
-	// Place returns where a client starts in the log, with chat.v1 and without. An error is a fault of the query.
+	// Place returns where a client starts in the log, with chat.v1 and without. The error means
+	// that the query is not valid.
 	Place func(query url.Values, welcome func() chat.Welcome) (asChat, asRaw sockets.Place, err error)
 }
 
-// Notices are what all chat.v1 clients are told, the newest of each kind.
+// The notices for all chat.v1 clients. A client gets the newest of each kind.
 const (
 	StatusNotice = iota // whether Kafka can be used
-	PodsNotice          // which pods there are
+	PodsNotice          // the list of pods
 )
 
-// A Room is used by all requests at once.
+// All requests use one Room at once.
 type Room struct {
 	Config
 	names       []string      // of this machine
@@ -65,7 +67,7 @@ type Room struct {
 	unread      unread
 
 	mu      sync.Mutex             // guards the following
-	logged  map[*refusal]time.Time // when last
+	logged  map[*refusal]time.Time // when each was logged last
 	closed  bool
 	inside  int
 	from    map[netip.Prefix]int // clients by the network that counts as one address
@@ -105,7 +107,7 @@ func share(connections, files int) (websockets, plain int) {
 	return min(free-plain, cmp.Or(connections, math.MaxInt)), plain
 }
 
-// Enter makes a websocket of a request to Server. On an error the request has been answered.
+// Enter upgrades a request to Server to a websocket. On an error the request has been answered.
 func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) {
 	name, _ := r.person(req)
 	asChat, asRaw, err := r.Place(req.URL.Query(), func() chat.Welcome { return r.Welcome(name) })
@@ -131,12 +133,12 @@ func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) 
 	return c, nil
 }
 
-// admit counts a client in, as one of its network, until leave is called.
+// admit counts a client for its network until leave is called.
 func (r *Room) admit(req *http.Request) (network netip.Prefix, refused *refusal) {
 	if !r.ownOrigin(req) {
 		return network, refusedOrigin
 	}
-	// Of IPv6 the first half is one address, since whoever has one has all that begin like it.
+	// IPv6 addresses with the same first half count as one: the holder of one has them all.
 	addr := r.address(req)
 	network, _ = addr.Prefix(min(addr.BitLen(), 64))
 	r.mu.Lock()
@@ -175,10 +177,11 @@ func (r *Room) Ready() error {
 	return nil
 }
 
-// comeBack is within what time a client shall come back after a drain; the drain is spread itself.
+// comeBack is the time within which a closed client shall connect again. It is short, since the
+// drain itself is spread over time.
 const comeBack = 500 * time.Millisecond
 
-// Drain refuses new clients, and closes the connections of those inside, spread over as much of limit
+// Drain refuses new clients, and closes the connections of the others, spread over as much of limit
 // as their number needs.
 func (r *Room) Drain(limit time.Duration) {
 	r.mu.Lock()

@@ -31,8 +31,8 @@ type Config struct {
 	Topic          string // of the chat
 	Pod            string // this server's name
 	Cluster        *kafka.Cluster
-	Embedded       bool   // no Kafka is named: run one inside
-	EmbeddedAddr   string // where it listens
+	Embedded       bool   // no Kafka is named: run an embedded broker
+	EmbeddedAddr   string // of the embedded broker
 	DataDir        string // of the embedded broker; "" keeps its records in memory
 	LogBytes       int    // of the frame log
 	PublishTimeout time.Duration
@@ -52,10 +52,11 @@ const manual = `chatserver is a chat in the browser over a Kafka topic. Settings
 
 const (
 	defaultPort = 8000
-	// logMessages is how many messages of the largest size the frame log must hold, in both encodings.
+	// logMessages is how many messages of the largest size the frame log must hold, in both
+	// encodings.
 	logMessages = 8
-	// largestMessage leaves room for the headers in the 1,048,588 bytes of a record batch that Kafka
-	// takes by default (message.max.bytes).
+	// largestMessage leaves room for the headers in the 1,048,588 bytes of a record batch that
+	// Kafka takes by default (message.max.bytes).
 	largestMessage = 1_000_000
 	many           = 1_000_000_000
 )
@@ -103,8 +104,8 @@ func (c *Config) variables() []Variable {
 	}
 }
 
-// Load reads the environment. Errors of that mean cli.Usage. If args ask for something else, which is printed, the
-// error is flag.ErrHelp.
+// Load reads the environment. An error in it has the code cli.Usage. If args ask for help or the
+// version, Load prints it and returns flag.ErrHelp.
 func Load(args []string, getenv func(string) string, stdout io.Writer) (*Config, error) {
 	var own []kafka.Variable
 	for _, v := range Variables() {
@@ -138,7 +139,7 @@ func (c *Config) load(getenv func(string) string) (err error) {
 	if getenv("KUBERNETES_SERVICE_HOST") != "" { // Kubernetes sets it in every container
 		c.Where = "cluster"
 	}
-	lab := Variable{Name: "podname", Default: "()", set: text(&c.Pod, chat.CheckPod)} // how the lab spells POD_NAME, which goes before it
+	lab := Variable{Name: "podname", Default: "()", set: text(&c.Pod, chat.CheckPod)} // the lab's spelling; POD_NAME takes precedence
 	for _, v := range append([]Variable{lab}, c.variables()...) {
 		value := strings.TrimSpace(getenv(v.Name))
 		if value == "" && !strings.HasPrefix(v.Default, "(") {
@@ -152,7 +153,7 @@ func (c *Config) load(getenv func(string) string) (err error) {
 		}
 	}
 	secure, _ := strconv.ParseBool(getenv("KAFKA_TLS")) // kafka.FromEnv has checked the value
-	switch {                                            // what is wrong with variables that are valid one by one
+	switch {                                            // faults of variables that are valid one by one
 	case c.DataDir != "" && !c.Embedded:
 		return fmt.Errorf("DATA_DIR=%q is for the embedded broker, which KAFKA_BROKER=%q turns off: unset one of them", c.DataDir, getenv("KAFKA_BROKER"))
 	case c.LogBytes < logMessages*c.Limits.MessageBytes:
@@ -173,16 +174,16 @@ func (c *Config) load(getenv func(string) string) (err error) {
 	return nil
 }
 
-// SetPort is for the port that the server has, which PORT=0 leaves open. A pod that has the host's name has the port in
-// it too, since there may be several on a host.
+// SetPort sets the port that the server has, which PORT=0 leaves open. A pod with the host's name
+// gets the port in its name too, since a host may have several pods.
 func (c *Config) SetPort(port int) {
 	if c.Port = port; c.unnamed && port != defaultPort {
 		c.Pod += ":" + strconv.Itoa(port)
 	}
 }
 
-// KafkaHere is where other programs on this laptop find the chat's Kafka; "" in a cluster, whose
-// clients need not know.
+// KafkaHere returns the address of the chat's Kafka for other programs on this laptop. It is "" in
+// a cluster, where clients do not need it.
 func (c *Config) KafkaHere() string {
 	if c.Where != "laptop" {
 		return ""
@@ -190,12 +191,12 @@ func (c *Config) KafkaHere() string {
 	return strings.ReplaceAll(strings.Join(c.Cluster.Brokers, ","), "127.0.0.1", "localhost")
 }
 
-// Tell says in the log what an operator should know: where the metrics are, and which settings need care.
+// Tell logs for the operator where the metrics are, and which settings need care.
 func (c *Config) Tell(log *slog.Logger, metrics net.Addr) {
 	log.Info("metrics and profiler", "url", "http://"+metrics.String()+"/metrics")
 	if host, _, _ := net.SplitHostPort(c.EmbeddedAddr); c.Embedded && host != "localhost" && !net.ParseIP(host).IsLoopback() {
 		broker, port, _ := net.SplitHostPort(c.Cluster.Brokers[0])
-		if net.ParseIP(broker).IsLoopback() { // it listens on every address of this machine
+		if net.ParseIP(broker).IsLoopback() { // the broker listens on every address of this machine
 			broker = cmp.Or(ops.Outward(), broker)
 		}
 		log.Warn("everybody on this network can read and write in the embedded broker", "KAFKA_BROKER", net.JoinHostPort(broker, port))
@@ -208,13 +209,15 @@ func (c *Config) Tell(log *slog.Logger, metrics net.Addr) {
 	}
 }
 
-// ClientID names a part of this server to the brokers; what sarama does not allow in it is replaced.
+// ClientID names a part of this server to the brokers; what sarama does not allow in it is
+// replaced.
 func (c *Config) ClientID(part string) string {
 	id := regexp.MustCompile(`[^A-Za-z0-9._-]`).ReplaceAllString("chatserver-"+part+"-"+c.Pod, "-")
 	return id[:min(len(id), 200)]
 }
 
-// within returns what stores a value from low to high in target. What says which values are meant.
+// within returns a setter that stores a value from low to high in target. What describes the
+// values.
 func within[T cmp.Ordered](target *T, parse func(string) (T, error), what string, low, high T) func(string) error {
 	return func(value string) error {
 		v, err := parse(value)
@@ -226,7 +229,7 @@ func within[T cmp.Ordered](target *T, parse func(string) (T, error), what string
 	}
 }
 
-// text returns what stores a value that check allows in target.
+// text returns a setter that stores a value that check allows in target.
 func text(target *string, check func(string) error) func(string) error {
 	return func(value string) error {
 		*target = value
@@ -234,7 +237,7 @@ func text(target *string, check func(string) error) func(string) error {
 	}
 }
 
-// matching returns a check by a pattern, for which valid is in words.
+// matching returns a check by a pattern. Valid describes the pattern in words.
 func matching(pattern, valid string) func(string) error {
 	return func(value string) error {
 		if !regexp.MustCompile(`^(` + pattern + `)$`).MatchString(value) {
@@ -244,7 +247,7 @@ func matching(pattern, valid string) func(string) error {
 	}
 }
 
-// list returns what stores several values, with commas, in target.
+// list returns a setter that stores several values, with commas, in target.
 func list[T any](target *[]T, parse func(string) (T, error)) func(string) error {
 	return func(values string) error {
 		for value := range strings.SplitSeq(values, ",") {
@@ -259,7 +262,8 @@ func list[T any](target *[]T, parse func(string) (T, error)) func(string) error 
 	}
 }
 
-// checkTopic allows fewer names than Kafka: the name of the pods' own topic is this one and ".pods".
+// checkTopic allows fewer names than Kafka: the name of the pods' own topic is this one and
+// ".pods".
 func checkTopic(v string) error {
 	err := kafka.CheckTopic(v, 240)
 	if err != nil && kafka.CheckTopic(v, 249) == nil {

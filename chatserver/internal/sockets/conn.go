@@ -12,8 +12,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Conn is one websocket. Its reader, one goroutine, calls Read, Send and at last Finish; Close may
-// be called by anybody.
+// Conn is one websocket. Its reader, one goroutine, calls Read, Send and at last Finish. Any
+// goroutine may call Close.
 type Conn struct {
 	// Static after Upgrade.
 	loop   *Loop
@@ -23,7 +23,7 @@ type Conn struct {
 	ctx    context.Context // ends when the connection does, or is about to
 	cancel context.CancelFunc
 
-	slot    chan []byte // capacity 1: a frame of the reader's, to be written next
+	slot    chan []byte // capacity 1: a frame from the reader, to be written next
 	closing atomic.Pointer[farewell]
 	heard   atomic.Bool // the peer has sent a byte since the last tick
 	waiting atomic.Bool // the reader is not reading
@@ -50,22 +50,22 @@ const (
 	greeting  phase = iota // has no place, and nothing may go before the Hello
 	placing                // has no place
 	replaying              // has not had all of the log yet
-	live                   // has had all of the log, at one time or another
+	live                   // has had all of the log at least once
 	closing                // gets its last frames
 	ended                  // nothing more is written
 )
 
 // A farewell is how a connection ends.
 type farewell struct {
-	frames []byte          // the last
-	unsent context.Context // until they have been written, or cannot be; its deadline is that of the peer's answer
+	frames []byte          // the last frames
+	unsent context.Context // ends when frames are written, or cannot be; its deadline is also that of the peer's answer
 	sent   context.CancelFunc
 }
 
-// closeWait is how long a peer may take to answer a close frame, or to take it.
+// closeWait is the time in which a peer must take and answer a close frame.
 const closeWait = time.Second
 
-// Upgrade makes a websocket of a request; on an error the request has been answered. The caller
+// Upgrade upgrades a request to a websocket. On an error the request has been answered. The caller
 // starts the reader's goroutine, which must end with Finish.
 func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websocket.Upgrader, opts func(protocol string) Options) (*Conn, error) {
 	c := &Conn{loop: l, slot: make(chan []byte, 1), phase: placing, next: nothing}
@@ -76,7 +76,7 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	}
 	c.ws, c.opts = ws, opts(ws.Subprotocol())
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.silent = uint8(rand.N(pingAfter)) // connections that come together shall not be pinged together
+	c.silent = uint8(rand.N(pingAfter)) // connections that are opened together shall not get pings together
 	if c.opts.Notices {
 		c.phase = greeting
 	} else {
@@ -85,7 +85,7 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 	ws.SetReadLimit(c.opts.Limit)
 	ws.SetPingHandler(func(data string) error { return c.send(appendFrame(nil, finPong, []byte(data))) })
 	if !l.post(func() { l.add(c) }) {
-		c.hangUp() // nobody will serve it
+		c.hangUp() // the loop has ended
 	}
 	return c, nil
 }
@@ -93,9 +93,9 @@ func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websock
 // Context ends when the connection is about to.
 func (c *Conn) Context() context.Context { return c.ctx }
 
-// Send sends one text message of the reader's own, after its earlier ones. It returns when the
-// message has taken the connection's only slot, so a peer that does not read is not read from. The
-// error is that of the context, which has ended.
+// Send sends one text message from the reader, after its earlier ones. Send returns when the
+// message is in the connection's only slot, so a peer that does not read is not read from. The
+// error is the error of the context, which has ended.
 func (c *Conn) Send(payload []byte) error { return c.send(AppendText(nil, payload)) }
 
 func (c *Conn) send(frame []byte) error {
@@ -111,11 +111,11 @@ func (c *Conn) send(frame []byte) error {
 	}
 }
 
-// Close ends the connection: what is in the slot is still sent, then a close frame, and the socket
-// is closed once the peer has answered, or after a second. Close does not wait.
+// Close ends the connection. The frame in the slot is still sent, then a close frame. The socket is
+// closed when the peer has answered, or after closeWait. Close does not wait.
 func (c *Conn) Close(code int, reason string) { c.end(appendClose(nil, code, reason)) }
 
-// end has frames written last, unless the end has begun before.
+// end makes frames the last of the connection. Only the first call has an effect.
 func (c *Conn) end(frames []byte) {
 	unsent, sent := context.WithTimeout(context.Background(), closeWait)
 	if !c.closing.CompareAndSwap(nil, &farewell{frames, unsent, sent}) {
@@ -134,7 +134,8 @@ func (c *Conn) Finish() {
 	if f := c.closing.Load(); f != nil {
 		<-f.unsent.Done()
 		deadline, _ := f.unsent.Deadline()
-		// Closing a socket with unread bytes resets it, and the peer would not see the close frame.
+		// The kernel resets a socket that is closed with unread bytes; the peer would not see the
+		// close frame.
 		c.sock.CloseWrite()
 		c.sock.SetReadDeadline(deadline)
 		io.Copy(io.Discard, c.sock.TCPConn)
@@ -196,7 +197,7 @@ func (c *Conn) endWriting() {
 	}
 }
 
-// cut ends a connection without a close frame: a frame may have been cut.
+// cut ends a connection without a close frame: the last frame may be incomplete.
 func (l *Loop) cut(c *Conn) {
 	c.rest = nil
 	c.endWriting()

@@ -10,20 +10,21 @@ import (
 )
 
 const (
-	// drainPerClient spreads the closing of many connections, so that the servers to which they go
-	// next are not stormed.
+	// drainPerClient spreads the closing of many connections, so that the other pods do not get all
+	// the clients at once.
 	drainPerClient = 5 * time.Millisecond
-	// Of more than a few connections, drainAtLeast keeps those that are closed in any tenth of a
-	// second below a tenth.
+	// With drainFew connections or more, drainAtLeast keeps the share that is closed in any tenth
+	// of a second below a tenth.
 	drainFew     = 10
 	drainAtLeast = 1200 * time.Millisecond
-	// drainGrace is for the last close frames to be taken and answered.
+	// drainGrace is the time for the peers to take and answer the last close frames.
 	drainGrace = closeWait + 500*time.Millisecond
 )
 
-// Drain closes all connections, evenly spread, each after the payload if it gets notices; those
-// that come meanwhile are closed at once, all with 1012. It takes as long as their number needs, but
-// leaves, of limit, what the last need to be closed, for which Run waits when its context has ended.
+// Drain closes all connections with 1012, evenly spread over time. A connection that gets notices
+// is sent the payload first. A connection that is added meanwhile is closed at once. The time grows
+// with the number of connections, up to limit less drainGrace. In that rest of limit, Run waits for
+// the last connections after its context has ended.
 func (l *Loop) Drain(limit time.Duration, payload []byte, reason string) {
 	limit = max(0, limit-drainGrace)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -45,7 +46,7 @@ func (l *Loop) Drain(limit time.Duration, payload []byte, reason string) {
 		window = max(window, drainAtLeast)
 	}
 	window = min(window, limit*9/10)
-	// After a stall of the machine this does not catch up in a burst, except at the end of limit.
+	// After a stall of the machine, pace does not catch up in a burst, except at the end of limit.
 	pace := rate.NewLimiter(rate.Every(window/time.Duration(max(1, len(conns)))), 1)
 	for _, c := range conns {
 		pace.Wait(ctx)

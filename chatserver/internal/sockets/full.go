@@ -31,7 +31,7 @@ func (l *Loop) write(c *Conn, frames []byte) {
 		return
 	}
 	if c.pause == 0 {
-		if c.phase == live { // a newcomer's history may fill the socket
+		if c.phase == live { // the history for a new client may fill the socket
 			l.stats.BecameSlow++
 		}
 		c.pause = minPause
@@ -43,8 +43,8 @@ func (l *Loop) retryLater(c *Conn) {
 	time.AfterFunc(c.pause, func() { l.post(func() { l.retry(c) }) })
 }
 
-// retry writes the rest to a full socket, and then what else there is for it. The pause grows while
-// the socket takes little at a time: a slow line is tried as often as it is worth a write.
+// retry writes the rest to a full socket, and then the frames after it. The pause grows while the
+// socket takes few bytes at a time, so that each write is worth its cost.
 func (l *Loop) retry(c *Conn) {
 	c.took = 0
 	l.write(c, c.rest)

@@ -1,17 +1,17 @@
-// Package sockets is the only one that writes to websockets.
+// Package sockets is the only package that writes to websockets.
 //
 // One loop writes to all connections, and never waits for one. A connection is a position in the
-// frame log. For a full socket the loop keeps the position and the rest of the last write, and tries
-// again later. So a client costs the same memory whatever it does, and one writer for all is cheaper
-// than a goroutine for each: the messages that come while the loop is busy gather, and share a write.
+// frame log. For a full socket the loop keeps the position and the rest of the last write, and
+// tries again later. So every client costs the same memory, fast or slow. One writer for all is
+// also cheaper than a goroutine for each: messages that come while the loop is busy share a write.
 //
 // Rules of this package:
-//   - The loop owns the writing side of every connection. What others want done to a connection is
-//     a function that they post, and the loop runs.
-//   - All writes are whole frames; the rest of a frame goes first.
-//   - A pass over the connections fixes the end of the log before it begins, so a flood of messages
-//     does not hold it up.
-//   - Nothing is queued for a connection but one frame of its reader's. While that frame waits, the
+//   - The loop owns the writing side of every connection. Other goroutines post a function, and the
+//     loop runs it.
+//   - All writes are whole frames. The rest that a full socket did not take goes first.
+//   - A pass over the connections reads the end of the log once, before it begins. So a flood of
+//     messages cannot make a pass endless.
+//   - The only queue of a connection is one frame from its reader. While that frame waits, the
 //     reader waits, and so does the peer.
 package sockets
 
@@ -28,24 +28,23 @@ import (
 )
 
 const (
-	// turn is how many writes in a row a connection gets before the others have their turn.
+	// turn is the number of writes that a connection gets in a row.
 	turn = 4
 
-	// maxRest is the longest rest after a pass, that is how long what comes then, messages and acks
-	// alike, may have to wait. To sleep and to wake up is more work than a pass shorter than
-	// minRest.
+	// maxRest is the longest rest after a pass. Messages and acks that come during the rest wait
+	// for its end. To sleep and to wake up is more work than a pass shorter than minRest.
 	minRest  = 100 * time.Microsecond
 	longPass = time.Millisecond
 	maxRest  = 5 * time.Millisecond
 
-	// nothing is the next offset of a connection that needs nothing of the log.
+	// nothing is the next offset of a connection that needs nothing from the log.
 	nothing = math.MaxInt64
 )
 
-// Loop owns the connections. Its methods may be called by anybody.
+// Loop owns the connections. Any goroutine may call its methods.
 type Loop struct {
 	tick time.Duration // between two sweeps
-	wake chan struct{} // capacity 1, never closed: the log has grown, or something is posted
+	wake chan struct{} // capacity 1, never closed: the log has grown, or a function is posted
 
 	// Owned by Run.
 	log      *framelog.Log
@@ -56,7 +55,7 @@ type Loop struct {
 	notices  [4]notice
 	version  uint64      // of the newest notice
 	more     bool        // a pass is needed though the log has not grown
-	leave    func(*Conn) // done with each connection that comes; nil: it may stay
+	leave    func(*Conn) // called for each connection that is added; nil: it may stay
 	stats    Stats
 
 	mu        sync.Mutex // guards the following
@@ -65,13 +64,13 @@ type Loop struct {
 	published Stats
 }
 
-// Stats are counts since the start, but for Conns.
+// Stats are counts since the start, except Conns.
 type Stats struct {
 	Conns      int64 // open connections
 	Deliveries int64 // messages handed to sockets
-	Bytes      int64 // of them
-	BecameSlow int64 // times that the socket of a connection that had everything became full
-	FellBehind int64 // connections closed because the log no longer held what they had not got
+	Bytes      int64 // of these messages
+	BecameSlow int64 // times that the socket of a live connection became full
+	FellBehind int64 // connections closed because the log no longer held their next entry
 	Stuck      int64 // connections closed because a full socket took nothing for long
 	Dead       int64 // connections closed because the peer was silent
 }
@@ -81,8 +80,8 @@ func NewLoop(log *framelog.Log) *Loop {
 	return &Loop{log: log, out: newWriter(), wake: make(chan struct{}, 1), tick: time.Second}
 }
 
-// Run serves the connections until ctx ends. Then it closes the sockets of all but those that are
-// being closed already, and returns when all readers have finished.
+// Run serves the connections until ctx ends. Then Run closes the sockets, except those of
+// connections that are closing already, and returns when all readers have finished.
 func (l *Loop) Run(ctx context.Context) {
 	ticker := time.NewTicker(l.tick)
 	defer ticker.Stop()
@@ -114,10 +113,10 @@ func (l *Loop) Run(ctx context.Context) {
 	l.runPosted(true)
 }
 
-// rest waits after a pass for as long as the pass took, up to maxRest. So the loop leaves room for
-// those who read from Kafka and from the clients, and the messages of that time share a write:
-// under load that is less work than a pass for each. After a short pass during which nothing has
-// come there is no load, and no rest.
+// rest waits after a pass for as long as the pass took, up to maxRest. Meanwhile other goroutines
+// read from Kafka and from the clients, and their messages share a write. Under load that is less
+// work than a pass for each message. There is no rest after a short pass during which the log has
+// not grown: then there is no load.
 func (l *Loop) rest(took time.Duration) {
 	_, end := l.log.Bounds()
 	if took < minRest || took < longPass && end == l.end {
@@ -134,7 +133,7 @@ func (l *Loop) Wake() {
 	}
 }
 
-// post has the loop run f; false says that the loop has ended, and will not.
+// post gives f to the loop to run. It returns false if the loop has ended and will not run f.
 func (l *Loop) post(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,8 +161,8 @@ func (l *Loop) Stats() Stats {
 	return l.published
 }
 
-// Reset has all connections go on at the start of another log: those that get notices are told by
-// the given message, the others are closed with 1013 and the given reason.
+// Reset moves all connections to the start of another log. Connections that get notices are sent
+// payload first; the others are closed with 1013 and reason.
 func (l *Loop) Reset(log *framelog.Log, payload []byte, reason string) {
 	frame := AppendText(nil, payload)
 	l.post(func() {
@@ -186,7 +185,8 @@ func (l *Loop) Reset(log *framelog.Log, payload []byte, reason string) {
 	})
 }
 
-// pass writes what is new in the log to all connections; false says that nothing was.
+// pass writes the new entries of the log to all connections. It returns false if there was nothing
+// to write.
 func (l *Loop) pass() bool {
 	start, end := l.log.Bounds()
 	l.unplaced = slices.DeleteFunc(l.unplaced, func(c *Conn) bool {
@@ -199,7 +199,7 @@ func (l *Loop) pass() bool {
 	l.end, l.more = end, false
 	for _, c := range l.conns {
 		switch {
-		case c.next < start: // a full socket would be found out only when it takes something
+		case c.next < start: // the rest of a full socket would hide it until the socket takes bytes
 			l.fallBehind(c)
 		case c.next < end || c.noticed < l.version || c.phase == replaying:
 			l.flush(c, end)
@@ -208,7 +208,7 @@ func (l *Loop) pass() bool {
 	return true
 }
 
-// serve writes what there is for c: what has been posted, and what it has not got of the log.
+// serve writes the reader's frame, the last frames and the new entries of the log to c.
 func (l *Loop) serve(c *Conn) {
 	_, end := l.log.Bounds()
 	if c.phase < replaying {
@@ -223,7 +223,7 @@ func (l *Loop) serve(c *Conn) {
 	}
 }
 
-// flush writes what c has not got of the log before end, as far as its turn goes.
+// flush writes the entries before end that c has not got, up to the writes of one turn.
 func (l *Loop) flush(c *Conn, end int64) {
 	for range turn {
 		if c.phase >= closing || len(c.rest) > 0 {

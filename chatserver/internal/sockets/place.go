@@ -16,16 +16,16 @@ type Options struct {
 	Limit       int64         // bytes of the longest message that is read
 	MessageTime time.Duration // for a message, from its first header to its last byte; 0: no bound
 	// Grow is called by the reader before the buffer of an unfinished message grows by that many
-	// bytes. False gives the message up; Grow has closed the connection then. nil: no bound.
+	// bytes. If Grow returns false, it has closed the connection, and the reader gives the message
+	// up. nil: no bound.
 	Grow func(bytes int) bool
 }
 
-// Place says where a connection starts in the log; it must not block. As long as it returns false
-// it is asked again whenever the log has grown and once a second, and what it returned as Hello is
-// sent all the same.
+// A Place returns where a connection starts in the log; it must not block. If it returns false, the
+// loop still sends the Hello, and calls the Place again when the log has grown and once a second.
 type Place func(log *framelog.Log) (Placement, bool)
 
-// A Placement is the answer to where a connection starts in the log.
+// A Placement is where a connection starts in the log.
 type Placement struct {
 	Hello      []byte // frames to send first; may be nil
 	From       int64  // then everything from this offset on
@@ -34,8 +34,8 @@ type Placement struct {
 	Last       bool   // nothing follows MarkFrames: the connection is closed with 1000
 }
 
-// output returns what the connection is to get of the log before offset end, and of what goes with
-// it, as one slice, and the number of messages in it; nil if it has everything.
+// output returns the next bytes for c as one slice: the Hello, a notice, entries before offset end,
+// or the MarkFrames. N is the number of messages in it. The slice is nil if c has everything.
 func (l *Loop) output(c *Conn, end int64) (frames []byte, n int, err error) {
 	if c.phase < replaying {
 		p, placed := c.opts.Place(l.log)

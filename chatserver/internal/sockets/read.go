@@ -11,7 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// What Read returns for a message that ends its connection.
+// The errors of Read for a message that ends its connection.
 var (
 	ErrBinary     = errors.New("a binary message")
 	ErrNotUTF8    = errors.New("a text message that is not UTF-8")
@@ -50,7 +50,7 @@ func (c *Conn) readMessage(r io.Reader) ([]byte, error) {
 		c.setReadDeadline(time.Now().Add(c.opts.MessageTime))
 		defer c.setReadDeadline(time.Time{})
 	}
-	b := make([]byte, 0, 512) // so much is every message's, without asking
+	b := make([]byte, 0, 512) // every message may use so much without a call of Grow
 	for {
 		if len(b) == cap(b) {
 			if c.opts.Grow != nil && !c.opts.Grow(cap(b)) {
@@ -72,7 +72,7 @@ func (c *Conn) readMessage(r io.Reader) ([]byte, error) {
 	}
 }
 
-// setReadDeadline sets the deadline of reads. Once the connection is about to end, they end at
+// setReadDeadline sets the deadline of reads. When the connection is about to end, reads end at
 // once.
 func (c *Conn) setReadDeadline(t time.Time) {
 	c.sock.SetReadDeadline(t)

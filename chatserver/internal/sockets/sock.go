@@ -36,12 +36,13 @@ func (s *sock) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// sendBuffer is the size in bytes of a socket's send buffer. Linux doubles it, and counts the 128
-// KiB of a peer that does not read as the pod's memory; left to itself it would keep 4 MB.
+// sendBuffer is the size in bytes of a socket's send buffer. Linux doubles the size, and counts the
+// 128 KiB of a peer that does not read as the pod's memory. Without a set size Linux would keep 4
+// MB.
 const sendBuffer = 64 << 10
 
-// A hijacker hands gorilla a sock in place of the socket, which has to be plain TCP: the loop writes
-// to it past net.Conn.
+// A hijacker hands gorilla a sock in place of the socket, which has to be plain TCP: the loop
+// writes to it past net.Conn.
 type hijacker struct {
 	http.ResponseWriter
 	sock *sock
@@ -57,7 +58,7 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		conn.Close()
 		return nil, nil, errors.New("the websocket is served over plain TCP only")
 	}
-	tcp.SetWriteBuffer(sendBuffer) // an error is of a socket that is gone, which its reader will see
+	tcp.SetWriteBuffer(sendBuffer) // an error means that the socket is gone, which its reader will see
 	h.sock.TCPConn = tcp
 	h.sock.raw, err = tcp.SyscallConn()
 	resendSoon(h.sock.raw)
@@ -68,8 +69,8 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // len(b) without an error means that the socket is full.
 type writer func(s *sock, b []byte) (int, error)
 
-// writeWithDeadline is the writer where there is no write that does not wait. A full socket costs
-// the loop a millisecond.
+// writeWithDeadline is the writer for systems without a write that does not wait. A full socket
+// costs the loop a millisecond.
 func writeWithDeadline(s *sock, b []byte) (int, error) {
 	s.TCPConn.SetWriteDeadline(time.Now().Add(time.Millisecond))
 	n, err := s.TCPConn.Write(b)

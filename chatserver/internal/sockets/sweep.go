@@ -1,14 +1,14 @@
 package sockets
 
-// In ticks of a second: a peer is pinged after each pingAfter of silence, and taken for dead after
+// In ticks of a second. A silent peer gets a ping after each pingAfter, and counts as dead after
 // deadAfter. Load balancers cut idle connections after 60 s and more.
 const (
 	pingAfter = 25
 	deadAfter = 60
 )
 
-// sweep pings silent peers, and ends connections that stay silent or take nothing. It is called once
-// a tick.
+// sweep pings silent peers, and ends connections that stay silent or take nothing. It is called
+// once a tick.
 func (l *Loop) sweep() {
 	ping := appendFrame(nil, finPing, nil)
 	noticed := append(appendFrame(nil, finPing, nil), l.notices[pinged].frame...)
@@ -46,8 +46,8 @@ func (l *Loop) sweep() {
 	}
 }
 
-// pinged is the notice that is sent again with each ping, which a web page does not see; by the
-// notice it sees that the connection works.
+// pinged is the notice that is sent again with each ping. Browsers do not show pings to a web page;
+// the notice shows the page that the connection works.
 const pinged = 0
 
 type notice struct {
@@ -55,8 +55,8 @@ type notice struct {
 	frame   []byte
 }
 
-// SetNotice sends payload to all connections that get notices, now and when they come. Of each
-// notice, 0 to 3, only the newest payload matters.
+// SetNotice sends payload to all connections that get notices, now and when one is added. Only the
+// newest payload of each notice, 0 to 3, is kept.
 func (l *Loop) SetNotice(which int, payload []byte) {
 	frame := AppendText(nil, payload)
 	l.post(func() {

@@ -1,5 +1,5 @@
-// First is the chat of the lab's Part 2, before Kafka: a client's message goes into the channel broadcast, and
-// handleMessages reads that channel. Two of these are two chats.
+// First is the chat of the lab's Part 2, before Kafka: a client's message goes into the channel
+// broadcast, and handleMessages reads that channel. Two such servers are two chats.
 //
 //	go run chatserver/lesson/first/main.go
 //	PORT=8001 go run chatserver/lesson/first/main.go
@@ -17,7 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// All handlers and handleMessages use clients, without a lock: the first fault of ../README.md.
+// All handlers and handleMessages share clients without a lock: the first fault of ../README.md.
 var (
 	clients   = make(map[*websocket.Conn]bool)
 	broadcast = make(chan []byte)
@@ -44,7 +44,7 @@ func handlePage(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, page, html.EscapeString(cmp.Or(os.Getenv("POD_NAME"), name+":"+port)))
 }
 
-// handleWSConnections runs once for each client: what the client says goes to everybody.
+// handleWSConnections runs once for each client: each of its messages goes to all clients.
 func handleWSConnections(w http.ResponseWriter, r *http.Request) {
 	ws, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Naive is the lab's last step as it is usually handed in: a client's message goes to a topic, and handleMessages
-// reads the topic. Two of these with one Kafka are one chat. It has the faults of ../README.md: do not copy it.
+// Naive is the usual last step of the lab: messages go to a topic, and handleMessages reads the
+// topic. Two servers with one Kafka are one chat. Do not copy it: ../README.md lists its faults.
 //
 //	go run ./chatserver                                                               (its broker is enough)
 //	PORT=8002 KAFKA_BROKER=localhost:9092 go run chatserver/lesson/naive/main.go
@@ -45,7 +45,7 @@ func handlePage(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, page, html.EscapeString(cmp.Or(os.Getenv("POD_NAME"), name+":"+port)))
 }
 
-// handleWSConnections runs once for each client: what the client says goes to the topic.
+// handleWSConnections runs once for each client: each of its messages goes to the topic.
 func handleWSConnections(w http.ResponseWriter, r *http.Request) {
 	ws, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
