@@ -2,9 +2,9 @@
 //
 //	TOPIC=testtopic KAFKA_BROKER=kafka:9092 go run kafkaread/main.go
 //
-// Its manual is what -h prints. Read it from run down: NewConsumer, ConsumePartition and Messages are
-// the three things that it takes to read from Kafka. The consumer is internal/kafka's, in the shape of
-// sarama's: it goes on after faults. What the flags need besides stands in internal/read.
+// The flag -h prints the manual. Read this file from run down: NewConsumer, ConsumePartition and
+// Messages are all that a program needs to read from Kafka. The consumer is that of internal/kafka:
+// it looks like sarama's, and goes on after faults. internal/read has the code for the flags.
 package main
 
 import (
@@ -27,17 +27,17 @@ import (
 var manual string
 
 func main() {
-	cli.Setup(100) // the collector works as Go has it
+	cli.Setup(100) // Go's default
 	ctx := cli.Signals(context.Background())
 	say := cli.NewSay("kafkaread", os.Stderr)
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, say)
 	if ctx.Err() != nil {
-		err = nil // Ctrl-C is how one stops it
+		err = nil // Ctrl-C is the usual end
 	}
 	os.Exit(cli.Exit(say, err))
 }
 
-// run prints records until the flags say that it is enough, or ctx ends.
+// run prints records until the end that the flags set, or until ctx ends.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer, say cli.Say) error {
 	opt, err := read.Parse(args, stdout, manual)
 	if err != nil {
@@ -58,15 +58,15 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 
 	out := read.NewPrinter(stdout, opt, say, stop)
 	var partitions sync.WaitGroup
-	for partition := range topic.Partitions(ctx) { // the chat has one, number 0
+	for partition := range topic.Partitions(ctx) { // the chat has one partition, 0
 		partitions.Go(func() {
-			// OffsetOldest: from the first record on. The flag -offset goes before what is here.
+			// OffsetOldest: from the first record on. The flag -offset overrides this offset.
 			partitionConsumer := consumer.ConsumePartition(name, partition, sarama.OffsetNewest)
 			for message := range partitionConsumer.Messages() {
 				out.Print(message)
 			}
 			if !opt.Exit {
-				stop() // it has ended for good
+				stop() // the partition has ended for good
 			}
 		})
 	}

@@ -3,9 +3,9 @@
 //
 //	TOPIC=testtopic KAFKA_BROKER=kafka:9092 go run kafkawrite/main.go
 //
-// Its manual is what -h prints. Read it from run down: NewSyncProducer, ProducerMessage and
-// SendMessage are the three things that it takes to write to Kafka. What many lines at once and
-// faults need besides stands in internal/write.
+// The flag -h prints the manual. Read this file from run down: NewSyncProducer, ProducerMessage and
+// SendMessage are all that a program needs to write to Kafka. internal/write has the code for many
+// lines at once and for faults.
 package main
 
 import (
@@ -27,7 +27,7 @@ import (
 var manual string
 
 func main() {
-	cli.Setup(200) // a third less time for a million lines, and still less than 100 MB
+	cli.Setup(200) // a million lines take a third less time, and still less than 100 MB
 	reading := cli.Signals(context.Background())
 	sending, stop := context.WithCancel(context.Background())
 	context.AfterFunc(reading, func() { // the first Ctrl-C ends reading, the second one sending too
@@ -70,14 +70,14 @@ func run(reading, sending context.Context, args []string, getenv func(string) st
 		}
 	})
 	for {
-		messages, err := input.Next() // one if a person types, thousands if they come from a file
+		messages, err := input.Next() // one if a user types, thousands if they come from a file
 		if err != nil {
 			return report.End(err)
 		}
 		if len(messages) == 1 {
 			_, _, err = producer.SendMessage(messages[0])
 		} else {
-			err = producer.SendMessages(messages) // in one piece: a hundred times as fast
+			err = producer.SendMessages(messages) // together: a hundred times as fast
 		}
 		if err != nil {
 			return report.Fail(err)

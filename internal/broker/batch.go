@@ -12,20 +12,20 @@ import (
 	"kafkachat/internal/wire"
 )
 
-// maxBatch is what a batch may have before and after decompression, Kafka's own default: one
-// megabyte for the records and a little for the header.
+// maxBatch is the largest size of a batch, before and after decompression. It is Kafka's default:
+// one megabyte for the records and a little for the header.
 const maxBatch = 1<<20 + 12
 
 const headerLength = 61 // of a batch
 
-// produce hands the batches of a Produce request to kfake. It decodes the request itself, because
-// kmsg takes memory for whatever the length of an array says.
+// produce sends the batches of a Produce request to kfake. It decodes the request itself, because
+// kmsg trusts the length of an array, and allocates that much memory.
 func (b *Broker) produce(version int16, number int32, r kbin.Reader) ([]byte, error) {
 	b.producing.Lock()
 	defer b.producing.Unlock()
 	req := kmsg.NewPtrProduceRequest()
 	req.SetVersion(version)
-	r.NullableString() // a transaction, of which kfake is not told
+	r.NullableString() // the transactional id, which kfake does not get
 	req.Acks, req.TimeoutMillis = r.Int16(), r.Int32()
 	room := maxRequest
 	for range min(r.ArrayLen(), maxPartitions) {
@@ -42,7 +42,7 @@ func (b *Broker) produce(version int16, number int32, r kbin.Reader) ([]byte, er
 	}
 	silent := req.Acks == 0
 	if silent {
-		req.Acks = 1 // kfake has no answer otherwise, and so no end
+		req.Acks = 1 // with 0 kfake sends no answer, and ask would wait
 	}
 	answer, err := b.ask(req, number)
 	if b.unseen += maxRequest - room; b.unseen > maxKept/16 {
@@ -55,21 +55,20 @@ func (b *Broker) produce(version int16, number int32, r kbin.Reader) ([]byte, er
 	return answer, err
 }
 
-// checkBatch returns what kfake may see in place of a batch: the same records, not compressed, with
-// the largest timestamp among them, which sarama leaves out. kfake checks no more than the header,
-// so a batch that it must refuse gets a header that it does refuse. room is what is left of the
-// bytes that one request may become.
+// checkBatch returns the batch that kfake gets: the same records, not compressed, with the largest
+// timestamp among them, which sarama leaves out. kfake checks only the header, so a bad batch gets
+// a header that kfake refuses. room is how many bytes the request may still take when decompressed.
 //
-// Records are kept without compression so that what is small here is nowhere large: not in kfake,
-// which decompresses what it searches for a time, and not in a consumer. (Kafka does the same for a
-// topic with compression.type=uncompressed.)
+// Records are stored without compression, so that a small batch becomes large nowhere: not in
+// kfake, which decompresses batches to search for a time, and not in a consumer. (Kafka does the
+// same for a topic with compression.type=uncompressed.)
 func (b *Broker) checkBatch(raw []byte, room *int) []byte {
 	batch, size, err := wire.ReadBatch(raw)
 	if err != nil || size != len(raw) || size > maxBatch {
 		return raw // kfake answers MESSAGE_TOO_LARGE or CORRUPT_MESSAGE
 	}
 	if *room < 0 {
-		return nil // CORRUPT_MESSAGE, after which clients try again
+		return nil // CORRUPT_MESSAGE, after which clients retry
 	}
 	const codec, control = 0x07, 0x20
 	records, err := b.unpacker.Decompress(batch.Records, batch.Attributes&codec)
@@ -87,12 +86,13 @@ func (b *Broker) checkBatch(raw []byte, room *int) []byte {
 		return err
 	}))
 	if err != nil || batch.Attributes&^codec != 0 {
-		// Not the records that it promises, or a transaction's or a control batch, or one with the
-		// broker's time, for which kfake changes the header and not the checksum: nobody can read it.
+		// The records differ from the header, or the batch is a transaction's, a control batch, or one
+		// with the broker's time. For that time kfake changes the header and not the checksum: no
+		// client can read the batch.
 		batch.Attributes, records = control, nil // INVALID_RECORD
 	}
 	if id := batch.ProducerID - b.firstID; id < 0 || id >= maxProducers {
-		// Without an id, or one that an earlier run gave: kfake would remember each of these for ever.
+		// The batch has no producer id of this run. kfake would remember each foreign id for ever.
 		batch.ProducerID, batch.ProducerEpoch, batch.FirstSequence = -1, -1, -1
 	}
 	batch.Attributes &^= codec

@@ -1,11 +1,11 @@
-// Package broker is a Kafka broker inside this process: one node on loopback, for a chat that
-// should run with nothing but Go installed. Clients speak Kafka's protocol to it over TCP, and
-// nothing else of the project knows that it is not Kafka.
+// Package broker is a Kafka broker inside this process: one node on loopback, for a chat that needs
+// only Go installed. Clients speak Kafka's protocol to the broker over TCP, and need not know that
+// it is not Kafka.
 //
 // The broker itself is kfake, which was written for tests and trusts its clients: one wrong byte
-// can end its process. So no client reaches it. conn.go reads one request after another from each
-// connection, request.go and batch.go check them and ask kfake in words of their own, and
-// datadir.go checks what is on disk before kfake reads it.
+// can end the process. No client reaches kfake. conn.go reads one request after another from each
+// connection. request.go and batch.go check each request, and send kfake a request of their own.
+// datadir.go checks the files on disk before kfake reads them.
 package broker
 
 import (
@@ -30,10 +30,10 @@ import (
 
 // Config says where a broker listens and where it keeps its records.
 type Config struct {
-	Addr    string       // host:port; if the port is taken, another one of the same host
-	DataDir string       // records survive a restart here; "" keeps them in memory only
+	Addr    string       // host:port; if it cannot be had, a free port of the same host
+	DataDir string       // folder in which records survive a restart; "": in memory only
 	Topic   string       // made at start, with one partition; "" makes none
-	Own     string       // client ids that begin so keep their connections when others lose theirs
+	Own     string       // clients whose id begins so keep their connections when there are too many
 	Log     *slog.Logger // nil discards
 }
 
@@ -54,16 +54,16 @@ type Broker struct {
 	clients   map[*client]struct{}
 	large     sync.Mutex // held while a large request is in memory
 	topics    sync.Mutex // held while topics are made
-	wanted    int        // partitions that there will be then
+	wanted    int        // partitions once these are made; guarded by topics
 	producers atomic.Int64
-	firstID   int64 // of maxProducers that producers get in turn
+	firstID   int64 // the first of maxProducers ids, which producers get in turn
 
-	producing sync.Mutex // held by each Produce request: only one at a time is decompressed
+	producing sync.Mutex // guards the following: one Produce request at a time is decompressed
 	unpacker  wire.Decompressor
 	unseen    int // bytes written since the last trim
 }
 
-// Start returns a broker that answers, with cfg.Topic made.
+// Start returns a running broker that has cfg.Topic.
 func Start(cfg Config) (*Broker, error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	b := &Broker{cfg: cfg, offered: offered(), clients: make(map[*client]struct{}), firstID: rand.Int64N(1 << 62),
@@ -112,7 +112,7 @@ func (b *Broker) start() (err error) {
 	return nil
 }
 
-// listen listens on cfg.Addr, or on a free port of the same host if that cannot be had.
+// listen listens on cfg.Addr, or if that fails on a free port of the same host.
 func (b *Broker) listen() (err error) {
 	if b.ln, err = net.Listen("tcp", b.cfg.Addr); err == nil {
 		return nil
@@ -125,7 +125,7 @@ func (b *Broker) listen() (err error) {
 	b.ln = ln
 	here := host
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		here = "localhost" // where all addresses are listened on, this is one
+		here = "localhost" // all addresses of this machine include this one
 	}
 	b.cfg.Log.Warn("the embedded broker's port is in use, so this broker has another port, and its chat is one of its own; "+
 		"to join the chat of the first server, set KAFKA_BROKER", "addr", b.Addr(), "join", "KAFKA_BROKER="+net.JoinHostPort(here, port), "err", err)
@@ -141,14 +141,14 @@ func (b *Broker) Addr() string {
 	return addr.String()
 }
 
-// Close ends every connection, writes what is not yet written to the data directory and gives the
-// directory free. It may be called again.
+// Close ends every connection, writes all that is unwritten to the data directory, and unlocks the
+// directory. Close may be called again.
 func (b *Broker) Close() (err error) {
 	b.end()
 	if b.ln != nil {
 		b.ln.Close()
 	}
-	b.tasks.Wait() // before kfake ends: what is asked of it later waits for ever
+	b.tasks.Wait() // before kfake ends: a later request to kfake waits for ever
 	if b.kfake != nil {
 		b.kfake.Close()
 	}

@@ -13,21 +13,20 @@ import (
 )
 
 const (
-	maxConns       = 100              // a pod has about six; an idle one costs some 10 KB
-	requestTimeout = 10 * time.Second // from a request's first byte to its last, or for a first one
-	answerTimeout  = 30 * time.Second // for reading an answer
-	maxRequest     = 16 * maxBatch    // topics of many partitions send many batches at a time
-	lightRequest   = 64 << 10         // beyond this, only one is in memory at a time
+	maxConns       = 100              // a pod has about six; an idle connection costs about 10 KB
+	requestTimeout = 10 * time.Second // from a request's first byte to its last; on a new connection, for a first byte
+	answerTimeout  = 30 * time.Second // for the client to read an answer
+	maxRequest     = 16 * maxBatch    // one request may have the batches of many partitions
+	lightRequest   = 64 << 10         // of larger requests, one is in memory at a time
 )
 
-// client is one connection.
 type client struct {
 	net.Conn
 	own  bool      // its client id begins with Config.Own
 	last time.Time // when it sent its newest request; zero before the first
 }
 
-// accept serves every connection that comes, until Close.
+// accept admits every new connection, until Close.
 func (b *Broker) accept() {
 	for {
 		conn, err := b.ln.Accept()
@@ -36,15 +35,15 @@ func (b *Broker) accept() {
 			b.admit(&client{Conn: conn})
 		case errors.Is(err, net.ErrClosed):
 			return
-		default: // no free file descriptor, for one
+		default: // for example, no free file descriptor
 			b.cfg.Log.Warn("the embedded broker cannot accept a connection", "err", err)
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
 }
 
-// admit serves c. If there are too many connections, one goes: the one that has been silent longest,
-// those first that never sent a request, and c if all the others are the server's own.
+// admit serves c. If there are too many connections, admit closes the one that was silent longest,
+// first those that never sent a request. If all the others are the server's own, c is closed.
 func (b *Broker) admit(c *client) {
 	b.clientsMu.Lock()
 	defer b.clientsMu.Unlock()
@@ -55,7 +54,7 @@ func (b *Broker) admit(c *client) {
 				victim = o
 			}
 		}
-		victim.Close() // its serve ends
+		victim.Close() // its serve then returns
 		if delete(b.clients, victim); victim == c {
 			return
 		}
@@ -64,7 +63,7 @@ func (b *Broker) admit(c *client) {
 	b.tasks.Go(func() { b.serve(c) })
 }
 
-// serve answers one request after another. After an error the connection ends: the client's fault.
+// serve answers one request after another. An error is the client's fault, and ends the connection.
 func (b *Broker) serve(c *client) {
 	defer context.AfterFunc(b.ctx, func() { c.Close() })()
 	c.SetReadDeadline(time.Now().Add(requestTimeout))
@@ -75,7 +74,7 @@ func (b *Broker) serve(c *client) {
 			c.SetWriteDeadline(time.Now().Add(answerTimeout))
 			_, err = c.Write(answer)
 		}
-		c.SetReadDeadline(time.Time{}) // it may be silent for as long as it likes now
+		c.SetReadDeadline(time.Time{}) // between requests the client may be silent
 	}
 	b.cfg.Log.Debug("the embedded broker ends a connection", "remote", c.RemoteAddr().String(), "err", err)
 	c.Close()
@@ -84,7 +83,7 @@ func (b *Broker) serve(c *client) {
 	b.clientsMu.Unlock()
 }
 
-// next waits for a request and returns the answer to it, with its length.
+// next waits for a request and returns the answer, with its length prefix.
 func (b *Broker) next(c *client) ([]byte, error) {
 	prefix := make([]byte, 4)
 	if _, err := io.ReadFull(c, prefix[:1]); err != nil {
@@ -110,8 +109,9 @@ func (b *Broker) next(c *client) ([]byte, error) {
 	return b.answer(c, request)
 }
 
-// ask sends a request to kfake and returns the answer, with its length. kfake keeps the buffers of
-// a connection for as long as that lives: this one lives for one request.
+// ask sends a request to kfake and returns the answer, with its length prefix. The connection to
+// kfake lives for one request, because kfake keeps a connection's buffers until the connection
+// ends.
 func (b *Broker) ask(req kmsg.Request, number int32) ([]byte, error) {
 	conn, err := b.inside.DialContext(b.ctx, "tcp", "localhost:0")
 	if err != nil {

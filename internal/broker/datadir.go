@@ -18,15 +18,15 @@ import (
 	"kafkachat/internal/wire"
 )
 
-// openDir makes dir if it is missing, keeps other processes out of it until the lock is closed, and
-// leaves in it what kfake can read. It returns the folders of partitions, each with the offsets where
-// its segments begin.
+// openDir makes dir if it is missing, locks it against other processes until the lock is closed,
+// and leaves only files that kfake can read. It returns the folders of partitions, each with the
+// offsets where its segments begin.
 //
-// kfake would do worse. With a snapshot.json it cuts a segment before what it cannot read, but looks
-// for what it appends where the snapshot says that the file ended: nobody can read that, ever.
-// Without one it goes on with the next segment, and no reader is told of the hole. So snapshots and
-// indexes go, which say nothing that the segments do not, and what kfake knows of producers, whose
-// ids are new.
+// kfake itself repairs badly. With a snapshot.json, kfake cuts a segment before the damage, but
+// looks for new records where the snapshot says that the file ended: no client can ever read them.
+// Without a snapshot, kfake goes on with the next segment, and no reader learns of the hole. So
+// openDir deletes snapshots and indexes, which only repeat the segments. It also deletes the state
+// of producers, whose ids are new.
 func (b *Broker) openDir(dir string) (segments map[string][]int64, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func (b *Broker) openDir(dir string) (segments map[string][]int64, err error) {
 	if locked, err := b.lock.TryLock(); err != nil || !locked {
 		return nil, cmp.Or(err, errors.New("another process is using it: stop that process, set another DATA_DIR, or join its chat with KAFKA_BROKER"))
 	}
-	root := os.DirFS(dir) // there may be brackets in the name of dir, which are no pattern
+	root := os.DirFS(dir) // brackets in the name of dir are not a pattern
 	for _, pattern := range []string{"partitions/*/snapshot.json", "partitions/*/*.idx", "pids.log", "seq_windows.json"} {
 		files, _ := fs.Glob(root, pattern)
 		for _, file := range files {
@@ -60,7 +60,8 @@ func (b *Broker) openDir(dir string) (segments map[string][]int64, err error) {
 	return segments, nil
 }
 
-// checkPartition leaves of a partition's segments what can be read, and copies of the others.
+// checkPartition cuts a partition's segments at the first damage, and keeps copies of those it
+// cuts.
 func (b *Broker) checkPartition(folder string, bases []int64) error {
 	next, damage := bases[0], error(nil)
 	for _, base := range bases {

@@ -23,23 +23,24 @@ import (
 
 const (
 	maxOtherRequest = 32 << 10        // without records; a topic's name may have 249 letters
-	maxFetch        = 1 << 20         // of records in an answer; a first batch is always sent whole
-	maxFetchWait    = 5 * time.Second // for them
-	maxProducers    = 1024            // with an id, of whom kfake forgets none by itself
-	maxPartitions   = 100             // of all topics
+	maxFetch        = 1 << 20         // of records in an answer; the first batch is always sent whole
+	maxFetchWait    = 5 * time.Second // of a fetch
+	maxProducers    = 1024            // with an id; kfake itself forgets none
+	maxPartitions   = 100             // of all topics together
 	maxKept         = 64 << 20        // bytes of batches in all partitions together
-	segmentBytes    = 1 << 20         // kfake gives memory (or disk) back by whole segments
+	segmentBytes    = 1 << 20         // kfake frees memory (or disk) by whole segments
 )
 
-// offered are the requests that this broker takes, each with its newest version: the last without
-// tagged fields, since kmsg believes the number of tags, and four bytes could keep a processor busy
-// for a minute. Clients of today still speak them. The body of InitProducerID is not for kmsg, and
-// sarama sends version 4 without asking which versions there are.
+// offered returns the requests that this broker accepts, each with its newest version. That is the
+// last version without tagged fields: kmsg trusts the number of tags, and four bytes could keep a
+// processor busy for a minute. Today's clients still speak these versions. InitProducerID has
+// version 4, because sarama sends it without asking for the versions; kmsg does not decode that
+// body.
 func offered() *kversion.Versions {
 	offered := new(kversion.Versions)
 	for _, key := range []kmsg.Key{
 		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.ApiVersions, kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.DescribeConfigs,
-		// librdkafka's consumers always have a group; without these, closing one takes 45 s.
+		// librdkafka's consumers always have a group. Without these, closing a consumer takes 45 s.
 		kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.OffsetCommit, kmsg.OffsetFetch,
 	} {
 		req := kmsg.RequestForKey(key.Int16())
@@ -51,7 +52,7 @@ func offered() *kversion.Versions {
 	return offered
 }
 
-// refuse has kfake answer Kafka's errors to what there is not here.
+// refuse makes kfake answer requests for missing features with Kafka's errors.
 func (b *Broker) refuse() {
 	var once sync.Once
 	joins := func(req kmsg.Request) bool {
@@ -61,7 +62,8 @@ func (b *Broker) refuse() {
 		})
 		return true
 	}
-	// kfake has no rule for names, and a folder is lost to it in which one was too long to be a file's.
+	// kfake checks no names. After a name that is too long for a file, kfake can no longer use
+	// DATA_DIR.
 	illegal := regexp.MustCompile(`^\.{0,2}$|[^a-zA-Z0-9._-]|.{250}`)
 	for _, f := range []kfake.Fault{
 		{Keys: []kmsg.Key{kmsg.JoinGroup}, TopLevel: true, Err: kerr.GroupAuthorizationFailed, When: joins},
@@ -79,8 +81,8 @@ func (b *Broker) refuse() {
 	}
 }
 
-// answer returns the answer to a request, with its length. After an error the connection ends, as
-// with Kafka: such a request has no answer.
+// answer returns the answer to a request, with its length prefix. After an error there is no
+// answer, and the connection ends, as with Kafka.
 func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 	r := kbin.Reader{Src: request}
 	key, version, number, id := kmsg.Key(r.Int16()), r.Int16(), r.Int32(), r.NullableString()
@@ -99,7 +101,7 @@ func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 		return b.newProducer(version, number, r.Src), nil
 	}
 	req := kmsg.RequestForKey(key.Int16())
-	req.SetVersion(min(version, newest+1)) // of ApiVersions; all that are too new have the same answer
+	req.SetVersion(min(version, newest+1)) // only ApiVersions may be newer; all newer versions get the same answer
 	if version <= newest {
 		if err := req.ReadFrom(r.Src); err != nil {
 			return nil, err
@@ -109,11 +111,11 @@ func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 	case *kmsg.FetchRequest:
 		req.MaxBytes = min(req.MaxBytes, maxFetch)
 		req.MaxWaitMillis = min(req.MaxWaitMillis, int32(maxFetchWait.Milliseconds()))
-		if req.SessionEpoch == 0 { // a new session is declined: in kfake it may grow without a bound
+		if req.SessionEpoch == 0 { // declines a new fetch session: in kfake it may grow without limit
 			req.SessionEpoch = -1
 		}
 	case *kmsg.DescribeConfigsRequest:
-		req.Resources = req.Resources[:min(len(req.Resources), maxPartitions+1)] // there are no more
+		req.Resources = req.Resources[:min(len(req.Resources), maxPartitions+1)] // no more topics and brokers exist
 	case *kmsg.CreateTopicsRequest:
 		b.topics.Lock()
 		defer b.topics.Unlock()
@@ -126,8 +128,8 @@ func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 	return advertise(c.LocalAddr().(*net.TCPAddr), req.ResponseKind(), answer)
 }
 
-// advertise has an answer name the address at which the client has reached this broker: on a network
-// there are several, and kfake knows none.
+// advertise puts the address at which the client has reached this broker into an answer. A machine
+// may have several addresses, and kfake knows none of them.
 func advertise(addr *net.TCPAddr, resp kmsg.Response, answer []byte) ([]byte, error) {
 	const head = 8 // length and number
 	host, port := addr.IP.String(), int32(addr.Port)
@@ -152,15 +154,15 @@ func advertise(addr *net.TCPAddr, resp kmsg.Response, answer []byte) ([]byte, er
 	return answer, nil
 }
 
-// newProducer gives an idempotent producer its id. The ids go round: with a greater epoch, an id is
-// another producer to kfake, and the one that had it before is told so.
+// newProducer gives an idempotent producer its id. Ids are reused, with a greater epoch. To kfake
+// that is a new producer, and the producer that had the id before gets an error.
 func (b *Broker) newProducer(version int16, number int32, body []byte) []byte {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.SetVersion(version)
 	n := b.producers.Add(1)
 	resp.ProducerID, resp.ProducerEpoch = b.firstID+n%maxProducers, int16(n/maxProducers%math.MaxInt16)
-	// Without a transactional id the body begins with a null string, or from version 2 on with the
-	// number of tags, 0, and a null string, 0.
+	// A body without a transactional id begins with a null string. From version 2 on it begins with
+	// the number of tags, 0, and a null string, 0.
 	if !bytes.HasPrefix(body, []byte{0xff, 0xff}) && !bytes.HasPrefix(body, []byte{0, 0}) {
 		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
 	}
@@ -173,21 +175,21 @@ func (b *Broker) newProducer(version int16, number int32, body []byte) []byte {
 	return answer
 }
 
-// settings are those of every topic; time does not count, since a client may write anything for it.
+// settings are those of every topic. Retention ignores time, because a client may write any time.
 func settings() map[string]string {
 	return map[string]string{"retention.bytes": fmt.Sprint(maxKept), "retention.ms": "-1", "segment.bytes": fmt.Sprint(segmentBytes),
 		"max.message.bytes": fmt.Sprint(maxBatch)}
 }
 
-// limitTopics counts the partitions that there would be, and gives the topics their settings: of two,
-// less may be wanted than everybody gets.
+// limitTopics counts the partitions after the request, and gives the topics their settings. Two of
+// the settings may be lower if the client wants that.
 func (b *Broker) limitTopics(req *kmsg.CreateTopicsRequest) {
 	b.wanted = len(b.partitions())
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		b.wanted += max(1, int(t.NumPartitions), len(t.ReplicaAssignment))
 		if t.NumPartitions < -1 {
-			t.NumPartitions = 0 // which kfake does not take for the default
+			t.NumPartitions = 0 // kfake refuses 0, but takes each negative number for the default
 		}
 		if t.ReplicationFactor < 2 {
 			t.ReplicationFactor = -1
@@ -206,13 +208,12 @@ func (b *Broker) limitTopics(req *kmsg.CreateTopicsRequest) {
 	}
 }
 
-// partition is what kfake says of one.
 type partition struct {
 	topic string
 	*kfake.PartitionInfo
 }
 
-// partitions returns all that there are, or none when the broker ends.
+// partitions returns all partitions, or none when the broker ends.
 func (b *Broker) partitions() (all []partition) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.SetVersion(1)
@@ -228,10 +229,10 @@ func (b *Broker) partitions() (all []partition) {
 	return all
 }
 
-// trim deletes the oldest records of the largest partition, until all together keep maxKept at most.
-// kfake's retention is a bound for each: a hundred of them would be too much for a laptop.
+// trim deletes the oldest records of the largest partition, until all partitions together have at
+// most maxKept. kfake's retention limits each partition: a hundred are too much for a laptop.
 func (b *Broker) trim() {
-	b.kfake.ApplyRetention() // kfake does so by itself for a topic that was made, but not for one loaded
+	b.kfake.ApplyRetention() // kfake itself does this for a topic that was made, but not for a loaded one
 	for {
 		sum, largest := int64(0), partition{PartitionInfo: new(kfake.PartitionInfo)}
 		for _, p := range b.partitions() {

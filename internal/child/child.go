@@ -7,24 +7,24 @@ import (
 	"runtime"
 )
 
-// Process is a child process with an owner: a goroutine that starts it and waits for its end.
+// Process is a child process. Its own goroutine starts the process and waits for its end.
 type Process struct {
 	process *os.Process
-	ended   chan struct{}    // closed when it has ended and was waited for
+	ended   chan struct{}    // closed when the process has ended and was waited for
 	state   *os.ProcessState // set before ended is closed
 }
 
-// Start starts cmd, of exec.Command, whose output must go to files or to pipes of the caller's:
-// nobody calls cmd.Wait, which would close pipes that are being read, and would obey a context.
-// On Linux the kernel kills the process when the test process ends, even by SIGKILL, and the
-// process is in a group of its own, so that a Ctrl-C at the terminal does not reach it before the
+// Start starts cmd. It never calls cmd.Wait, which would close pipes that are being read, and would
+// obey a context. So cmd must come from exec.Command, and its output must go to files or to pipes
+// of the caller. On Linux the kernel kills the process when the test process ends, even by SIGKILL.
+// The process has a group of its own, so that Ctrl-C at the terminal does not reach it before the
 // test has cleaned up.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	dieWithParent(cmd)
 	p := &Process{ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The kernel ties the child to the thread that started it, so that thread must live as long as the child.
+		// The kernel ties the child to the thread that started it: the thread must live as long.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -41,13 +41,12 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
-// PID returns the process's number.
 func (p *Process) PID() int { return p.process.Pid }
 
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// ExitCode returns what the process ended with; -1 if by a signal. It waits for the end.
+// ExitCode waits for the end, and returns the exit status; -1 if a signal ended the process.
 func (p *Process) ExitCode() int {
 	<-p.ended
 	return p.state.ExitCode()

@@ -14,8 +14,8 @@ func dieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// Pause stops the process, as SIGSTOP does, and returns when every thread of it has stopped: one
-// that runs on a busy machine for a moment more could still answer. For Linux.
+// Pause stops the process with SIGSTOP, and returns when all its threads have stopped: a thread
+// that runs a moment longer on a busy machine could still answer. For Linux.
 func (p *Process) Pause() error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -47,5 +47,5 @@ func allStopped(pid int) (bool, error) {
 	return true, nil
 }
 
-// Resume has a paused process go on.
+// Resume continues a paused process.
 func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }

@@ -7,7 +7,8 @@ import (
 	"os/exec"
 )
 
-// Only Linux ends a process together with its parent: elsewhere a test that is killed leaves its children behind.
+// Only Linux ends a process together with its parent: elsewhere the children of a killed test live
+// on.
 func dieWithParent(*exec.Cmd) {}
 
 func (p *Process) Pause() error  { return errors.ErrUnsupported }

@@ -1,5 +1,5 @@
-// Package cli is what the programs have in common at their edges: exit statuses, the manual, signals,
-// sentences on standard error, and the first contact with Kafka.
+// Package cli has what the programs share: exit statuses, the manual, signals, sentences on
+// standard error, and the first contact with Kafka.
 package cli
 
 import (
@@ -22,7 +22,7 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// Exit statuses, as the manuals have them.
+// Exit statuses, as the manuals list them.
 const (
 	OK          = iota
 	Failed      // something is not written, or cannot be read
@@ -31,10 +31,10 @@ const (
 	NotAllowed  // Kafka refuses the login, or a right is missing
 )
 
-// Setup is for the beginning of main. It sets what concerns the whole process: writing to a broken
-// pipe is an error like others, also for standard output and standard error, where Go would end the
-// process; sarama does not count what nobody reads; and, unless GOGC says otherwise, the collector
-// works when the heap has grown by so many percent.
+// Setup is called at the start of main, and changes the whole process. A write to a broken pipe is
+// an error like others, also on standard output and standard error, where Go would end the process.
+// sarama keeps no metrics, because no program here reads them. Unless GOGC is set, the collector
+// works when the heap has grown by percent.
 func Setup(percent int) {
 	signal.Ignore(syscall.SIGPIPE)
 	metrics.UseNilMetrics = true
@@ -51,7 +51,6 @@ func Signals(ctx context.Context) context.Context {
 	return ctx
 }
 
-// Terminal says whether what is written to w is for a person at a terminal.
 func Terminal(w io.Writer) bool {
 	f, _ := w.(*os.File)
 	info, err := f.Stat() // an error for nil, too
@@ -61,7 +60,6 @@ func Terminal(w io.Writer) bool {
 // Say writes a line to standard error, begun with the program's name. Any goroutine may use it.
 type Say func(format string, args ...any)
 
-// NewSay returns the Say of a program.
 func NewSay(program string, stderr io.Writer) Say {
 	return func(format string, args ...any) {
 		io.WriteString(stderr, program+": "+fmt.Sprintf(format, args...)+"\n")
@@ -76,11 +74,11 @@ type failure struct {
 
 func (f failure) Unwrap() error { return f.error }
 
-// Fail returns err with the exit status that it means. Without one an error means Failed, or
-// NotAllowed if Kafka says so.
+// Fail returns err with an exit status. An error without a status means Failed, or NotAllowed if
+// Kafka says so.
 func Fail(status int, err error) error { return failure{err, status} }
 
-// Exit says why the program ends, unless all is well, and returns the exit status.
+// Exit says err, unless err is nil or flag.ErrHelp, and returns the exit status.
 func Exit(say Say, err error) int {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return OK
@@ -95,10 +93,10 @@ func Exit(say Say, err error) int {
 	return Failed
 }
 
-// Parse reads the flags. With -h it prints the manual, the flags and the environment, that is the program's own
-// variables and those of Kafka, and returns flag.ErrHelp.
+// Parse reads the flags. With -h it prints the manual, the flags and the environment (the program's
+// own variables and those of Kafka), and returns flag.ErrHelp.
 func Parse(flags *flag.FlagSet, args []string, stdout io.Writer, manual string, own ...kafka.Variable) error {
-	flags.SetOutput(io.Discard) // an error is said once, by Exit, and without the manual
+	flags.SetOutput(io.Discard) // Exit says an error, once, and without the manual
 	err := flags.Parse(args)
 	if err == nil && flags.NArg() > 0 {
 		err = fmt.Errorf("%q is no flag", flags.Arg(0))
@@ -131,8 +129,8 @@ func PartitionVar(flags *flag.FlagSet, partition *int32, usage string) {
 	})
 }
 
-// CheckPartition returns an error if a topic with so many partitions does not have the one of the
-// flag -partition.
+// CheckPartition returns an error if partition, the value of -partition, is not less than
+// partitions, the topic's number of partitions.
 func CheckPartition(partition int32, topic string, partitions int32) error {
 	if partition < partitions {
 		return nil
@@ -140,10 +138,9 @@ func CheckPartition(partition int32, topic string, partitions int32) error {
 	return Fail(Usage, fmt.Errorf("-partition %d: topic %q has partitions 0 to %d", partition, topic, partitions-1))
 }
 
-// Escapes are those that Unescape knows.
 const Escapes = `\n, \r, \t, \0, \\`
 
-// Unescape returns the text that a flag with escapes means.
+// Unescape replaces the escapes in the value of a flag.
 func Unescape(s string) (string, error) {
 	if strings.Contains(regexp.MustCompile(`\\[nrt0\\]`).ReplaceAllString(s, ""), `\`) {
 		return "", fmt.Errorf("a backslash begins one of %s", Escapes)
@@ -151,7 +148,7 @@ func Unescape(s string) (string, error) {
 	return strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\0`, "\x00", `\\`, `\`).Replace(s), nil
 }
 
-// Unreached gives an error the exit status of no connection, unless it has the answer of a broker.
+// Unreached gives err the status Unconnected, unless err holds the answer of a broker.
 func Unreached(err error) error {
 	if code := sarama.KError(0); err == nil || errors.As(err, &code) {
 		return err

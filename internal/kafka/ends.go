@@ -10,47 +10,47 @@ import (
 )
 
 const (
-	endsEvery    = time.Second     // between two questions while they are answered
-	endsTimeout  = 3 * time.Second // of one question
-	endsPatience = time.Second     // failures for less than this are not told
+	endsEvery    = time.Second     // between two requests, while the leader answers
+	endsTimeout  = 3 * time.Second // for the answer to one request
+	endsPatience = time.Second     // shorter failures are not reported
 )
 
 // An End is where a partition ends: the offset that its next record gets.
 type End struct {
 	Offset int64
-	Asked  time.Time // the answer was given after this; zero: there was none
+	Asked  time.Time // just before the request; zero: no answer yet
 }
 
-// Ends knows where a partition ends. It asks that partition's leader, on connections of its own: an
-// answer must not wait behind a consumer's fetch. Its methods may be called by anybody.
+// Ends knows where a partition ends. Ends asks the partition's leader, on connections of its own:
+// an answer must not wait until a consumer's fetch ends. Any goroutine may call its methods.
 type Ends struct {
 	cluster         *Cluster
 	clientID, topic string
 	partition       int32
 	tell            func(error)
-	ask             chan struct{} // capacity 1: somebody wants an answer soon
+	ask             chan struct{} // capacity 1; a value makes Run ask soon
 
-	mu      sync.Mutex // guards the following
+	mu      sync.Mutex // guards last and changed
 	last    End
-	changed chan struct{} // closed, and made anew, when last changes
+	changed chan struct{} // closed and replaced when last changes
 }
 
-// NewEnds returns one that works while Run runs. Tell is called from there: with nil after each
-// answer, and with the reason, each once a minute, when there has been none for a second.
+// NewEnds returns an Ends that asks while Run runs. Run calls tell: with nil after each answer, and
+// with the reason after a second of failures. Tell gets each reason once a minute.
 func (c *Cluster) NewEnds(clientID, topic string, partition int32, tell func(error)) *Ends {
 	return &Ends{cluster: c, clientID: clientID, topic: topic, partition: partition, tell: tell,
 		ask: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
-// Run asks once a second, and when Ask or Wake is called, until ctx ends. While there is no answer
-// its pause grows.
+// Run asks once a second, and when Ask or Wake is called, until ctx ends. The pause grows while
+// requests fail.
 func (e *Ends) Run(ctx context.Context) {
 	wait := Wait{After: endsPatience, Say: e.tell}
 	for wait.Failed(ctx, e.serve(ctx, &wait)) {
 	}
 }
 
-// serve connects, and asks until there is no answer.
+// serve connects, and asks until a request fails or ctx ends.
 func (e *Ends) serve(ctx context.Context, wait *Wait) error {
 	session, err := e.cluster.NewSession(ctx, e.clientID, e.topic)
 	if err != nil {
@@ -83,8 +83,8 @@ func (e *Ends) serve(ctx context.Context, wait *Wait) error {
 	}
 }
 
-// Ask returns an answer that was asked for after the call. It waits until the leader answers or ctx
-// ends.
+// Ask returns the answer to a request that was sent after this call. Ask waits until the leader
+// answers or ctx ends.
 func (e *Ends) Ask(ctx context.Context) (End, error) {
 	for since := time.Now(); ; {
 		e.mu.Lock()
@@ -102,7 +102,7 @@ func (e *Ends) Ask(ctx context.Context) (End, error) {
 	}
 }
 
-// Wake has Run ask soon; the answer is what Last returns then.
+// Wake makes Run ask soon, and does not wait. Last returns the answer when it has come.
 func (e *Ends) Wake() {
 	select {
 	case e.ask <- struct{}{}:
@@ -110,7 +110,6 @@ func (e *Ends) Wake() {
 	}
 }
 
-// Last returns the newest answer.
 func (e *Ends) Last() End {
 	e.mu.Lock()
 	defer e.mu.Unlock()

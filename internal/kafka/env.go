@@ -14,13 +14,13 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// A Variable is an environment variable that FromEnv reads.
+// A Variable is an environment variable, with its text for the manuals.
 type Variable struct {
 	Name    string
 	Meaning string
 }
 
-// Variables lists what FromEnv reads.
+// Variables lists the variables that FromEnv reads.
 func Variables() []Variable {
 	return []Variable{
 		{"KAFKA_BROKER", "brokers to ask first, each host:port, separated by commas (port 9092 if not given)"},
@@ -35,21 +35,21 @@ func Variables() []Variable {
 	}
 }
 
-// Topic returns the topic that TOPIC names, DefaultTopic if it is not set.
+// Topic returns the topic that TOPIC names, or DefaultTopic if TOPIC is not set.
 func Topic(getenv func(string) string) (string, error) {
 	topic := getenv("TOPIC")
 	if topic == "" {
 		return DefaultTopic, nil
 	}
-	const longest = 249 // as Kafka has it
+	const longest = 249 // Kafka's limit
 	if err := CheckTopic(topic, longest); err != nil {
 		return "", fmt.Errorf("TOPIC=%q: %w", topic, err)
 	}
 	return topic, nil
 }
 
-// CheckTopic returns an error that says what is valid if Kafka would not take a topic of this name,
-// or if it has more than longest characters, which is less than 249 for whoever adds to the name.
+// CheckTopic returns an error if Kafka would refuse this name of a topic, or if the name is longer
+// than longest. The error says what is valid. A caller that adds to the name passes less than 249.
 func CheckTopic(name string, longest int) error {
 	outside := strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 	if outside != "" || name == "" || len(name) > longest || name == "." || name == ".." {
@@ -58,8 +58,8 @@ func CheckTopic(name string, longest int) error {
 	return nil
 }
 
-// FromEnv returns the cluster that the environment describes, localhost in plain text if it says
-// nothing. Its errors name the variable, its value and what would be valid.
+// FromEnv returns the cluster that the environment describes. The default is localhost in plain
+// text. An error names the variable, its value and what would be valid.
 func FromEnv(getenv func(string) string) (*Cluster, error) {
 	c := &Cluster{inPod: getenv("KUBERNETES_SERVICE_HOST") != "", mechanism: getenv("KAFKA_SASL_MECHANISM"),
 		user: getenv("KAFKA_SASL_USERNAME"), password: getenv("KAFKA_SASL_PASSWORD")}
@@ -81,7 +81,7 @@ func FromEnv(getenv func(string) string) (*Cluster, error) {
 func parseBrokers(list string) (brokers []string, err error) {
 	for entry := range strings.SplitSeq(cmp.Or(list, defaultBroker), ",") {
 		host, port, err := net.SplitHostPort(strings.TrimSpace(entry))
-		if err != nil { // it has no port, or is none
+		if err != nil { // the entry has no port, or is invalid
 			host, port = strings.Trim(entry, " []"), "9092"
 		}
 		n, err := strconv.ParseUint(port, 10, 16)
@@ -124,12 +124,12 @@ func tlsFromEnv(getenv func(string) string) (*tls.Config, error) {
 	return config, nil
 }
 
-// login has the client log in, if the environment says so.
+// login makes the client log in, if the environment names a mechanism.
 func (c *Cluster) login(config *sarama.Config) {
 	sasl := &config.Net.SASL
 	sasl.Enable = c.mechanism != ""
 	sasl.Mechanism, sasl.User, sasl.Password = sarama.SASLMechanism(c.mechanism), c.user, c.password
-	sasl.Version = sarama.SASLHandshakeV1 // brokers from 4.0 on know no other
+	sasl.Version = sarama.SASLHandshakeV1 // brokers from 4.0 on accept no other
 	sasl.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient {
 		if c.mechanism == sarama.SASLTypeSCRAMSHA512 {
 			return &scramClient{hash: scram.SHA512}
@@ -138,8 +138,7 @@ func (c *Cluster) login(config *sarama.Config) {
 	}
 }
 
-// Insecure returns a sentence if the password goes over the network for everybody to read, nil if
-// not.
+// Insecure returns an error if the password goes over the network in the clear.
 func (c *Cluster) Insecure() error {
 	if c.mechanism != sarama.SASLTypePlaintext || c.tls != nil {
 		return nil
@@ -147,7 +146,7 @@ func (c *Cluster) Insecure() error {
 	return newFault(nil, "KAFKA_SASL_MECHANISM=PLAIN without KAFKA_TLS=true sends the password of user %q over the network in the clear: use TLS, or SCRAM-SHA-512", c.user)
 }
 
-// scramClient is one SCRAM exchange (RFC 5802), in the shape that sarama asks for.
+// scramClient is one SCRAM exchange (RFC 5802). It implements sarama.SCRAMClient.
 type scramClient struct {
 	hash scram.HashGeneratorFcn
 	*scram.ClientConversation

@@ -20,12 +20,12 @@ import (
 type Kind int
 
 const (
-	Unknown   Kind = iota // nobody knows: try again, ever more seldom, and say why
-	Passing               // it passes by itself: try again
-	Permanent             // a person has to change something first: say so and stop
+	Unknown   Kind = iota // a retry may help: try again, with longer pauses, and say why
+	Passing               // the cause passes by itself: try again
+	Permanent             // an operator has to change something first: say so and stop
 )
 
-// kinds is the table of Kafka's errors: what its protocol calls retriable passes by itself.
+// kinds is the table of Kafka's errors. Those that Kafka's protocol calls retriable are Passing.
 func kinds(code sarama.KError) Kind {
 	switch code {
 	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrSASLAuthenticationFailed,
@@ -52,7 +52,7 @@ func KindOf(err error) Kind {
 	case errors.As(err, &code):
 		return kinds(code)
 	case errors.As(err, &configuration), errors.Is(err, wire.ErrFormat):
-		return Permanent // sarama found, before it sent anything, that Kafka would refuse
+		return Permanent // sarama sent nothing, or the records have an old format
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, sarama.ErrOutOfBrokers), errors.Is(err, sarama.ErrBrokerNotFound), errors.Is(err, sarama.ErrNotConnected),
 		errors.Is(err, errStalled):
@@ -61,22 +61,21 @@ func KindOf(err error) Kind {
 	return Unknown
 }
 
-// NotAllowed says whether Kafka has refused something for want of a right, or refused the login.
+// NotAllowed says whether Kafka refused a request because a right is missing, or refused the login.
 func NotAllowed(err error) bool {
 	var code sarama.KError
 	return errors.As(err, &code) && slices.Contains([]sarama.KError{sarama.ErrTopicAuthorizationFailed,
 		sarama.ErrClusterAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism}, code)
 }
 
-// Explain makes a sentence of an error that Kafka returned for a topic: it names the topic, and
-// the right (READ, WRITE ...) that is missing or the rule that is broken. Other errors are returned
-// as they are.
+// Explain makes a sentence of an error that Kafka returned for a topic. The sentence names the
+// topic, and the missing right (READ, WRITE ...) or the broken rule. Other errors stay as they are.
 func (c *Cluster) Explain(err error, right, topic string) error {
 	var code sarama.KError
 	if f := new(fault); errors.As(err, &f) || !errors.As(err, &code) {
 		return err
 	}
-	words := code.Error() // Kafka's own
+	words := code.Error() // sarama's, unless Kafka sent its own
 	if answer := new(sarama.TopicError); errors.As(err, &answer) && answer.ErrMsg != nil {
 		words = *answer.ErrMsg
 	}
@@ -101,27 +100,27 @@ func (c *Cluster) Explain(err error, right, topic string) error {
 
 const (
 	firstPause = 100 * time.Millisecond
-	longPause  = 10 * time.Second // the pause grows to this
-	// passingPause is as long as the pause grows for what passes by itself: a broker that is back
-	// is to be used soon, and a connection that is refused costs nobody anything.
+	longPause  = 10 * time.Second // the longest pause
+	// passingPause is the longest pause after a Passing error: a broker that is back is to be used
+	// soon, and a refused connection costs little.
 	passingPause = time.Second
 	sayAgain     = time.Minute
 )
 
-// A Wait is between the attempts at something that fails: its pause grows from 0.1 s to 10 s (1 s
-// for what passes by itself), and it says why it waits, once for each reason and once a minute.
-// The zero value waits without a word. It belongs to one goroutine.
+// A Wait pauses between the attempts at something that fails. The pause grows from 0.1 s to 10 s (1
+// s after Passing errors). A Wait says each reason when it is new, and again once a minute. The
+// zero value says nothing. A Wait belongs to one goroutine.
 type Wait struct {
-	// May be nil. err is the reason; nil: it works again, after a reason was said.
+	// Say gets the reason, or nil: an attempt has worked after a reason was said. Say may be nil.
 	Say   func(err error)
-	After time.Duration // nothing is said of what passes within this
+	After time.Duration // shorter failures are not said
 
-	pause  time.Duration        // the last one; 0 while all is well
+	pause  time.Duration        // the last pause; 0 after a success
 	failed time.Time            // when the first attempt failed
-	said   map[string]time.Time // when each reason was said last; nil: none was
+	said   map[string]time.Time // when each reason was said last; nil: no reason was
 }
 
-// Failed says why, if that is new, and waits. It returns false when ctx has ended.
+// Failed says err, if that is due, and pauses. Failed returns false when ctx has ended.
 func (w *Wait) Failed(ctx context.Context, err error) bool {
 	now := time.Now()
 	if w.pause == 0 {
@@ -147,7 +146,7 @@ func (w *Wait) Failed(ctx context.Context, err error) bool {
 	}
 }
 
-// Worked says, if a reason was said, that it works again. The next pause is a short one.
+// Worked calls Say with nil, if a reason was said. The next pause is a short one.
 func (w *Wait) Worked() {
 	if w.said != nil {
 		w.Say(nil)
@@ -155,8 +154,8 @@ func (w *Wait) Worked() {
 	w.pause, w.said = 0, nil
 }
 
-// spoken returns err in words that are the same when it comes again, without the client's port,
-// which is another one for each connection.
+// spoken returns err without the client's port, which differs for each connection: the same reason
+// must have the same text each time.
 func spoken(err error) *fault {
 	text := regexp.MustCompile(`(dial|read|write) tcp (\S+->)?(\S+): (connect: )?`).ReplaceAllString(err.Error(), "$3: ")
 	text = strings.ReplaceAll(text, sarama.ErrOutOfBrokers.Error(), "no broker can be reached")

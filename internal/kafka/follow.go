@@ -11,23 +11,23 @@ import (
 	"github.com/Shopify/sarama"
 )
 
-// Following is how a Consumer follows.
+// Following says how a Consumer reads partitions.
 type Following struct {
-	// ToEnd ends each partition where it ends when it is opened.
+	// ToEnd stops reading at the end that the partition had when it was first opened.
 	ToEnd bool
-	// Patience, if not 0, is how long a partition may not be readable before its error is final.
+	// Patience, if not 0, is how long a partition may be unreadable before its error is final.
 	Patience time.Duration
-	// Say, if set, is told what a partition waits for after two seconds, once for each reason and once
-	// a minute, and with nil that it goes on. It is also told what was skipped, and that the topic is
-	// another one, which is read from its oldest record on (ToEnd: that is final). Any goroutine
-	// calls it.
+	// Say, if set, gets the reason when a partition has failed for two seconds, each reason once and
+	// again once a minute. With nil the partition goes on. Say also gets the offsets that were
+	// skipped, and ErrAnotherTopic: the new topic is read from its oldest record (with ToEnd, that
+	// error is final). Any goroutine calls Say.
 	Say func(partition int32, err error)
-	// Start, if set, says where a partition is begun that ConsumePartition was given this offset for.
-	// It is asked once the partition's leader has answered, until it returns no error.
+	// Start, if set, returns where a partition begins. Its offset is that of ConsumePartition. Start
+	// is called when the partition's leader has answered, until Start returns no error.
 	Start func(session *Session, partition int32, offset int64, b Bounds) (int64, error)
 }
 
-// A Consumer reads partitions and goes on after faults, each partition by itself: it opens another
+// A Consumer reads partitions. After a fault each partition goes on by itself: it opens a new
 // Session from the last record on.
 type Consumer struct {
 	Following
@@ -37,7 +37,7 @@ type Consumer struct {
 	fail     context.CancelCauseFunc
 	cluster  *Cluster
 	clientID string
-	running  sync.WaitGroup // a goroutine for each partition
+	running  sync.WaitGroup // one goroutine for each partition
 }
 
 // NewConsumer returns a consumer that has not connected yet.
@@ -51,11 +51,11 @@ func (c *Cluster) NewConsumer(ctx context.Context, clientID string, how Followin
 	return r
 }
 
-// ConsumePartition begins to read; what fails is tried again. Offset may be sarama.OffsetOldest or
+// ConsumePartition begins to read, and retries after faults. Offset may be sarama.OffsetOldest or
 // OffsetNewest.
 func (c *Consumer) ConsumePartition(topic string, partition int32, offset int64) *Partition {
 	p := &Partition{consumer: c, topic: topic, partition: partition, begun: c.Start == nil, next: offset, end: never, messages: make(chan *sarama.ConsumerMessage, 256)}
-	session, err := p.open() // a first try, so that OffsetNewest is where the partition ends now
+	session, err := p.open() // already here, so that OffsetNewest is the end as of now
 	c.running.Go(func() { p.run(session, err) })
 	return p
 }
@@ -63,7 +63,7 @@ func (c *Consumer) ConsumePartition(topic string, partition int32, offset int64)
 // Err returns the first final error, nil if there was none.
 func (c *Consumer) Err() error { return context.Cause(c.failed) }
 
-// Close ends the consumer, and waits until nothing of it is left.
+// Close ends the consumer, and waits for its goroutines.
 func (c *Consumer) Close() {
 	c.end()
 	c.running.Wait()
@@ -71,26 +71,26 @@ func (c *Consumer) Close() {
 
 var errEnd = errors.New("the end that was asked for")
 
-const never = math.MaxInt64 // the end of a partition that is followed
+const never = math.MaxInt64 // the end of a partition that is read for ever
 
-// A Partition is one that a Consumer reads.
+// A Partition is a partition that a Consumer reads.
 type Partition struct {
 	consumer  *Consumer
 	topic     string
 	partition int32
 	messages  chan *sarama.ConsumerMessage
 
-	// Owned by the partition's goroutine.
-	begun     bool                    // the Consumer's Start need not be asked
-	next, end int64                   // what is read next, and where it stops
-	last      *sarama.ConsumerMessage // the record before next; nil if it is not known
+	// The goroutine of run owns these.
+	begun     bool                    // Start has returned an offset, or there is no Start
+	next, end int64                   // the next offset to read, and the one to stop at
+	last      *sarama.ConsumerMessage // the record before next; nil: not known
 }
 
-// Messages is closed when the end is reached, when the context ends, and for a final error, which
-// the Consumer's Err returns.
+// Messages is closed at the end, when the context ends, and after a final error. The Consumer's Err
+// returns that error.
 func (p *Partition) Messages() <-chan *sarama.ConsumerMessage { return p.messages }
 
-// run reads until the end or a final error; session and err are what open has returned first.
+// run reads until the end or a final error. Session and err are the results of the first open.
 func (p *Partition) run(session *Session, err error) {
 	defer close(p.messages)
 	c := p.consumer
@@ -119,7 +119,7 @@ func (p *Partition) run(session *Session, err error) {
 	}
 }
 
-// open connects, and finds out where to go on.
+// open connects, and finds the offset to go on at.
 func (p *Partition) open() (*Session, error) {
 	session, err := p.consumer.cluster.NewSession(p.consumer.ctx, p.consumer.clientID, p.topic)
 	if err == nil {
@@ -161,7 +161,7 @@ func (p *Partition) find(session *Session) error {
 	return nil
 }
 
-// read hands records over until the end or a fault.
+// read sends records to messages until the end or a fault.
 func (p *Partition) read(session *Session, wait *Wait) error {
 	defer session.Close()
 	if p.next >= p.end {
@@ -175,7 +175,7 @@ func (p *Partition) read(session *Session, wait *Wait) error {
 		wait.Worked()
 		return session.put(p.messages, m)
 	}, func(next, end int64) error {
-		if next >= end { // an answer that brings nothing of what there is, is none
+		if next >= end { // an empty answer is a success only at the end
 			wait.Worked()
 		}
 		if next >= p.end {

@@ -16,8 +16,8 @@ import (
 	"github.com/Shopify/sarama"
 )
 
-// Questions are asked on connections of their own, which end with ctx. They do not wait for anything
-// to change, as sarama's clients do.
+// questions sends requests on connections of its own, which end with the context of ask. Unlike
+// sarama's clients, questions does not wait until the cluster's state changes.
 type questions struct {
 	*Cluster
 	config *sarama.Config
@@ -28,18 +28,18 @@ func (c *Cluster) ask(ctx context.Context) (q questions, done context.CancelFunc
 	return questions{c, c.Config(ctx, "kafkachat-admin")}, done
 }
 
-// Check contacts the cluster once, within ctx: a bootstrap broker, and a broker that this one
-// advertises. Its error is one sentence that says which brokers were tried and what to do.
+// Check contacts the cluster once, within ctx: a bootstrap broker, and a broker that the first one
+// advertises. Its error says in one sentence which brokers were tried and what to do.
 func (c *Cluster) Check(ctx context.Context) error {
 	q, done := c.ask(ctx)
 	defer done()
-	// Any topic: without one the answer has all of the cluster's.
+	// Any topic will do: without one, the answer has all topics of the cluster.
 	metadata, err := q.metadata(DefaultTopic)
 	if err == nil {
 		return q.advertised(metadata, func(*sarama.Broker) error { return nil })
 	}
 	if silent := net.Error(nil); errors.As(err, &silent) && silent.Timeout() {
-		for _, addr := range c.Brokers { // a broker that has answered is never asked whether it is a web server
+		for _, addr := range c.Brokers { // a broker that answers never gets an HTTP request
 			if page, failed := (&http.Client{Timeout: time.Second}).Get("http://" + addr); failed == nil {
 				page.Body.Close()
 				return newFault(err, "%v; a web server is at %s, and a broker's port is usually 9092", err, addr)
@@ -49,7 +49,7 @@ func (c *Cluster) Check(ctx context.Context) error {
 	return err
 }
 
-// metadata asks a bootstrap broker about the brokers and topics (none: all).
+// metadata asks a bootstrap broker about the brokers and these topics (none: all topics).
 func (q questions) metadata(topics ...string) (response *sarama.MetadataResponse, err error) {
 	var brokers []*sarama.Broker
 	for _, addr := range q.Brokers {
@@ -66,14 +66,14 @@ func (q questions) metadata(topics ...string) (response *sarama.MetadataResponse
 	return response, err
 }
 
-// advertised has the first do something of those brokers that metadata has and that answer.
+// advertised calls do with one broker of metadata after another until do succeeds.
 func (q questions) advertised(metadata *sarama.MetadataResponse, do func(*sarama.Broker) error) error {
 	sentence := "the broker at " + strings.Join(q.Brokers, ", ") + " answers, but sends its clients to %s, which cannot be reached from here: %s"
 	return q.first(metadata.Brokers, sentence, "correct its advertised.listeners", do)
 }
 
-// first connects to one broker after another until do succeeds with one. Otherwise the sentence gets
-// those that were tried, each with the reason, and what mends that.
+// first connects to one broker after another until do succeeds. If do never succeeds, the error is
+// sentence, with the brokers that were tried, the reason of each, and what corrects the fault.
 func (q questions) first(brokers []*sarama.Broker, sentence, mend string, do func(*sarama.Broker) error) error {
 	var tried []string
 	cause := error(sarama.ErrBrokerNotFound)
@@ -96,8 +96,8 @@ func (q questions) first(brokers []*sarama.Broker, sentence, mend string, do fun
 	return newFault(cause, sentence, strings.Join(tried, ", "), mend)
 }
 
-// reason says why a broker could not be reached, in the words that tell a person something, and what
-// mends that; "" if there are several ways.
+// reason says in plain words why a broker could not be reached. Mend says what corrects that; it is
+// "" if there are several ways.
 func (q questions) reason(err error, addr string) (reason, mend string) {
 	var (
 		unresolved  *net.DNSError

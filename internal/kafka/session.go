@@ -14,8 +14,8 @@ import (
 	"kafkachat/internal/wire"
 )
 
-// ErrAnotherTopic says that a topic was deleted and made again, or that Kafka has lost records:
-// what is there now is not what was read.
+// ErrAnotherTopic says that a topic was deleted and made again, or that Kafka has lost records: the
+// partition no longer has the records that were read.
 var ErrAnotherTopic = errors.New("the topic is another one than was read, or Kafka has lost records")
 
 var errStalled = errors.New("the partition goes on, but nothing arrives")
@@ -28,12 +28,12 @@ const (
 	stalledAfter = 5 * time.Second
 )
 
-// A Session reads a partition until the first fault. The fault, or the end of its context, ends it:
-// Messages() is closed, and Err says why.
+// A Session reads a partition until the first fault or the end of its context. Then Messages() is
+// closed, and Err says why.
 //
-// sarama's consumer subscribes again after a fault, at its own offset, even if the topic is another
-// one by then: measured, without an error. So a Session sends the fetches itself. Whoever uses it
-// opens another one, and has it Resume where the last one was.
+// After a fault sarama's consumer goes on at its own offset, even if the topic was made anew
+// meanwhile: this was measured, and comes without an error. So a Session sends the fetches itself.
+// After a fault the caller opens a new Session, and calls Resume.
 type Session struct {
 	topic    string
 	client   sarama.Client
@@ -41,10 +41,10 @@ type Session struct {
 	end      context.CancelCauseFunc
 	fetching sync.WaitGroup
 	messages chan *sarama.ConsumerMessage
-	answered chan struct{} // capacity 1
-	fetched  atomic.Int64  // what is before this offset has been put into messages; -1: nothing is known
+	answered chan struct{} // capacity 1; a value says that fetched has been set
+	fetched  atomic.Int64  // all records before this offset are in messages; -1: not known
 
-	last         *sarama.ConsumerMessage // what the first record that comes must follow, or be; nil: anything
+	last         *sarama.ConsumerMessage // the first record must be this one, or follow it; nil: any
 	batches      []byte                  // of the last answer to a fetch
 	decompressor wire.Decompressor
 }
@@ -57,7 +57,7 @@ func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust
 	config := c.Config(s.ctx, clientID)
 	config.Net.Proxy.Dialer = &dialer{s.ctx, c.tls, func(batches []byte) { s.batches = batches }}
 	config.Metadata.Retry.Max = sessionRetries
-	config.Metadata.RefreshFrequency = 0 // its fetches find dead connections
+	config.Metadata.RefreshFrequency = 0 // fetches find dead connections
 	for _, f := range adjust {
 		f(config)
 	}
@@ -70,9 +70,10 @@ func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust
 	return s, nil
 }
 
-// Offset asks the partition's leader for the offset of the first record that is not older than a
-// time, in milliseconds; it is negative if all are older. Time may be sarama.OffsetOldest or
-// OffsetNewest. It is for before ConsumePartition: after that the answer waits behind a fetch.
+// Offset asks the partition's leader for the offset of the first record that is not older than
+// time, in milliseconds. The offset is negative if all records are older. Time may be
+// sarama.OffsetOldest or OffsetNewest. Call Offset before ConsumePartition: later the answer waits
+// until a fetch ends.
 func (s *Session) Offset(partition int32, time int64) (int64, error) {
 	offset, err := s.client.GetOffset(s.topic, partition, time)
 	if err != nil {
@@ -81,14 +82,14 @@ func (s *Session) Offset(partition int32, time int64) (int64, error) {
 	return offset, err
 }
 
-// Bounds are where a partition begins and ends: Oldest is the offset of its first record, Newest
-// that which its next record gets.
+// Bounds say where a partition begins and ends: Oldest is the offset of its first record, and
+// Newest the offset that its next record gets.
 type Bounds struct{ Oldest, Newest int64 }
 
-// Resume returns the partition's bounds for whoever has read all before offset next, the record
-// last above all (nil: it is not known). If the partition is another one by now the error is
-// ErrAnotherTopic, of this call or of the session. Records were deleted before they were read if the
-// partition begins after next. (A leader that does not know yet how far its partition goes does not
+// Resume returns the partition's bounds. The caller has read all records before offset next; last
+// is the newest of them (nil: not known). If the partition is another one by now, this call or the
+// session fails with ErrAnotherTopic. If the partition begins after next, records were deleted
+// before they were read. (A leader that does not know the end of its partition yet does not
 // answer.)
 func (s *Session) Resume(partition int32, next int64, last *sarama.ConsumerMessage) (b Bounds, err error) {
 	if b.Oldest, err = s.Offset(partition, sarama.OffsetOldest); err == nil {
@@ -115,7 +116,7 @@ func (s *Session) ConsumePartition(_ string, partition int32, offset int64) (_ *
 		s.end(s.fetch(partition, offset, func(m *sarama.ConsumerMessage) error {
 			return s.put(s.messages, m)
 		}, func(next, end int64) error {
-			if next > offset || next >= end { // an answer that brings nothing of what there is, is none
+			if next > offset || next >= end { // an empty answer counts only at the end
 				s.fetched.Store(next)
 				select {
 				case s.answered <- struct{}{}:
@@ -128,16 +129,16 @@ func (s *Session) ConsumePartition(_ string, partition int32, offset int64) (_ *
 	return s, nil
 }
 
-// Messages are the records. It is closed when the session ends.
+// Messages returns the channel of the records. The channel is closed when the session ends.
 func (s *Session) Messages() <-chan *sarama.ConsumerMessage { return s.messages }
 
-// Answered gets something when Reached may return another offset than after the last record.
+// Answered gets a value after an answer to a fetch, when Reached may return a new offset.
 func (s *Session) Answered() <-chan struct{} { return s.answered }
 
-// Reached returns the offset before which everything has been received from Messages(); -1 if there
-// is more to receive, or if no fetch has brought anything or shown that there is nothing. Reached
-// counts what no consumer sees: markers of transactions, and what compaction has taken. Only the
-// goroutine that receives from Messages() may call it.
+// Reached returns the offset before which all records have been received from Messages(). It is -1
+// if there is more to receive, or if no fetch has brought records or shown that there are none.
+// Reached counts what no consumer sees: markers of transactions, and offsets that compaction
+// emptied. Only the goroutine that receives from Messages() may call Reached.
 func (s *Session) Reached() int64 {
 	if fetched := s.fetched.Load(); len(s.messages) == 0 {
 		return fetched
@@ -148,14 +149,14 @@ func (s *Session) Reached() int64 {
 // Err says why the session has ended, nil while it has not.
 func (s *Session) Err() error { return context.Cause(s.ctx) }
 
-// Close ends the session and waits until nothing of it is left.
+// Close ends the session, and waits for its goroutine.
 func (s *Session) Close() {
 	s.end(nil)
 	s.fetching.Wait()
-	s.client.Close() // it has nothing to lose
+	s.client.Close() // no error matters: nothing is left to write
 }
 
-// put waits until messages takes m. An error says that the session has ended.
+// put sends m to messages. An error says that the session has ended.
 func (s *Session) put(messages chan<- *sarama.ConsumerMessage, m *sarama.ConsumerMessage) error {
 	select {
 	case messages <- m:
@@ -165,9 +166,8 @@ func (s *Session) put(messages chan<- *sarama.ConsumerMessage, m *sarama.Consume
 	}
 }
 
-// fetch asks for records until something fails. Take gets those from an offset on. After each
-// answer answered gets the offset before which everything has been taken, and where the partition
-// ended then.
+// fetch asks for records until something fails. Take gets the records from offset from on. After
+// each answer, answered gets the offset before which take got all records, and the partition's end.
 func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerMessage) error, answered func(next, end int64) error) (err error) {
 	next := from
 	if s.last != nil {
@@ -181,7 +181,7 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 		return err
 	}
 	config := s.client.Config().Consumer
-	wait := int32(0) // the first answer says whether there is anything
+	wait := int32(0) // the first answer comes at once, with records or without
 	for moved := time.Now(); ; {
 		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: sarama.MaxResponseSize, SessionEpoch: -1,
 			MaxWaitTime: wait, Isolation: config.IsolationLevel}
@@ -193,7 +193,7 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 		}
 		pause, at := response.ThrottleTime, next
 		switch block := response.GetBlock(s.topic, partition); {
-		case block == nil && pause > 0: // as a quota has it
+		case block == nil && pause > 0: // a quota throttles the client
 			moved = time.Now()
 		case block == nil:
 			return sarama.ErrIncompleteResponse
@@ -233,8 +233,8 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 	}
 }
 
-// continues says whether m, read at the offset of last or after it, shows that the partition is the
-// one that last was read from. Only a record with a key can be gone, by compaction.
+// continues says whether the partition is still the one that last was read from. m is its first
+// record at the offset of last or after it. Compaction can only remove a record with a key.
 func continues(m, last *sarama.ConsumerMessage) bool {
 	if m.Offset > last.Offset {
 		return last.Key != nil

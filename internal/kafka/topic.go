@@ -16,17 +16,17 @@ const minInSync = "min.insync.replicas"
 
 // A State is what is known of a topic.
 type State struct {
-	Made       bool // by this call
+	Made       bool // by this call of EnsureTopic
 	Partitions int32
-	// Copies is how many brokers are to have partition 0, and MinInSync how many of them must be
-	// there for a record to be taken; 0 if it is not known.
+	// Copies is how many brokers are to have partition 0. MinInSync is how many of them must be in
+	// sync before a record is accepted; 0: not known.
 	Copies, MinInSync int
 	led               bool // partition 0 has a leader
 }
 
-// Mend returns the command that lets topic be written to while one of its brokers is away; "" if
-// that is possible already, or nothing can be done, since there is one copy. A topic that was made
-// while one of three brokers was away has two copies, and both must be there.
+// Mend returns the command after which topic accepts records while one of its brokers is away. It
+// returns "" if topic does so already, or has only one copy. A topic that was made while one of
+// three brokers was away has two copies, and both must be in sync.
 func (s State) Mend(topic string) string {
 	if s.Copies < 2 || s.Copies > s.MinInSync {
 		return ""
@@ -35,8 +35,8 @@ func (s State) Mend(topic string) string {
 		topic, minInSync, s.Copies-1)
 }
 
-// Lookup returns how many partitions a topic has. If there is no such topic, the error says so, with
-// names that may be meant, and is a sarama.ErrUnknownTopicOrPartition.
+// Lookup returns how many partitions a topic has. If the topic does not exist, the error is a
+// sarama.ErrUnknownTopicOrPartition, and names similar topics.
 func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, err error) {
 	if partitions, err = c.Partitions(ctx, topic); err != nil || partitions > 0 {
 		return partitions, err
@@ -58,8 +58,8 @@ func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, e
 	return 0, newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", hint, topic)
 }
 
-// alike says whether a and b differ by a slip at one place: one letter, or in longer names two, too
-// many, too few or other ones.
+// alike says whether a and b differ by a typing error at one place: a letter (in longer names one
+// or two) too many, missing or wrong.
 func alike(a, b string) bool {
 	longest := min(2, len(b)/2)
 	for a != "" && b != "" && a[0] == b[0] {
@@ -71,7 +71,7 @@ func alike(a, b string) bool {
 	return max(len(a), len(b)) <= longest
 }
 
-// Partitions returns how many partitions a topic has, 0 if there is no such topic.
+// Partitions returns how many partitions a topic has, 0 if the topic does not exist.
 func (c *Cluster) Partitions(ctx context.Context, topic string) (int32, error) {
 	q, done := c.ask(ctx)
 	defer done()
@@ -80,9 +80,9 @@ func (c *Cluster) Partitions(ctx context.Context, topic string) (int32, error) {
 }
 
 // EnsureTopic makes topic if it does not exist, with one partition on up to three brokers, and
-// waits until partition 0 has a leader. Somebody else may be making it at the same time. Settings
-// (Kafka's names and values) are for a topic that is made here; nil are those for records that are
-// to be kept. A topic that exists keeps the settings that it has.
+// waits until partition 0 has a leader. Another client may make the topic at the same time.
+// Settings (Kafka's names and values) are for a topic that is made here; nil: the settings for
+// records that are to be kept. A topic that exists keeps its settings.
 func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[string]string) (State, error) {
 	q, done := c.ask(ctx)
 	defer done()
@@ -100,19 +100,19 @@ func (c *Cluster) EnsureTopic(ctx context.Context, topic string, settings map[st
 			return state, err
 		}
 		select {
-		case <-time.After(backoff / 2): // the brokers are still telling each other, or choosing a leader
+		case <-time.After(backoff / 2): // the brokers still exchange metadata, or elect a leader
 		case <-ctx.Done():
 			return state, fmt.Errorf("waiting for topic %q to become ready: %w", topic, ctx.Err())
 		}
 	}
 }
 
-// look says what there is of the topic.
+// look returns the metadata and the state of the topic.
 func (q questions) look(topic string) (metadata *sarama.MetadataResponse, state State, err error) {
 	if metadata, err = q.metadata(topic); err != nil {
 		return nil, State{}, err
 	}
-	for _, t := range metadata.Topics { // it is the only one
+	for _, t := range metadata.Topics { // only this topic was asked for
 		switch t.Err {
 		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable, sarama.ErrUnknownTopicOrPartition:
 		default:
@@ -128,12 +128,12 @@ func (q questions) look(topic string) (metadata *sarama.MetadataResponse, state 
 	return metadata, state, nil
 }
 
-// createTopic asks once. It says false without an error if somebody else was faster, or if the
-// cluster has to settle first.
+// createTopic asks once. It returns false without an error if another client was faster, or if the
+// cluster is not ready yet.
 func (q questions) createTopic(metadata *sarama.MetadataResponse, topic string, settings map[string]string) (bool, error) {
 	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: int16(min(3, len(metadata.Brokers))), ConfigEntries: make(map[string]*string)}
 	if settings == nil && detail.ReplicationFactor == 3 {
-		// One broker may be away, and still no acknowledged record is on one disk only.
+		// With 2, one broker may be away, and still no acknowledged record is on one disk only.
 		settings = map[string]string{minInSync: "2"}
 	}
 	for name, value := range settings {
@@ -146,7 +146,7 @@ func (q questions) createTopic(metadata *sarama.MetadataResponse, topic string, 
 		if err != nil || response.TopicErrors[topic] == nil {
 			return cmp.Or(err, error(sarama.ErrIncompleteResponse))
 		}
-		if answer = response.TopicErrors[topic]; answer.Err == sarama.ErrNotController { // with a ZooKeeper only that one does this
+		if answer = response.TopicErrors[topic]; answer.Err == sarama.ErrNotController { // with ZooKeeper, only the controller makes topics
 			return answer
 		}
 		return nil
@@ -155,14 +155,14 @@ func (q questions) createTopic(metadata *sarama.MetadataResponse, topic string, 
 	case sarama.ErrNoError:
 		return err == nil, err
 	case sarama.ErrTopicAlreadyExists, sarama.ErrRequestTimedOut, sarama.ErrNotController, sarama.ErrInvalidReplicationFactor:
-		// The last one: a broker has just left; the next metadata says how many there are.
+		// The last error: a broker has just left. The next metadata says how many there are.
 		return false, nil
 	}
 	return false, q.Explain(answer, "CREATE", topic)
 }
 
-// minInSync asks how many copies of a record there must be. It is 0 if that may not be asked; an
-// error says that the brokers cannot be reached where they say that they are.
+// minInSync asks for min.insync.replicas of topic. n is 0 if this client may not ask. An error says
+// that the brokers cannot be reached at their advertised addresses.
 func (q questions) minInSync(metadata *sarama.MetadataResponse, topic string) (n int, err error) {
 	request := &sarama.DescribeConfigsRequest{Version: 1,
 		Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{minInSync}}}}

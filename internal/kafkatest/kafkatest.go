@@ -1,5 +1,5 @@
-// Package kafkatest gives a test a Kafka: a broker, topics of its own, and a proxy in front of any
-// Kafka that makes its connections fail on demand.
+// Package kafkatest gives a test a Kafka: a broker, topics of its own, and a proxy that makes the
+// connections to any Kafka fail on demand.
 package kafkatest
 
 import (
@@ -16,8 +16,8 @@ import (
 	"kafkachat/internal/broker"
 )
 
-// Broker returns where the test's Kafka is: what KAFKA_BROKER says, or a broker of the test's own,
-// which ends with it.
+// Broker returns the address of the test's Kafka: KAFKA_BROKER, or if that is not set an embedded
+// broker, which ends with the test.
 func Broker(t testing.TB) string {
 	t.Helper()
 	if brokers := os.Getenv("KAFKA_BROKER"); brokers != "" {
@@ -44,8 +44,8 @@ func Topic(t testing.TB, brokers string) string {
 	return topic
 }
 
-// TopicName returns a name that no other test has, for a topic that is yet to be made; it is deleted
-// when the test ends.
+// TopicName returns a name that no other test has, for a topic that does not exist yet. The topic
+// is deleted when the test ends.
 func TopicName(t testing.TB, brokers string) string {
 	t.Helper()
 	topic := "test-" + regexp.MustCompile(`[^a-zA-Z0-9_-]`).ReplaceAllString(t.Name(), "-") + "-" + rand.Text()[:8]
@@ -59,13 +59,13 @@ func TopicName(t testing.TB, brokers string) string {
 			err = admin.DeleteTopic(topic)
 		}
 		if err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			t.Logf("topic %s stays: %v", topic, err) // the test may well have ended the broker
+			t.Logf("topic %s stays: %v", topic, err) // the test may have ended the broker
 		}
 	})
 	return topic
 }
 
-// Recreate deletes the topic, if there is one, and makes it again at once, with values as its first
+// Recreate deletes the topic, if it exists, and makes it again at once, with values as its first
 // records: another log under the same name.
 func Recreate(t testing.TB, brokers, topic string, values ...string) {
 	t.Helper()
@@ -83,7 +83,7 @@ func Recreate(t testing.TB, brokers, topic string, values ...string) {
 	}
 	made := false
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if !made { // the older topic of this name may still be on its way out
+		if !made { // Kafka may still be deleting the older topic
 			err = admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: -1}, false)
 			made = err == nil
 		}
@@ -113,7 +113,7 @@ func Produce(t testing.TB, brokers, topic string, values ...string) {
 	ProduceRecords(t, brokers, topic, records...)
 }
 
-// ProduceRecords appends records likewise.
+// ProduceRecords appends records to partition 0, in this order.
 func ProduceRecords(t testing.TB, brokers, topic string, records ...*sarama.ProducerMessage) {
 	t.Helper()
 	if len(records) == 0 {
@@ -127,7 +127,7 @@ func ProduceRecords(t testing.TB, brokers, topic string, records ...*sarama.Prod
 	for _, r := range records {
 		r.Topic = topic
 	}
-	// The first goes alone: sarama would let others overtake it if it had to be sent again.
+	// The first record goes alone: others could overtake it if sarama had to send it again.
 	if err := errors.Join(producer.SendMessages(records[:1]), producer.SendMessages(records[1:])); err != nil {
 		t.Fatalf("producing to %s: %v", topic, err)
 	}
@@ -141,7 +141,7 @@ func config() *sarama.Config {
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Partitioner = sarama.NewManualPartitioner
 	config.Producer.Return.Successes = true
-	config.Producer.Retry.Max = 100           // a topic that was just made may have no leader for a moment
-	config.Producer.MaxMessageBytes = 2 << 20 // the broker has the last word
+	config.Producer.Retry.Max = 100           // a new topic may have no leader for a moment
+	config.Producer.MaxMessageBytes = 2 << 20 // the broker's limit counts
 	return config
 }

@@ -14,26 +14,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Proxy stands between clients and a Kafka, of one broker or several, and makes their connections
-// fail as a test wishes. As long as it is told nothing, it passes everything on unchanged and in
-// order, except for the brokers' addresses in metadata: it has a listener for each broker that Kafka
-// speaks of, and puts its own addresses there, so that clients stay behind the proxy.
+// Proxy stands between clients and a Kafka of one or more brokers, and makes their connections fail
+// as a test wishes. By default the proxy passes everything on unchanged and in order, except for
+// the brokers' addresses in metadata. It has a listener for each broker in metadata, and puts its
+// own addresses there, so that clients always connect to the proxy.
 //
-// It speaks plain text only. On each connection one request is answered after another, as Kafka
-// does it. Its methods may be called at any time.
+// The proxy speaks plain text only. On each connection it answers one request after another, as
+// Kafka does. Its methods may be called at any time.
 type Proxy struct {
 	t    testing.TB
 	addr string
 	ctx  context.Context // of listeners and connections
 	wg   sync.WaitGroup  // of all goroutines
 
-	mu        sync.Mutex                 // guards what follows
+	mu        sync.Mutex                 // guards the following
 	listeners map[string]net.Listener    // by the broker's address
 	conns     map[int]context.CancelFunc // that are open, by number
-	opened    int                        // connections until now
+	opened    int                        // number of connections until now
 	refusing  bool
 	paused    Direction
-	resumed   chan struct{} // closed, and made anew, when paused changes
+	resumed   chan struct{} // closed and replaced when paused changes
 
 	faultMu sync.Mutex // held while fault runs: its calls come one at a time
 	fault   func(Request) Action
@@ -44,16 +44,16 @@ type Request struct {
 	Key    kmsg.Key
 	Client string // the client id
 	Conn   int    // the connection's number, from 0
-	N      int    // its number among the requests of that connection, from 0
+	N      int    // the request's number on its connection, from 0
 }
 
-// Action is what happens to a request. The zero value passes it on, and its answer back.
+// Action is what happens to a request. The zero value passes the request on, and its answer back.
 type Action struct {
-	Delay     time.Duration // wait before passing it on; what comes behind it on its connection waits too
-	CutBefore bool          // cut the connection instead of passing it on: Kafka never sees it
+	Delay     time.Duration // wait before passing it on; later requests of the connection wait too
+	CutBefore bool          // cut the connection instead of passing it on: Kafka never sees the request
 	NotLeader bool          // only Produce and Fetch: answer NOT_LEADER_OR_FOLLOWER instead of passing it on
 
-	DelayAnswer time.Duration // wait before passing the answer back; the answers behind it wait too
+	DelayAnswer time.Duration // wait before passing the answer back; later answers wait too
 	CutAfter    bool          // cut the connection instead of passing the answer back: Kafka has done what was asked
 }
 
@@ -66,7 +66,8 @@ const (
 	Both     = Requests | Answers
 )
 
-// NewProxy returns a proxy in front of brokers (host:port, several with commas), which ends with the test.
+// NewProxy returns a proxy in front of brokers (host:port, several with commas). The proxy ends
+// with the test.
 func NewProxy(t testing.TB, brokers string) *Proxy {
 	t.Helper()
 	p := &Proxy{t: t, listeners: make(map[string]net.Listener), conns: make(map[int]context.CancelFunc), resumed: make(chan struct{})}
@@ -88,19 +89,19 @@ func NewProxy(t testing.TB, brokers string) *Proxy {
 	return p
 }
 
-// Addr is what clients take for Kafka's brokers: host:port, several with commas.
+// Addr is the address that clients use for Kafka's brokers: host:port, several with commas.
 func (p *Proxy) Addr() string { return p.addr }
 
-// SetFault makes fault decide about each request from now on; nil decides for the zero Action. Its
-// calls come one at a time, so it may count; it must not wait.
+// SetFault makes fault decide about each request from now on; nil means the zero Action. The calls
+// of fault come one at a time, so fault may count. Fault must not wait.
 func (p *Proxy) SetFault(fault func(Request) Action) {
 	p.faultMu.Lock()
 	defer p.faultMu.Unlock()
 	p.fault = fault
 }
 
-// CutEach is a fault that cuts every connection after a number of requests that lies in [from, to]
-// and depends on the seed and the connection's number only.
+// CutEach is a fault that cuts every connection after a number of requests in [from, to]. This
+// number depends on the seed and the connection's number only.
 func CutEach(seed uint64, from, to int) func(Request) Action {
 	return func(r Request) Action {
 		limit := from + rand.New(rand.NewPCG(seed, uint64(r.Conn))).IntN(to-from+1)
@@ -118,15 +119,15 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Refuse says whether new connections end as soon as they are made. Existing ones stay.
+// Refuse sets whether new connections end as soon as they are made. Existing ones stay.
 func (p *Proxy) Refuse(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refusing = on
 }
 
-// Pause stops what flows in these directions. Connections stay open, and new ones can be made: that is
-// what clients see of a broker that hangs.
+// Pause stops the flow in these directions. Connections stay open, and new ones can be made: to
+// clients, the broker hangs.
 func (p *Proxy) Pause(d Direction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +205,7 @@ func (p *Proxy) connect(client net.Conn, target string) {
 
 var errCut = errors.New("cut by the fault")
 
-// exchange passes a request on, and its answer back. An error is the connection's end.
+// exchange passes a request on, and its answer back. An error ends the connection.
 func (p *Proxy) exchange(ctx context.Context, client, broker net.Conn, r Request) error {
 	frame, err := readFrame(client)
 	if err != nil {
@@ -268,7 +269,6 @@ func (p *Proxy) pass(ctx context.Context, d Direction) error {
 	}
 }
 
-// decide asks the fault.
 func (p *Proxy) decide(r Request) Action {
 	p.faultMu.Lock()
 	defer p.faultMu.Unlock()

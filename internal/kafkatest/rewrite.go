@@ -23,7 +23,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return frame, err
 }
 
-// parseRequest decodes a request. What it cannot decode, it leaves to Kafka to complain about.
+// parseRequest decodes a request. If it cannot, body is nil, and Kafka reports the error.
 func parseRequest(frame []byte) (key kmsg.Key, client string, body kmsg.Request) {
 	r := kbin.Reader{Src: frame[4:]}
 	key = kmsg.Key(r.Int16())
@@ -44,7 +44,7 @@ func parseRequest(frame []byte) (key kmsg.Key, client string, body kmsg.Request)
 	return key, client, body
 }
 
-// rewrite puts the proxy's addresses in the place of the brokers' in an answer with metadata.
+// rewrite replaces the brokers' addresses by the proxy's in an answer with metadata.
 func (p *Proxy) rewrite(request kmsg.Request, frame []byte) ([]byte, error) {
 	if _, ok := request.(*kmsg.MetadataRequest); !ok {
 		return frame, nil
@@ -72,7 +72,7 @@ func (p *Proxy) rewrite(request kmsg.Request, frame []byte) ([]byte, error) {
 	return answer(id, response), nil
 }
 
-// notLeader makes the answer of a broker that has lost all partitions in question.
+// notLeader makes the answer of a broker that leads none of the requested partitions.
 func notLeader(frame []byte, request kmsg.Request) ([]byte, error) {
 	id := int32(binary.BigEndian.Uint32(frame[8:]))
 	code := kerr.NotLeaderForPartition.Code

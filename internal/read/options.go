@@ -1,5 +1,5 @@
-// Package read is what kafkaread has besides the lab's lines: its flags, where it starts in each
-// partition, the partitions themselves, and how records are printed.
+// Package read is kafkaread without the lab's lines: its flags, the start in each partition, the
+// list of partitions, and the printing of records.
 package read
 
 import (
@@ -16,11 +16,10 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// Options are what the flags say.
 type Options struct {
 	Exit bool // stop at the end
 
-	start     *start // nil: where the program says
+	start     *start // nil: the offset that the program names
 	partition int32  // -1: all
 	count     uint64 // 0: no limit
 	format    string
@@ -53,7 +52,7 @@ func Parse(args []string, stdout io.Writer, manual string) (Options, error) {
 	return opt, cli.Parse(flags, args, stdout, manual, kafka.Variable{Name: "TOPIC", Meaning: "topic to read (chat if not set)"})
 }
 
-// A start is a place in any partition.
+// A start says where to begin in each partition.
 type start struct {
 	offset int64     // an offset, sarama.OffsetOldest or sarama.OffsetNewest
 	newest int64     // or else, if not 0: so many records before the end

@@ -16,7 +16,7 @@ import (
 	"kafkachat/internal/wire"
 )
 
-// gather is how long records are gathered before they are written, unless there are many.
+// gather is how long records are buffered before they are written, unless the buffer is full.
 const gather = 5 * time.Millisecond
 
 // A Printer prints the records of all partitions. Any goroutine may use it.
@@ -27,14 +27,14 @@ type Printer struct {
 	stop     context.CancelFunc // called when no more records are wanted
 
 	mu      sync.Mutex    // guards the following
-	out     *bufio.Writer // an error of it stays
+	out     *bufio.Writer // keeps its first error
 	text    []byte        // memory for one record
 	printed uint64
 	skipped bool // a record could not be read
 }
 
-// NewPrinter returns a printer of as many records as the flags say. It calls stop when it has
-// printed them, and when stdout takes no more.
+// NewPrinter returns a Printer for as many records as the flags say. The Printer calls stop after
+// the last record, and when a write to stdout fails.
 func NewPrinter(stdout io.Writer, opt Options, say cli.Say, stop context.CancelFunc) *Printer {
 	return &Printer{Options: opt, say: say, stop: stop, out: bufio.NewWriterSize(stdout, 64<<10), terminal: cli.Terminal(stdout)}
 }
@@ -74,8 +74,7 @@ func (p *Printer) flush() error {
 	return err
 }
 
-// Close writes the rest, and returns why not everything was printed. A pipe that nobody reads is no
-// error.
+// Close writes the rest, and returns why not everything was printed. A closed pipe is no error.
 func (p *Printer) Close() error {
 	switch err := p.flush(); {
 	case errors.Is(err, syscall.EPIPE):

@@ -21,7 +21,7 @@ const (
 	verbs      = "%s value, %k key, %h headers, %t topic, %p partition, %o offset, %T time, %%"
 )
 
-// parseFormat returns the format for appendFormat that -format means.
+// parseFormat checks text, the value of -format, and returns the format for appendFormat.
 func parseFormat(text string) (string, error) {
 	if strings.Contains(regexp.MustCompile("%[skhtpoT%]").ReplaceAllString(text, ""), "%") {
 		return "", fmt.Errorf("valid are %s", verbs)
@@ -110,14 +110,14 @@ func appendJSON(dst []byte, r *sarama.ConsumerMessage) []byte {
 	}{r.Topic, r.Partition, r.Offset, r.Timestamp.UTC().Format(timeLayout), key.Value, key.Base64, value(r.Value), headers}); err != nil {
 		panic(err) // impossible: strings and numbers, written to memory
 	}
-	// The encoder has escaped what is below U+0020. U+007F is the only other character for which Go
-	// has an escape that JSON has not.
+	// The encoder has escaped the characters below U+0020. U+007F is the only other character whose
+	// escape in Go is invalid in JSON.
 	valid := bytes.ReplaceAll(bytes.TrimSuffix(line.Bytes(), []byte("\n")), []byte("\x7f"), []byte(`\u007f`))
 	return append(append(dst, harmless(valid)...), '\n')
 }
 
-// harmless escapes, as Go does, what is not UTF-8 and what a terminal may obey or takes for a change
-// of direction. A tab stays.
+// harmless escapes, as Go does, bytes that are not UTF-8, and characters that a terminal may obey
+// or that change the direction of text. A tab stays.
 func harmless(text []byte) []byte {
 	var out []byte
 	for len(text) > 0 {

@@ -16,18 +16,17 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// A Topic is the topic that is read.
 type Topic struct {
 	Options
 	cluster *kafka.Cluster
 	name    string
 	say     cli.Say
 
-	first   int32        // partitions that there were at the start; 0: the topic was waited for
-	opening atomic.Int32 // those of them that are to be read and have no place to start yet
+	first   int32        // number of partitions at the start; 0: kafkaread waited for the topic
+	opening atomic.Int32 // how many of them are to be read and have no start yet
 }
 
-// Await returns the topic as soon as there is one; with -exit it does not wait.
+// Await waits until the topic exists, and returns it. With -exit it does not wait.
 func Await(ctx context.Context, opt Options, cluster *kafka.Cluster, name string, say cli.Say) (*Topic, error) {
 	wait := kafka.Wait{Say: func(err error) { say("%v; waiting for it", err) }}
 	partitions, err := cluster.Lookup(ctx, name)
@@ -41,7 +40,7 @@ func Await(ctx context.Context, opt Options, cluster *kafka.Cluster, name string
 			return nil, cli.Unreached(said)
 		}
 		if n, again := cluster.Partitions(ctx, name); missing && again == nil && n == 0 {
-			continue // the names that may be meant are asked for once
+			continue // Lookup asked for similar names once already
 		}
 		partitions, err = cluster.Lookup(ctx, name)
 	}
@@ -69,13 +68,13 @@ func (t *Topic) NewConsumer(ctx context.Context) *kafka.Consumer {
 		},
 	}
 	if t.Exit {
-		how.Patience = 20 * time.Second // a partition that cannot be read for so long is given up
+		how.Patience = 20 * time.Second // after this, an unreadable partition ends with an error
 	}
 	return t.cluster.NewConsumer(ctx, "kafkaread", how)
 }
 
-// Partitions are the partitions to read: those that there are, and unless -exit says to stop at the
-// end, those that are added, until ctx ends.
+// Partitions are the partitions to read: those that exist, and without -exit those that are added
+// until ctx ends.
 func (t *Topic) Partitions(ctx context.Context) iter.Seq[int32] {
 	return func(yield func(int32) bool) {
 		if t.partition >= 0 {
@@ -96,13 +95,13 @@ func (t *Topic) Partitions(ctx context.Context) iter.Seq[int32] {
 			case <-ctx.Done():
 				return
 			}
-			end, _ = t.cluster.Partitions(ctx, t.name) // why it fails the partitions say that are read
+			end, _ = t.cluster.Partitions(ctx, t.name) // the partitions that are read report errors
 		}
 	}
 }
 
-// begin returns the offset to start at: usual, unless -offset says otherwise. A partition that is
-// newer than the program is read from its beginning.
+// begin returns the offset to start at: usual, unless -offset says otherwise. A partition that was
+// added after the start of the program is read from its beginning.
 func (t *Topic) begin(ctx context.Context, session *kafka.Session, partition int32, usual int64, b kafka.Bounds) (from int64, err error) {
 	switch s := t.start; {
 	case partition >= t.first:
@@ -125,9 +124,9 @@ func (t *Topic) begin(ctx context.Context, session *kafka.Session, partition int
 	return from, err
 }
 
-// newest returns the offset of the first of the newest n records. Offsets have holes, of records
-// that were compacted away and of the markers that end transactions, so these records have to be
-// read. If they cannot be, whoever asks waits and says so.
+// newest returns the offset of the first of the newest n records. It has to read these records,
+// because offsets have holes: compacted records, and the markers that end transactions. If the read
+// fails, the caller waits and says so.
 func (t *Topic) newest(ctx context.Context, partition int32, n int64, b kafka.Bounds) (int64, error) {
 	consumer := t.cluster.NewConsumer(ctx, "kafkaread", kafka.Following{ToEnd: true, Patience: time.Second})
 	defer consumer.Close()

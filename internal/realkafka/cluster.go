@@ -1,10 +1,10 @@
 // Package realkafka is test support: Apache Kafka as real processes, one or three of them, that a
 // test can kill, pause, restart and wipe. The embedded broker shows what the programs do; only
-// these show what Kafka does when it fails.
+// real processes show what Kafka does when it fails.
 //
-// It runs the jars that .ci/kafka fetches from Maven Central, on Java 17, in KRaft mode: each node
-// is broker and controller. The processes die with the test process, however that ends. A Cluster
-// is for one goroutine at a time.
+// The processes run the jars that .ci/kafka fetches from Maven Central, on Java 17, in KRaft mode:
+// each node is broker and controller. The processes die with the test process, however that ends. A
+// Cluster is for one goroutine at a time.
 package realkafka
 
 import (
@@ -26,17 +26,16 @@ import (
 	"kafkachat/internal/child"
 )
 
-// Version is Kafka's.
 const Version = "4.3.1"
 
 // Options: the zero value is one broker with one plain listener.
 type Options struct {
 	Brokers int // default 1
 
-	// Properties are added to those of every node and win over them.
+	// Properties are added to those of every node and override them.
 	Properties map[string]string
 	// Listeners are further listeners beside the plain one: name to security protocol, as in
-	// {"TLS": "SSL"}. What they need (key stores, SASL mechanisms) goes into Properties, as
+	// {"TLS": "SSL"}. Their key stores and SASL mechanisms go into Properties, as
 	// listener.name.tls.ssl.keystore.location and so on.
 	Listeners map[string]string
 	// Format holds further arguments for formatting the storage, as in --add-scram
@@ -53,19 +52,19 @@ type Cluster struct {
 	nodes     []*node
 }
 
-// node is one Kafka process and what outlives it.
+// node is one Kafka process, with the folder and ports that outlive it.
 type node struct {
 	id      int
 	dir     string
 	addrs   map[string]string // by listener
-	process *child.Process    // nil while it is down
+	process *child.Process    // nil while the node is down
 }
 
 func (n *node) data() string { return filepath.Join(n.dir, "data") }
 func (n *node) log() string  { return filepath.Join(n.dir, "kafka.log") }
 
-// Start returns a cluster that serves clients and ends with the test. Where it cannot be run (no
-// Java) the test is skipped, but with CI=true it fails.
+// Start returns a cluster that serves clients and ends with the test. If Kafka cannot run (no
+// Java), the test is skipped, but with CI=true the test fails.
 func Start(t testing.TB, opt Options) *Cluster {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
@@ -102,7 +101,7 @@ func Start(t testing.TB, opt Options) *Cluster {
 	return c
 }
 
-// Addrs is where clients find the cluster: host:port of every node, separated by commas.
+// Addrs is the address of the cluster for clients: host:port of every node, separated by commas.
 func (c *Cluster) Addrs() string { return c.ListenerAddrs(plain) }
 
 // Addr is the host:port on which a node's plain listener listens.
@@ -117,7 +116,7 @@ func (c *Cluster) ListenerAddrs(name string) string {
 	return strings.Join(addrs, ",")
 }
 
-// Kill ends a node as a power cut does (SIGKILL) and returns when it is gone. Its data stays.
+// Kill ends a node with SIGKILL, and returns when it is gone. The node's data stays.
 func (c *Cluster) Kill(node int) {
 	if n := c.nodes[node]; n.process != nil {
 		n.process.Kill()
@@ -125,7 +124,7 @@ func (c *Cluster) Kill(node int) {
 	}
 }
 
-// Wipe kills a node and deletes its data. Started again it is an empty member of the same cluster.
+// Wipe kills a node and deletes its data. After Start it is an empty member of the cluster.
 func (c *Cluster) Wipe(node int) {
 	c.t.Helper()
 	c.Kill(node)
@@ -142,7 +141,7 @@ func (c *Cluster) Pause(node int) {
 	}
 }
 
-// Resume lets a paused node go on.
+// Resume continues a paused node.
 func (c *Cluster) Resume(node int) {
 	c.t.Helper()
 	if err := c.nodes[node].process.Resume(); err != nil {
@@ -150,8 +149,8 @@ func (c *Cluster) Resume(node int) {
 	}
 }
 
-// Start starts a node that was killed, on the same ports, with the data that it has. It returns
-// when all nodes that run serve clients and know of each other.
+// Start starts a killed node, on the same ports, with its data. It returns when all running nodes
+// serve clients and know of each other.
 func (c *Cluster) Start(node int) {
 	c.t.Helper()
 	if err := c.launch(c.nodes[node]); err != nil {
@@ -176,7 +175,7 @@ func (c *Cluster) launch(n *node) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the process has it, too
+	defer log.Close() // the process has its own descriptor
 	cmd := exec.Command(c.script, "java", Version, "kafka.Kafka", config)
 	cmd.Stdout, cmd.Stderr = log, log
 	n.process, err = child.Start(cmd)
@@ -212,7 +211,7 @@ func (c *Cluster) awaitAll() {
 	}
 }
 
-// brokers asks the node how many brokers the cluster has: an open port does not mean that it serves
+// brokers asks the node how many brokers the cluster has: a node with an open port may not serve
 // clients yet.
 func (n *node) brokers() (int, error) {
 	config := sarama.NewConfig()

@@ -17,15 +17,16 @@ import (
 const clusterID = "a2Fma2FjaGF0LXRlc3QtMQ"
 
 // The names of listeners. Nodes speak to each other on a listener of their own: what a test does to
-// the plain one (a proxy that cuts it, an advertised name that is wrong) must not split the cluster.
+// the plain one (a proxy that cuts it, an advertised name that is wrong) must not split the
+// cluster.
 const (
 	plain      = "CLIENT"
 	internal   = "INTERNAL"
 	controller = "CONTROLLER"
 )
 
-// configure writes a node's properties: those that all test brokers share, then its own, of which a
-// later one wins over an earlier one.
+// configure writes a node's properties: those that all test brokers share, then its own. A later
+// property overrides an earlier one.
 func (c *Cluster) configure(n *node) (file string, err error) {
 	base, err := os.ReadFile(filepath.Join(filepath.Dir(c.script), "server.properties"))
 	if err != nil {
@@ -51,7 +52,7 @@ func (c *Cluster) properties(n *node) map[string]string {
 	for name, protocol := range c.protocols {
 		protocols = append(protocols, name+":"+protocol)
 		listeners = append(listeners, name+"://"+n.addrs[name])
-		if name != controller { // it is not advertised: the voters are listed
+		if name != controller { // not advertised: the voters are listed
 			advertised = append(advertised, name+"://"+n.addrs[name])
 		}
 	}
@@ -76,11 +77,11 @@ func (c *Cluster) properties(n *node) map[string]string {
 	return p
 }
 
-// reservePort returns host:port of a port that a node keeps while it is down, until the test ends.
-// The port is below the range that the kernel gives to outgoing connections: one of those could
-// otherwise take the port of a node that is down, and a client that dials a free port of that range
-// may be connected to itself. The UDP port of the same number, which nobody needs, tells other test
-// processes that it is taken.
+// reservePort returns host:port of a port that is reserved until the test ends, also while its node
+// is down. The port is below the range that the kernel gives to outgoing connections. Such a
+// connection could otherwise take the port of a node that is down, and a client that dials a free
+// port of that range may be connected to itself. The UDP port of the same number, which has no
+// other use, tells other test processes that the port is taken.
 func reservePort(t testing.TB) string {
 	t.Helper()
 	const first, last, attempts = 10000, 32000, 1000

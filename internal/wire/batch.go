@@ -12,10 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// SkippedHeader is the header of a record that stands for a batch that was left out: its key.
+// SkippedHeader is the header key of a record that replaces a batch that was left out.
 const SkippedHeader = "kafkachat-skipped"
 
-// maxHeaders is how many headers a record may have: one takes 56 bytes of memory, and 2 of a batch.
+// maxHeaders limits a record's headers: a header of 2 bytes in a batch takes 56 bytes of memory.
 const maxHeaders = 1 << 14
 
 // ErrFormat says that a batch is of format 0 or 1, from before Kafka 0.11.
@@ -23,16 +23,16 @@ var ErrFormat = errors.New("its records are of format 0 or 1 (message.format.ver
 
 var errCut = errors.New("a batch is cut short, or its length is wrong")
 
-// Where a batch (of format 2) has these.
+// Offsets of the fields of a batch (format 2).
 const (
-	lengthEnd    = 12 // the length counts what follows it
+	lengthEnd    = 12 // the length counts the bytes from here on
 	magicAt      = 16
 	checksumAt   = 17
-	attributesAt = 21 // the checksum is over everything from here on
+	attributesAt = 21 // the checksum covers the bytes from here on
 	recordsAt    = 61
 )
 
-// ReadBatch decodes the batch that b begins with, and returns how many bytes it has.
+// ReadBatch decodes the batch at the start of b, and returns its size in bytes.
 func ReadBatch(b []byte) (batch kmsg.RecordBatch, size int, err error) {
 	if len(b) > magicAt && b[magicAt] != 2 {
 		return batch, 0, ErrFormat
@@ -48,7 +48,7 @@ func ReadBatch(b []byte) (batch kmsg.RecordBatch, size int, err error) {
 	return batch, size, err
 }
 
-// AppendBatch appends b with the length and the checksum that it should have.
+// AppendBatch appends b to out, with the right length and checksum.
 func AppendBatch(out []byte, b kmsg.RecordBatch) []byte {
 	from := len(out)
 	b.Length = int32(recordsAt - lengthEnd + len(b.Records))
@@ -61,14 +61,14 @@ func checksum(batch []byte) uint32 {
 	return crc32.Checksum(batch[attributesAt:], crc32.MakeTable(crc32.Castagnoli))
 }
 
-// Messages hands the records of batches to take, but for those before offset from, and for what no
-// consumer sees: the markers of transactions. It returns the offset after the last batch, which
-// compaction may have emptied, at least from.
+// Messages calls take with the records of batches. It skips the records before offset from, and the
+// markers of transactions, which no consumer sees. It returns the offset after the last batch, at
+// least from. Compaction may have emptied that batch.
 func (d *Decompressor) Messages(batches []byte, from int64, take func(*sarama.ConsumerMessage) error) (next int64, err error) {
 	for next = from; len(batches) > 0; {
 		b, size, err := ReadBatch(batches)
 		if errors.Is(err, errCut) {
-			break // as the last batch of an answer may be
+			break // the last batch of an answer may be cut short
 		}
 		if err == nil {
 			err = d.messages(b, from, take)
@@ -82,8 +82,8 @@ func (d *Decompressor) Messages(batches []byte, from int64, take func(*sarama.Co
 	return next, nil
 }
 
-// messages hands over the records of a batch. One that cannot be read, or not within the bounds, is
-// left out as a whole, and the record in its place says why. Whether it is depends on its bytes only.
+// messages calls take with the records of a batch. A batch that cannot be read within the limits is
+// left out as a whole, and a record in its place says why. This depends on the batch's bytes only.
 func (d *Decompressor) messages(b kmsg.RecordBatch, from int64, take func(*sarama.ConsumerMessage) error) error {
 	const compression, logAppendTime, control = 7, 8, 32
 	if b.NumRecords == 0 || b.Attributes&control != 0 {
@@ -107,7 +107,7 @@ func (d *Decompressor) messages(b kmsg.RecordBatch, from int64, take func(*saram
 			switch {
 			case r.headerCount > maxHeaders:
 				return errors.New("too many headers")
-			case r.Offset <= place || r.Offset > b.LastOffsetDelta: // Kafka asks this of compressed batches only
+			case r.Offset <= place || r.Offset > b.LastOffsetDelta: // Kafka checks this in compressed batches only
 				return errors.New("its records are out of order")
 			}
 			place = r.Offset
@@ -126,7 +126,7 @@ func (d *Decompressor) messages(b kmsg.RecordBatch, from int64, take func(*saram
 	return hand(Record{Offset: b.LastOffsetDelta, value: []byte("(" + text + ")"), headerCount: 1, headerBytes: header})
 }
 
-// A Record is one of a batch. Its time and its offset are differences to the batch's first.
+// A Record is a record of a batch. Time and Offset are relative to those of the batch.
 type Record struct {
 	Time        int64
 	Offset      int32
@@ -143,7 +143,7 @@ func (r Record) headers() (all []*sarama.RecordHeader) {
 	return all
 }
 
-// Walk calls each with every record. It fails if records are not count whole ones and nothing else.
+// Walk calls each with every record. It fails unless records holds exactly count whole records.
 func Walk(records []byte, count int, each func(Record) error) error {
 	broken := errors.New("its records are broken")
 	all := kbin.Reader{Src: records}

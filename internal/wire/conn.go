@@ -1,10 +1,10 @@
 // Package wire reads Kafka's wire format where sarama 1.38.1 does not do what a reader needs:
 //
-//   - It takes the batches of records out of the answers to fetches, and reads them within a bound:
-//     sarama's decoder has none, and 13 kB can become 400 MB. Sarama does not say either where a
-//     batch ends that compaction has emptied, and so asks for the same batch for ever.
-//   - A partition without a leader is no longer an error of its whole topic, for which sarama asks
-//     again and again instead of using the other partitions.
+//   - It takes the record batches out of the answers to fetches, and limits their decompressed
+//     size. Sarama's decoder has no limit, and 13 kB can become 400 MB. Sarama also does not say
+//     where a batch ends that compaction has emptied, and so asks for that batch for ever.
+//   - A partition without a leader is no longer an error of its whole topic. After such an error
+//     sarama asks again and again, and does not use the other partitions.
 package wire
 
 import (
@@ -18,26 +18,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-const maxAnswer = 100 << 20 // what sarama takes
+const maxAnswer = 100 << 20 // sarama's limit
 
 // A Conn is a connection to a broker. One goroutine may read while another writes.
 type Conn struct {
 	net.Conn
 	silence time.Duration
 	fetched func(batches []byte)
-	asked   chan kmsg.Response // for each request, in order: what its answer is read into; nil: it stays as it is
-	ready   []byte             // the rest of an answer, to be handed over; owned by the reader
+	asked   chan kmsg.Response // for each request, in order: decodes its answer; nil: the answer stays as it is
+	ready   []byte             // the rest of an answer, for the next Read; owned by the reader
 }
 
-// NewConn returns conn with the answers changed. An answer that has begun may pause for as long as
-// silence. Fetched gets the batches of each partition that was fetched, before the rest of the answer
-// can be read; if it is nil, they stay in the answer.
+// NewConn returns a Conn that changes the answers from conn. An answer that has begun may pause for
+// as long as silence. Fetched gets the batches of each fetched partition, before the rest of the
+// answer can be read. If fetched is nil, the batches stay in the answer.
 func NewConn(conn net.Conn, silence time.Duration, fetched func(batches []byte)) *Conn {
 	return &Conn{Conn: conn, silence: silence, fetched: fetched, asked: make(chan kmsg.Response, 16)}
 }
 
-// Write takes note of a request. Sarama writes each with one call, has a few of them under way at
-// most, and gets an answer to each.
+// Write sends a request, and notes how to decode its answer. Sarama writes each request with one
+// call, has at most a few requests under way, and gets an answer to each.
 func (c *Conn) Write(request []byte) (int, error) {
 	const keyAt, versionAt, end = 4, 6, 8
 	var answer kmsg.Response
@@ -63,7 +63,6 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next reads an answer.
 func (c *Conn) next() error {
 	head := make([]byte, 8) // size and correlation id
 	n, err := io.ReadFull(c.Conn, head)
@@ -72,11 +71,11 @@ func (c *Conn) next() error {
 	case n == 0:
 		return err
 	case err != nil, size < 4, size > maxAnswer:
-		c.ready = head[:n] // it is no answer of Kafka's, as sarama will say; the error comes again
+		c.ready = head[:n] // not Kafka's format, as sarama will say; the next call returns the error
 		return nil
 	}
 	frame := make([]byte, size+4)
-	for at := copy(frame, head); at < len(frame); at += n { // the deadline is for silence, not for all of a large answer
+	for at := copy(frame, head); at < len(frame); at += n { // the deadline limits a pause, not a whole large answer
 		c.SetReadDeadline(time.Now().Add(c.silence))
 		if n, err = c.Conn.Read(frame[at:]); n == 0 && err != nil {
 			return err
@@ -96,14 +95,13 @@ func (c *Conn) next() error {
 	return nil
 }
 
-// change does what the package is for.
 func (c *Conn) change(answer kmsg.Response) {
 	const leaderNotAvailable, replicaNotAvailable = 5, 9
 	switch r := answer.(type) {
 	case *kmsg.MetadataResponse:
 		for _, t := range r.Topics {
 			for i := range t.Partitions {
-				// That it has no leader is said by the leader's number, too.
+				// The leader's number still says that the partition has no leader.
 				if p := &t.Partitions[i]; p.ErrorCode == leaderNotAvailable {
 					p.ErrorCode = replicaNotAvailable
 				}
@@ -113,7 +111,7 @@ func (c *Conn) change(answer kmsg.Response) {
 		for _, t := range r.Topics {
 			for i := range t.Partitions {
 				c.fetched(t.Partitions[i].RecordBatches)
-				t.Partitions[i].RecordBatches = []byte{} // sarama does not know nil
+				t.Partitions[i].RecordBatches = []byte{} // sarama does not accept nil
 			}
 		}
 	}

@@ -13,23 +13,23 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Limit bounds what the records of a batch may become when they are decompressed, in bytes.
+// Limit is the largest size of a batch's records after decompression, in bytes.
 const Limit = 16 << 20
 
-// ErrTooLarge says that the records of a batch are too many bytes.
+// ErrTooLarge says that a batch's records are too large after decompression.
 var ErrTooLarge = fmt.Errorf("more than %d MiB when decompressed", Limit>>20)
 
-// A Decompressor keeps what its codecs can use again. Its zero value is ready; it is for one
-// goroutine.
+// A Decompressor keeps its codecs for reuse. Its zero value is ready. One goroutine may use a
+// Decompressor at a time.
 type Decompressor struct {
-	Max int // bytes that a batch may become; 0 is Limit
+	Max int // largest size after decompression; 0 is Limit
 
 	gzip gzip.Reader
 	zstd *zstd.Decoder
 }
 
-// Decompress returns what b decompresses to, if that is at most Max bytes; whether it is, and the
-// error, depend on b only. Codec is Kafka's number of the compression.
+// Decompress returns b decompressed, if the result has at most Max bytes. The result and the error
+// depend on b only. Codec is Kafka's number of the compression.
 func (d *Decompressor) Decompress(b []byte, codec int16) ([]byte, error) {
 	limit := cmp.Or(d.Max, Limit)
 	switch codec {
@@ -41,7 +41,7 @@ func (d *Decompressor) Decompress(b []byte, codec int16) ([]byte, error) {
 		}
 		return readBounded(&d.gzip, limit)
 	case 2:
-		const most = 22 // snappy's best is 3 bytes for 64
+		const most = 22 // snappy needs at least 3 bytes for 64
 		out, err := xerial.DecodeCapped(make([]byte, 0, min(limit, most*len(b))), b)
 		if errors.Is(err, xerial.ErrDstTooSmall) {
 			err = ErrTooLarge
@@ -58,8 +58,8 @@ func (d *Decompressor) Decompress(b []byte, codec int16) ([]byte, error) {
 			}
 		}
 		out, err := d.zstd.DecodeAll(b, nil)
-		// Its limit is one for the window too, and so it is not Max: a window may be larger than what
-		// is in it.
+		// The decoder's limit is not Max, because it also limits the window: a window may be larger
+		// than the data in it.
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || len(out) > limit {
 			err = ErrTooLarge
 		}

@@ -14,11 +14,11 @@ import (
 	"kafkachat/internal/cli"
 )
 
-// maxLine is the most bytes that a line may have, without its end: a little less than what brokers
+// maxLine is the largest size of a line in bytes, without its end: a little less than brokers
 // accept (message.max.bytes, usually 1,048,588).
 const maxLine = 1_000_000
 
-// ahead is how many batches are read before they are wanted: more take memory, and are not faster.
+// ahead is how many batches a Reader reads in advance: more take memory, and are not faster.
 const ahead = 3
 
 var (
@@ -26,23 +26,23 @@ var (
 	errTooLong = fmt.Errorf("longer than %d bytes", maxLine)
 )
 
-// A Reader reads ahead by a few batches, for one goroutine that calls Next. Its own goroutine
-// ends with the input, at a line that cannot be sent, or else with the process: a read of a terminal
-// cannot be called off.
+// A Reader reads a few batches in advance, for one goroutine that calls Next. The Reader's own
+// goroutine ends with the input, or at a line that cannot be sent. Otherwise it ends with the
+// process, because a read of a terminal cannot be cancelled.
 type Reader struct {
 	Options
 	message func(key, value sarama.Encoder) *sarama.ProducerMessage
 
 	mu      sync.Mutex // guards the following
-	changed sync.Cond  // pending or err
+	changed sync.Cond  // signals a change of pending or err
 	pending []*sarama.ProducerMessage
-	size    int   // of pending
-	err     error // why there is nothing after pending
+	size    int   // of pending, in bytes
+	err     error // why no line follows pending
 }
 
-// NewReader reads lines that end with LF or CRLF; the last one need not. It stops when ctx ends, at a
-// blank line, unless these are lines like others, and at a line that is too long or has no key. A
-// byte order mark at the start of the input is no part of the first line. Message makes a line's
+// NewReader reads lines that end with LF or CRLF; the last line needs no end. The Reader stops when
+// ctx ends, at a line that is too long or has no key, and without -blank at a blank line. A byte
+// order mark at the start of the input is not part of the first line. Message makes a line's
 // message, in the Reader's goroutine; key is nil if there is none.
 func NewReader(ctx context.Context, input io.Reader, opt Options, say cli.Say, message func(key, value sarama.Encoder) *sarama.ProducerMessage) *Reader {
 	r := &Reader{Options: opt, message: message}
@@ -61,8 +61,8 @@ func (r *Reader) end(err error) {
 	r.changed.Broadcast()
 }
 
-// Next waits for a line and returns all that are there, up to a few batches. An error comes after the
-// last line: io.EOF, that of the line that cannot be sent, that of the input, or that of the context.
+// Next waits for a line, and returns all lines that were read, up to a few batches. After the last
+// line it returns an error: io.EOF, or that of the input, of a line that cannot be sent, or of ctx.
 func (r *Reader) Next() ([]*sarama.ProducerMessage, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -86,9 +86,9 @@ func (r *Reader) read(input io.Reader, say cli.Say) error {
 			return errTooLong
 		}
 		if len(line) == 0 || err != nil && err != io.EOF {
-			return err // half a line is none
+			return err // half a line is not sent
 		}
-		if err == nil { // else the last line has no end, and a CR is a part of it
+		if err == nil { // otherwise the last line has no end, and a CR is part of it
 			line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
 		}
 		if text, marked := bytes.CutPrefix(line, []byte("\ufeff")); first && marked {
@@ -104,13 +104,13 @@ func (r *Reader) read(input io.Reader, say cli.Say) error {
 			return fmt.Errorf("has no %q after its key", r.separator)
 		}
 		r.add(line)
-		if err != nil { // not asked for again: at a terminal that would be another Ctrl-D
+		if err != nil { // no second read of the end: a terminal would need another Ctrl-D
 			return err
 		}
 	}
 }
 
-// add waits for room and appends the message of a copy of line, unless no more are wanted.
+// add waits for room in pending, and appends the message of a copy of line, unless err is set.
 func (r *Reader) add(line []byte) {
 	key, value := r.key, bytes.Clone(line)
 	if r.separator != "" {

@@ -1,5 +1,5 @@
-// Package write is what kafkawrite has besides the lab's lines: its flags, a reader that takes many
-// lines at once when they come fast, a producer that sends them in one piece, and the report.
+// Package write is kafkawrite without the lab's lines: its flags, a reader that returns many lines
+// at once when they come fast, a producer that sends them together, and the report.
 package write
 
 import (
@@ -14,14 +14,13 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// Options are what the flags say.
 type Options struct {
 	Headers   []sarama.RecordHeader // of all records
 	Partition int32
 
 	key       sarama.Encoder // of all records, or nil
 	separator string         // ends the key at the start of each line, unless it is empty
-	blank     bool           // blank lines are records like others
+	blank     bool           // a blank line is a record too
 }
 
 // Parse reads the flags. With -h it prints the manual to stdout.

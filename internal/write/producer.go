@@ -14,32 +14,32 @@ import (
 )
 
 const (
-	slow     = 2 * time.Second // after this long the person is told what is waited for
-	patience = 2 * time.Minute // after this long without an acknowledgement it is given up
-	// ackTimeout is how long a broker waits for its followers; less than the time after which the
-	// connection is given up.
+	slow     = 2 * time.Second // after this long the user is told the reason of a wait
+	patience = 2 * time.Minute // after this long without an acknowledgement a send fails
+	// ackTimeout is how long a broker waits for its followers. It is less than the timeout of the
+	// connection.
 	ackTimeout = 2 * time.Second
-	// underWay is how many batches may be: a broker knows the newest five of a producer again.
+	// underWay is how many batches may be under way: a broker remembers a producer's newest five.
 	underWay = 5
-	// batchBytes is the most that a batch may have: a little less than what brokers accept
-	// (message.max.bytes, usually 1,048,588). A single message may have more.
+	// batchBytes is the largest size of a batch: a little less than brokers accept
+	// (message.max.bytes, usually 1,048,588). A single message may be larger.
 	batchBytes = 1_048_000
-	// batchLines spares the memory of those who read the topic: they decode a record batch as a whole.
+	// batchLines saves memory in consumers of the topic, which decode a record batch as a whole.
 	batchLines = 10_000
 )
 
 var errNoAnswer = errors.New("the broker does not answer")
 
-// A producer is a sarama.SyncProducer, without transactions, that can be believed when something
-// fails. sarama 1.38.1's own cannot: plain, its retries double and reorder records; idempotent,
-// records were lost that had been acknowledged, and it sends without a pause. This one makes record
-// batches (the unit that a broker stores as a whole or not at all), with the producer id and the
-// sequence numbers by which a broker knows them again, and keeps sending them under the same numbers
-// until a broker says that it has them. A broker takes a batch only directly after the one before, so
-// several may be under way: nothing is overtaken, and what was stored before its answer got lost is
-// stored once. It is for one goroutine.
+// A producer is a sarama.SyncProducer, without transactions, whose results are right when something
+// fails. Those of sarama 1.38.1 are not. Plain, its retries double and reorder records. Idempotent,
+// it lost acknowledged records, and it sends without a pause. This producer makes record batches (a
+// broker stores a batch as a whole or not at all). The producer id and the sequence numbers
+// identify a batch to the broker. The producer sends a batch again, under the same numbers, until a
+// broker says that it is stored. A broker accepts a batch only directly after the one before. So
+// several may be under way: no batch overtakes another, and a batch whose answer was lost is stored
+// once. A producer is for one goroutine.
 type producer struct {
-	sarama.SyncProducer // nil: nobody calls its other methods
+	sarama.SyncProducer // nil: its other methods are not called
 	cluster             *kafka.Cluster
 	topic               string
 	partition           int32
@@ -51,18 +51,19 @@ type producer struct {
 
 	id       *sarama.InitProducerIDResponse // nil: to be asked for
 	sequence int32                          // of the first record that is not known to be stored
-	most     int                            // records in a batch; fewer, after the broker found one too large
+	most     int                            // records in a batch; fewer after a broker found a batch too large
 }
 
-// NewSyncProducer returns a producer for one partition, which tries for two minutes, at most until
-// ctx ends. Report is told how far it is, and what a message waits for.
+// NewSyncProducer returns a producer for one partition. It gives up after two minutes without an
+// acknowledgement, or when ctx ends. Report is told how many messages are stored, and why one
+// waits.
 func NewSyncProducer(ctx context.Context, cluster *kafka.Cluster, topic string, partition int32, report *Report) (sarama.SyncProducer, error) {
 	p := &producer{cluster: cluster, topic: topic, partition: partition, report: report, most: batchLines}
 	p.life, p.end = context.WithCancel(ctx)
 	config := cluster.Config(p.life, "kafkawrite")
 	config.Net.MaxOpenRequests = underWay
-	config.Metadata.Retry.Max = 0        // step does that, and says why
-	config.Metadata.RefreshFrequency = 0 // likewise: all batches of a round go to one leader
+	config.Metadata.Retry.Max = 0        // step retries, and says why
+	config.Metadata.RefreshFrequency = 0 // step refreshes: all batches of a round go to one leader
 	var err error
 	if p.client, err = sarama.NewClient(cluster.Brokers, config); err != nil {
 		p.end()
@@ -83,9 +84,8 @@ func (p *producer) SendMessage(message *sarama.ProducerMessage) (partition int32
 	return p.partition, message.Offset, err
 }
 
-// SendMessages returns when all messages are stored, in their order, one after another. Otherwise
-// the error is of type sarama.ProducerErrors and has the messages at the end of which that cannot be
-// said.
+// SendMessages returns nil when all messages are stored, in their order. Otherwise the error is a
+// sarama.ProducerErrors with the last messages, those that may not be stored.
 func (p *producer) SendMessages(messages []*sarama.ProducerMessage) error {
 	rest, err := p.send(messages)
 	if err == nil {
@@ -98,7 +98,7 @@ func (p *producer) SendMessages(messages []*sarama.ProducerMessage) error {
 	return failed
 }
 
-// send returns the messages of which it cannot be said that they are stored.
+// send returns the messages that are not known to be stored.
 func (p *producer) send(messages []*sarama.ProducerMessage) (rest []*sarama.ProducerMessage, err error) {
 	p.report.sending(len(messages))
 	for len(messages) > 0 {
@@ -111,8 +111,8 @@ func (p *producer) send(messages []*sarama.ProducerMessage) (rest []*sarama.Prod
 	return nil, nil
 }
 
-// step sends messages until a broker says that some are stored, the first ones, or that the first
-// one never will be. It returns how many are.
+// step sends messages until a broker says that the first ones are stored, or that the first one
+// never will be, or until it gives up. It returns how many are stored.
 func (p *producer) step(messages []*sarama.ProducerMessage) (stored int, err error) {
 	silent := time.AfterFunc(slow, func() { p.report.waiting(errNoAnswer) })
 	defer silent.Stop()
@@ -120,7 +120,7 @@ func (p *producer) step(messages []*sarama.ProducerMessage) (stored int, err err
 	wait := kafka.Wait{Say: p.report.waiting, After: slow}
 	for begun := time.Now(); ; {
 		stored, err := p.round(messages, silent)
-		silent.Stop() // from now on wait tells
+		silent.Stop() // from now on wait reports
 		switch {
 		case stored > 0:
 			return stored, nil
@@ -136,20 +136,20 @@ func (p *producer) step(messages []*sarama.ProducerMessage) (stored int, err err
 			}
 			return 0, fmt.Errorf("not acknowledged within %v%s: %w", time.Since(begun).Round(time.Second), doubt, err)
 		}
-		p.client.RefreshMetadata(p.topic) // an error shows again when the leader is asked for
+		p.client.RefreshMetadata(p.topic) // the look-up of the leader returns an error again
 	}
 }
 
 // round sends up to five batches of the messages and waits for the answers. It returns how many
 // messages are stored, and why the one after them is not.
 //
-// That a batch is stored says that those before it are, whatever was answered to them: they may have
-// been stored at an earlier attempt, and a broker that was started again knows only the last batch.
-// Silent is the timer that tells the person of the broker's silence.
+// If a batch is stored, those before it are stored too, whatever their answers say: they may have
+// been stored at an earlier attempt, and a restarted broker knows only the last batch. Silent is
+// the timer that reports the broker's silence.
 func (p *producer) round(messages []*sarama.ProducerMessage, silent *time.Timer) (stored int, err error) {
 	window := underWay
 	if p.sequence == 0 {
-		window = 1 // a broker takes any number from a producer that it does not know: the first batch goes alone
+		window = 1 // a broker accepts any number from a producer that it does not know: the first batch goes alone
 	}
 	var flight []*attempt
 	for begun := 0; begun < len(messages) && len(flight) < window; {
@@ -186,8 +186,8 @@ func (p *producer) round(messages []*sarama.ProducerMessage, silent *time.Timer)
 	}
 	p.sequence = (p.sequence + int32(stored)) & math.MaxInt32 // after the last number comes 0
 	if stored == 0 && forgotten {
-		// The partition does not know what this producer sent last. A broker takes that from the log
-		// itself, so none of these batches is in it, and they may be sent under a new id.
+		// The partition does not know this producer's last batch. A broker learns that from the log
+		// itself, so none of these batches is in the log, and they may be sent under a new id.
 		p.id, p.sequence = nil, 0
 	}
 	return stored, err
@@ -196,7 +196,7 @@ func (p *producer) round(messages []*sarama.ProducerMessage, silent *time.Timer)
 // An attempt is a record batch under way.
 type attempt struct {
 	count    int            // of messages
-	leader   *sarama.Broker // nil: it was not sent
+	leader   *sarama.Broker // nil: the batch was not sent
 	answered chan struct{}  // closed when the following is final
 	err      error          // nil: the batch is stored
 }
@@ -223,7 +223,7 @@ func (p *producer) start(messages []*sarama.ProducerMessage, sequence int32) *at
 	if leader, request, err := p.request(messages, sequence); err != nil {
 		done(nil, err)
 	} else if err := leader.AsyncProduce(request, done); err != nil {
-		leader.Close() // half of it may have been sent
+		leader.Close() // half of the request may have been sent
 		done(nil, err)
 	} else {
 		a.leader = leader
@@ -231,7 +231,7 @@ func (p *producer) start(messages []*sarama.ProducerMessage, sequence int32) *at
 	return a
 }
 
-// fit returns how many of the messages make a batch, always the same number of the same messages.
+// fit returns how many of the messages make a batch. The number depends on the messages and most.
 func (p *producer) fit(messages []*sarama.ProducerMessage) (n int) {
 	for size := 0; n < len(messages) && n < p.most; n++ {
 		if size += messages[n].ByteSize(2); n > 0 && size > batchBytes {
@@ -241,12 +241,12 @@ func (p *producer) fit(messages []*sarama.ProducerMessage) (n int) {
 	return n
 }
 
-// request makes a record batch of messages, and finds out who is to store it.
+// request makes a record batch of messages, and finds the leader that is to store it.
 func (p *producer) request(messages []*sarama.ProducerMessage, sequence int32) (*sarama.Broker, *sarama.ProduceRequest, error) {
 	if p.id == nil {
 		id, err := p.client.InitProducerID()
 		if err == nil && id.Err != sarama.ErrNoError {
-			err = id.Err // a broker that has just started has none to give for a moment
+			err = id.Err // a broker that has just started has no ids for a moment
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("no producer id: %w", err)

@@ -13,13 +13,13 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-// A Report counts lines, and says what becomes of them. Any goroutine may use it.
+// A Report counts lines, and says which are written. Any goroutine may use it.
 type Report struct {
 	Say cli.Say
 
 	read    atomic.Int64
-	written atomic.Int64 // lines that are in Kafka, the first ones
-	late    atomic.Bool  // it was said that the next one is not
+	written atomic.Int64 // the first lines, which are in Kafka
+	late    atomic.Bool  // waiting has reported the next line
 }
 
 func (r *Report) sending(lines int) { r.read.Add(int64(lines)) }
@@ -36,15 +36,15 @@ func (r *Report) stored(lines int) {
 	r.written.Add(int64(lines))
 }
 
-// Interrupted is for the first Ctrl-C: it says what is still waited for.
+// Interrupted is called at the first Ctrl-C. It says which line is not acknowledged yet.
 func (r *Report) Interrupted() {
 	if next := r.written.Load() + 1; next <= r.read.Load() {
 		r.Say("line %d is not acknowledged yet; waiting up to %v, Ctrl-C again ends at once", next, patience)
 	}
 }
 
-// Fail returns how the report ends when the line after those that are written may not be. The reason
-// is what sending has returned.
+// Fail returns the end of the report when the line after the written ones may not be written.
+// Reason says why.
 func (r *Report) Fail(reason error) error {
 	if failed := (sarama.ProducerErrors)(nil); errors.As(reason, &failed) {
 		reason = failed[0].Err
@@ -53,8 +53,8 @@ func (r *Report) Fail(reason error) error {
 	return fmt.Errorf("%d of %d lines written; line %d: %w", written, r.read.Load(), written+1, reason)
 }
 
-// End reports that all lines that were read are written; reason is why there are no more. It returns
-// an error if that is a line that cannot be sent.
+// End reports that all lines that were read are written. Reason is why no line follows. End returns
+// an error if reason is a line that cannot be sent.
 func (r *Report) End(reason error) error {
 	blank := ""
 	switch {
@@ -69,7 +69,7 @@ func (r *Report) End(reason error) error {
 	return nil
 }
 
-// Ensure makes the topic if it is missing, and returns an error if it does not have the partition.
+// Ensure makes the topic if it is missing, and returns an error if topic does not have partition.
 func Ensure(ctx context.Context, cluster *kafka.Cluster, topic string, partition int32, say cli.Say) error {
 	partitions, err := cluster.Lookup(ctx, topic)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {

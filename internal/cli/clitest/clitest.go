@@ -22,12 +22,13 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// Patience is for what takes a healthy Kafka milliseconds, on a machine that is busy with other tests.
+// Patience is the timeout for what takes a healthy Kafka milliseconds: other tests keep the machine
+// busy.
 const Patience = 60 * time.Second
 
-// Main is for TestMain of a program's package: it puts the program on the PATH (it is the test binary
-// itself, so that a change of the program is one of the test), and another one, which it builds,
-// without the race detector.
+// Main is for TestMain of a program's package. It puts program and other on the PATH. program is
+// the test binary itself, so that a change of the program is a change of the test. Main builds
+// other, without the race detector.
 func Main(m *testing.M, program string, main func(), other string) {
 	testscript.Main(runner(func() int {
 		dir, err := os.MkdirTemp("", "tools-")
@@ -35,7 +36,7 @@ func Main(m *testing.M, program string, main func(), other string) {
 			panic(err)
 		}
 		defer os.RemoveAll(dir)
-		if _, err := os.ReadFile(filepath.Join("..", other, "main.go")); err != nil { // go test looks whether it has changed
+		if _, err := os.ReadFile(filepath.Join("..", other, "main.go")); err != nil { // go test then runs again when the file changes
 			panic(err)
 		}
 		if out, err := exec.Command("go", "build", "-o", dir, "kafkachat/"+other).CombinedOutput(); err != nil {
@@ -50,8 +51,8 @@ type runner func() int
 
 func (r runner) Run() int { return r() }
 
-// Scripts runs the scripts in testdata/script. Each has a topic of its own, $TOPIC, which nobody has
-// made yet, and the command "waitfor FILE PATTERN", which waits until the file has a match.
+// Scripts runs the scripts in testdata/script. Each has a topic of its own, $TOPIC, which does not
+// exist yet, and the command "waitfor FILE PATTERN", which waits until the file has a match.
 func Scripts(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
@@ -86,7 +87,7 @@ func eventually(text func() string, pattern string) bool {
 	return false
 }
 
-// A Process is a program that runs. It ends with the test.
+// A Process is a running program. It ends with the test.
 type Process struct {
 	Out, Err Buffer
 	Stdin    io.WriteCloser
@@ -96,7 +97,7 @@ type Process struct {
 	t *testing.T
 }
 
-// New returns a program that Start starts, against brokers and topic.
+// New returns a program for brokers and topic, which is not started yet.
 func New(t *testing.T, brokers, topic, program string, args ...string) *Process {
 	t.Helper()
 	p := &Process{t: t, Cmd: exec.Command(program, args...), Ended: make(chan struct{})}
@@ -109,7 +110,7 @@ func New(t *testing.T, brokers, topic, program string, args ...string) *Process 
 	return p
 }
 
-// Start starts what New has returned.
+// Start starts p. The end of the test kills p.
 func (p *Process) Start() *Process {
 	p.t.Helper()
 	if err := p.Cmd.Start(); err != nil {
@@ -148,7 +149,7 @@ func (p *Process) WaitFor(b *Buffer, pattern string) {
 	}
 }
 
-// Interrupt is Ctrl-C.
+// Interrupt sends the signal of Ctrl-C.
 func (p *Process) Interrupt() {
 	p.t.Helper()
 	if err := p.Cmd.Process.Signal(os.Interrupt); err != nil {
@@ -195,7 +196,7 @@ func (b *Buffer) String() string {
 	return b.b.String()
 }
 
-// Numbers returns the lines from to to-1.
+// Numbers returns the numbers from ... to-1, as lines.
 func Numbers(from, to int) string {
 	var b strings.Builder
 	for i := from; i < to; i++ {
@@ -221,7 +222,7 @@ func Stored(t *testing.T, brokers, topic string) string {
 	return b.String()
 }
 
-// WantStored checks what is in the topic, without printing all of it.
+// WantStored checks the records of the topic, without printing all of them.
 func WantStored(t *testing.T, brokers, topic, want string) {
 	t.Helper()
 	if got := Stored(t, brokers, topic); got != want {

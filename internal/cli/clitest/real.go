@@ -11,14 +11,14 @@ import (
 	"kafkachat/internal/realkafka"
 )
 
-// A Kafka is three brokers that let anybody do everything who does not log in, and ann, who does,
-// nothing that she has not been given the right for.
+// A Kafka is three brokers. A client without a login may do everything. A client that logs in as
+// ann may do only what Grant has allowed.
 type Kafka struct {
 	*realkafka.Cluster
 	t *testing.T
 }
 
-// StartKafka starts one, for the time of the test.
+// StartKafka starts a Kafka, which ends with the test.
 func StartKafka(t *testing.T) *Kafka {
 	t.Helper()
 	return &Kafka{t: t, Cluster: realkafka.Start(t, realkafka.Options{
@@ -35,7 +35,7 @@ func StartKafka(t *testing.T) *Kafka {
 	})}
 }
 
-// Admin asks on connections of its own: a broker may have been killed since the last question.
+// Admin calls ask with new connections: a broker may have been killed since the last call.
 func (k *Kafka) Admin(ask func(admin sarama.ClusterAdmin) error) {
 	k.t.Helper()
 	config := sarama.NewConfig()
@@ -50,7 +50,7 @@ func (k *Kafka) Admin(ask func(admin sarama.ClusterAdmin) error) {
 	}
 }
 
-// Make makes a topic with a partition for each list of brokers, and Topic one with a name of its own.
+// Make makes a topic with one partition for each list of brokers. Topic does so with a new name.
 func (k *Kafka) Make(name string, settings map[string]string, partitions ...[]int32) string {
 	k.t.Helper()
 	detail := &sarama.TopicDetail{NumPartitions: -1, ReplicationFactor: -1, ReplicaAssignment: make(map[int32][]int32), ConfigEntries: make(map[string]*string)}
