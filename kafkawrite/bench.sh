@@ -3,9 +3,10 @@
 #
 #     KAFKA_BROKER=host:port kafkawrite/bench.sh [LINES [RUNS]]
 #
-# It writes LINES (1000000) lines of 100 bytes to topics of its own, RUNS (5) times, the programs in turn, so that what else
-# the machine does hits all of them; it prints the median of each and their ratios. It needs Go and kcat. The topics
-# (bench-*) stay, for Kafka deletes them more easily than a script that was interrupted: see the last lines.
+# It writes LINES (1000000) lines of 100 bytes to topics of its own, RUNS (5) times, after three times that are not
+# counted. The programs take turns, so that other work on the machine hits all of them. It prints the median of each and
+# their ratios. It needs Go and kcat. The topics (bench-*) stay, for Kafka deletes them more easily than a script that was
+# interrupted: see the last lines.
 set -euo pipefail
 lines=${1:-1000000} runs=${2:-5}
 : "${KAFKA_BROKER:?set it to the address of a Kafka}"
@@ -29,8 +30,9 @@ peak() { cut -d' ' -f2 "$dir/$1" | sort -n | tail -n 1; }
 
 slow=$((lines / 50)) # one line at a time; slower than in a batch, so fewer of them do
 topic=bench-$(date +%s)-$$
-for run in $(seq "$runs"); do
+for run in $(seq -2 "$runs"); do # those up to 0 only warm the broker up: its JVM compiles meanwhile
     echo "run $run of $runs" >&2
+    ((run != 1)) || rm "$dir"/{write,kcat-write,read,kcat-read,single}
     export TOPIC=$topic-$run
     for t in "$TOPIC" "$TOPIC-kcat"; do TOPIC=$t "$dir/kafkawrite" </dev/null >/dev/null 2>&1; done # makes it
     measure write "$dir/kafkawrite <$dir/lines >/dev/null 2>&1"
