@@ -2,19 +2,18 @@
 import { Connection } from "./connection.js";
 
 /**
- * The protocol chat.v1 from a client's side, without a document. Each message appears once,
- * whatever fails. The page imports this module, and a program may do so too (README.md has a bot).
- * The module needs only WebSocket, fetch and timers.
+ * The protocol chat.v1 from a client's side, without a document: what is said appears once, whatever is killed. The page
+ * imports this module, and so may a program (README.md has a bot). It needs WebSocket, fetch and timers, nothing else.
  *
  *   say ──▶ Outbox ──▶ Connection ──▶ pod ──▶ Kafka
  *   Listener ◀── Chat ◀── Connection ◀── pod ◀──┘
  *
- * This module and the client of the fault suite both pass the script testdata/client.txt.
+ * testdata/client.txt is the script that this module and the client of the fault suite both pass.
  */
 
 /**
- * The events of a pod. Unknown types and fields are ignored. Only newer pods send fields marked ?.
- * So old and new pods and pages work together.
+ * The events of a pod. Unknown types and fields are ignored, and fields marked ? are of newer pods, so that old and new
+ * pods and pages work together.
  *
  * @typedef {{ pod: string, people: number, offset?: number, end?: number }} Pod offset: how far the pod has read; end: where
  *   the topic ended for it then
@@ -33,11 +32,11 @@ import { Connection } from "./connection.js";
  *   | { type: "reconnect", within_ms: number }} ChatEvent
  */
 
-/** A unique id. Browsers have no crypto.randomUUID on plain http, which the lab's pods serve. */
+/** An id that nobody else has. crypto.randomUUID is missing on plain http, where a lab's pods live. */
 const randomID = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
- * The messages that the topic has not shown yet, oldest first.
+ * What was said and is not in the topic yet, oldest first.
  *
  * - waiting: never given to a socket, so it cannot be in the topic
  * - sent: given to a socket; it may be in the topic
@@ -49,7 +48,7 @@ const randomID = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b
  * @typedef {{ id: string, name: string, text: string, state: State, sentAt?: number, reason?: string, offset?: number, again?: true }} Entry
  */
 class Outbox {
-	/** A person does not write more; a script would. */
+	/** More would be a script, not a person. */
 	static MOST = 40;
 
 	/** @type {Map<string, Entry>} In the order of writing. */
@@ -81,14 +80,14 @@ class Outbox {
 		this.#entries.delete(id);
 	}
 
-	/** The history that would show the fate of sent messages is lost. */
+	/** The history that would have shown what became of sent messages is lost. */
 	doubt() {
 		for (const entry of this.all("sent")) entry.state = "unsure";
 	}
 
 	/**
-	 * Sends a message again. An unsure one keeps its id: if the first copy is in the topic after
-	 * all, every pod drops the second. A refused one is sent as a new message.
+	 * Say it again. A doubtful one keeps its id: if the first copy is in the topic after all, every pod drops the second.
+	 * A refused one is done with, so the new attempt is a new message.
 	 * @param {Entry} entry
 	 */
 	again(entry) {
@@ -102,7 +101,7 @@ class Outbox {
 }
 
 /**
- * The callbacks of a Chat. All are optional.
+ * What somebody may want to hear of a Chat. All methods are optional.
  *
  * @typedef {object} Listener
  * @property {(said: Said, mine: boolean) => void} [message] in the topic's order, each once
@@ -115,27 +114,24 @@ class Outbox {
  * @property {() => void} [changed] phase, retryAt, trouble, welcome, kafka, pods or outbox
  */
 
-/** One client, a person or a program, in a chat. */
+/** A person, or a program, in a chat. */
 export class Chat {
-	/** Time between two checks that the connection is alive. */
+	/** How often to look whether the connection is really alive. */
 	static CHECK_MS = 5_000;
-	/** Largest age of a sent message without an ack, while Kafka is up. */
+	/** The oldest message that is sent and not acked, while Kafka is up. */
 	static OVERDUE_MS = 20_000;
-	/**
-	 * If so long passes between two checks, the machine slept. In hidden tabs, browsers run timers
-	 * only once a minute.
-	 */
+	/** Between two looks: the machine slept. Browsers stretch the timers of hidden tabs to a minute. */
 	static SLEPT_MS = 90_000;
-	/** Number of ids that are kept, so that no message appears twice. */
+	/** Ids that are remembered, so that no message appears twice. */
 	static KNOWN = 20_000;
-	/** Number of messages that are read at first. */
+	/** So many messages are read at first. */
 	static HISTORY = 100;
 
 	/** @type {Welcome | undefined} */
 	welcome;
 	/** @type {"up" | "down"} */
 	kafka = "up";
-	/** Why Kafka is down; "" if the pod gives no reason. */
+	/** Why Kafka is down, "" if the pod does not say it. */
 	reason = "";
 	/** @type {Pod[]} */
 	pods = [];
@@ -179,19 +175,19 @@ export class Chat {
 	get trouble() { return this.#connection.trouble; }
 	get outbox() { return this.#outbox.all(); }
 
-	/** Ends the old connection, if any, connects now, and stays connected. */
+	/** Connects now, whatever there was before, and stays connected. */
 	open() {
 		this.#watch();
 		this.#connection.open();
 	}
 
-	/** Connects now unless there is a connection. */
+	/** Connects now if it is not connected. */
 	hurry() {
 		this.#watch();
 		this.#connection.hurry();
 	}
 
-	/** Ends the connection, until open or hurry. */
+	/** Lets the connection go, until open or hurry. */
 	rest() {
 		clearInterval(this.#checks);
 		this.#connection.rest();
@@ -214,8 +210,7 @@ export class Chat {
 	}
 
 	/**
-	 * Reads the newest messages before a position, at most last of them, in the topic's order. It
-	 * uses a socket of its own.
+	 * Reads up to so many messages before a position, those first that are newest, in the topic's order. It uses a socket of its own.
 	 * @returns {Promise<{ messages: Said[], gone: boolean }>} gone: there were older ones, and the pod has them no more
 	 */
 	older(position = "", last = 100) {
@@ -277,7 +272,7 @@ export class Chat {
 		this.lastOffset = said.offset;
 		this.#settle(said.offset);
 		const mine = this.#outbox.get(said.id) !== undefined;
-		this.#outbox.remove(said.id); // the event of the client's own message is an ack
+		this.#outbox.remove(said.id); // one's own message event is an ack
 		this.#show(said, mine);
 	}
 
@@ -285,8 +280,7 @@ export class Chat {
 		if (position) this.position = position;
 		if (this.#movedTo) this.#listener.moved?.(this.#movedTo);
 		this.#movedTo = undefined;
-		// A sent message that is not in the replay has not arrived yet. It is sent again, with the
-		// same id.
+		// What was sent and is not in the replay did not arrive, or not yet: again, with the same id.
 		this.#sendAll("sent", "waiting");
 	}
 
@@ -309,10 +303,7 @@ export class Chat {
 		this.#outbox.doubt();
 	}
 
-	/**
-	 * The next messages belong to another log. Stored ones belong to the old log, and are shown
-	 * before the line about the reset.
-	 */
+	/** What follows is another log. What was stored belongs to the old one, before the line that says so. */
 	#startAnew(/** @type {"reset" | "fresh"} */ kind) {
 		this.#settle(Infinity);
 		this.position = "";
@@ -320,10 +311,7 @@ export class Chat {
 		this.#lost(kind);
 	}
 
-	/**
-	 * Shows the client's own messages that are stored before this offset. Their events were in a
-	 * gap and will not come.
-	 */
+	/** Messages of one's own that are stored before this offset, where a gap was: their events will not come. */
 	#settle(before = 0) {
 		for (const { id, name, text, offset = 0 } of this.#outbox.all("stored")) {
 			if (offset >= before) continue;
@@ -348,8 +336,7 @@ export class Chat {
 	#sendAll(/** @type {State[]} */ ...states) {
 		for (const entry of this.#connection.ready ? this.#outbox.all(...states) : []) {
 			const { id, name, text, again } = entry;
-			// The state is "sent" before the sending: a page that dies in between must not take the
-			// message for one that was never sent.
+			// Told as sent before it is: a page that dies in between must not take it for one that never left.
 			Object.assign(entry, { state: "sent", again: true, sentAt: performance.now() });
 			this.#listener.sent?.(entry);
 			this.#connection.send({ type: "message", id, name, text, again });
@@ -359,13 +346,12 @@ export class Chat {
 
 	#watch() {
 		clearInterval(this.#checks);
-		let looked = Date.now(); // not performance.now(), which may stand still while the machine sleeps
+		let looked = Date.now(); // of the wall: the other clock may stand still while the machine sleeps
 		this.#checks = setInterval(() => {
 			const slept = Date.now() - looked > Chat.SLEPT_MS;
 			looked = Date.now();
 			const overdue = this.kafka === "up" && this.#outbox.all("sent").some(({ sentAt = 0 }) => performance.now() - sentAt > Chat.OVERDUE_MS);
-			// A pod that does not say where it runs is an old version, which sends no status when
-			// nothing happens.
+			// A pod that does not say where it runs is an old one, and sends no status when nothing happens.
 			const silent = this.welcome?.where !== undefined && performance.now() - this.#connection.heardAt > Connection.SILENCE_MS;
 			if (this.phase === "live" && (slept || overdue || silent)) this.#connection.open();
 		}, Chat.CHECK_MS);

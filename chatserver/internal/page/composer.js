@@ -1,10 +1,10 @@
 // @ts-check
-/** The form: name, text, earlier texts, and the messages that wait to be stored. */
+/** Where a person writes: name, text, what was sent before, and what waits to be stored. */
 /** @import { Entry } from "./client.js" */
 import { bubble, byID, cleanName, element, local, session, setText } from "./dom.js";
 import { words } from "./words.js";
 
-/** In UTF-8. The bound of a text comes with the welcome. */
+/** In UTF-8. A text's bound comes with the welcome. */
 const MAX_NAME_BYTES = 64;
 const bytes = (text = "") => new TextEncoder().encode(text).length;
 
@@ -22,7 +22,7 @@ export class Composer {
 	/** Which of #sent is shown; #sent.length is the draft. */
 	#shown = this.#sent.length;
 	#draft = "";
-	/** The name from the pod, which replaces the person's. */
+	/** The name that the pod has given; then there is no other. */
 	#fixed = "";
 
 	/** @param {(name: string, text: string) => string | undefined} submit returns why it cannot take the message */
@@ -31,7 +31,7 @@ export class Composer {
 		this.#name.value = local.get("name", "") || guestName();
 		this.#text.value = session.get("draft", "");
 		this.#name.addEventListener("input", () => this.#named());
-		// A click on a guest's name selects it: the person wants another one.
+		// Whoever goes to the name of a guest wants another one.
 		for (const arrival of ["focus", "click"]) this.#name.addEventListener(arrival, () => this.#name.value === guestName() && this.#name.select());
 		this.#name.addEventListener("blur", () => (this.#name.value = cleanName(this.#name.value) || guestName()));
 		this.#text.addEventListener("input", () => {
@@ -52,7 +52,7 @@ export class Composer {
 		this.#text.focus({ preventScroll: true });
 	}
 
-	/** Sets the name from the pod; with "" the person chooses the name. */
+	/** The pod knows who writes, or, with "", the person says it. */
 	fix(name = "") {
 		this.#fixed = name;
 		/** @type {HTMLElement} */ (this.#name.parentElement).hidden = name !== "";
@@ -66,10 +66,7 @@ export class Composer {
 		local.set("name", name);
 	}
 
-	/**
-	 * An edited text is a draft, also if it was recalled. The earlier draft is kept with the sent
-	 * texts.
-	 */
+	/** What a person changes is a draft, also if it was recalled. The draft before is kept among what was sent. */
 	#edited() {
 		if (this.#shown < this.#sent.length && this.#draft.trim()) this.#remember(this.#draft);
 		this.#shown = this.#sent.length;
@@ -93,7 +90,7 @@ export class Composer {
 		this.#hint.classList.toggle("problem", problem !== undefined);
 	}
 
-	/** The text to send: indented code stays as it is, half an emoji does not. */
+	/** What would be sent: indented code stays as it is, half an emoji does not. */
 	#message() {
 		return this.#text.value.replace(/^\s*\n|\s+$/g, "").toWellFormed();
 	}
@@ -113,8 +110,8 @@ export class Composer {
 	}
 
 	#keyed(/** @type {KeyboardEvent} */ key) {
-		// While a Japanese or Chinese word is being composed, Enter and the arrows belong to the
-		// input method. Safari sends the Enter that ends it after the end, with the code 229.
+		// While a Japanese or Chinese word is being composed, Enter and the arrows belong to the input method. Safari sends the
+		// Enter that ends it after the end, with the code 229.
 		if (key.isComposing || key.keyCode === 229) return;
 		if (key.key === "Enter" && !key.shiftKey && !key.ctrlKey && !key.altKey && !key.metaKey) {
 			key.preventDefault();
@@ -133,7 +130,7 @@ export class Composer {
 		if (this.#shown === this.#sent.length) this.#draft = this.#text.value;
 		this.#shown = which;
 		this.#put(this.#sent[which] ?? this.#draft);
-		// The caret goes to the side at which the next arrow key recalls one more text.
+		// The caret stays on the side from which the next arrow leads on.
 		const caret = older ? 0 : this.#text.value.length;
 		this.#text.setSelectionRange(caret, caret);
 	}
@@ -144,7 +141,7 @@ export class Composer {
 	}
 }
 
-/** The name of a guest: the same in all tabs of a browser, another one in the next browser. */
+/** The name of who has none: the same in all tabs of a browser, another one in the next. */
 function guestName() {
 	const number = local.get("guest", 0) || 100 + Math.floor(Math.random() * 900);
 	local.set("guest", number);
@@ -161,7 +158,7 @@ export function showPending(entries, explain) {
 	for (const entry of entries) {
 		const row = rows.get(entry.id) ?? byID("pending").appendChild(pendingRow(entry));
 		rows.delete(entry.id);
-		row.dataset.state = entry.state; // the style sheet shows the actions in the states that need a decision
+		row.dataset.state = entry.state; // the style sheet shows the actions where there is something to decide
 		setText(/** @type {HTMLElement} */ (row.querySelector(".state")), explain(entry));
 	}
 	for (const row of rows.values()) row.remove();

@@ -8,15 +8,12 @@ const now = () => performance.now();
  * @typedef {{ status: number, text: string }} Answer
  */
 
-/**
- * Statuses that a websocket would get too: from a proxy without a pod, or from a pod that admits no
- * client, or not this one.
- */
+/** These answers come before a websocket would: a proxy without a pod, or a pod that takes nobody, or not from here. */
 const CLOSED_DOORS = [401, 403, 429, 502, 503, 504];
 
 /**
- * The socket, and when to open the next one. After "connecting" for the first time it is "closed"
- * until a pod says welcome: for a person, an attempt is not yet a connection.
+ * The socket, and when to open the next one. After "connecting" for the first time it is "closed" until a pod says
+ * welcome: for a person, an attempt is not yet a connection.
  *
  * @typedef {"connecting" | "closed" | "replaying" | "live"} Phase
  */
@@ -24,18 +21,15 @@ export class Connection {
 	/** Full jitter: attempt n waits between 0 and BASE_MS * 2^n, at most CAP_MS. */
 	static BASE_MS = 250;
 	static CAP_MS = 10_000;
-	/** Age at which a connection counts as good: the next wait is short again. */
+	/** A connection that lived this long was a good one: the next wait is short again. */
 	static GOOD_MS = 5_000;
-	/** Bound for the handshake up to the welcome, and then for each frame until "live". */
+	/** For the handshake up to the welcome, and then for each frame until "live". */
 	static PATIENCE_MS = 10_000;
-	/**
-	 * A pod sends a status each 25 s at the latest. A pod that waits for Kafka works, and sends
-	 * nothing else.
-	 */
+	/** A pod sends a status each 25 s at the latest. While it waits for Kafka, it sends nothing else, and is not to blame. */
 	static SILENCE_MS = 60_000;
 	/**
-	 * After so many failures each attempt asks by HTTP first, to learn what is wrong. Also, Firefox
-	 * delays websockets to an address where many have failed.
+	 * After so many failures each attempt asks by HTTP first: to say what is wrong, and because a browser (Firefox) delays
+	 * websockets to an address where many have failed.
 	 */
 	static ASK_AFTER = 2;
 
@@ -61,9 +55,9 @@ export class Connection {
 	#timer;
 	#failures = 0;
 	#openedAt = 0;
-	/** The time that the pod gets for its next frame. */
+	/** How long the pod may take for the next step. */
 	#patience = 0;
-	/** The pod is about to stop, and asked the client to come back at retryAt. */
+	/** The pod is about to stop, and asked us to come back at retryAt. */
 	#asked = false;
 
 	/** @param {() => URL} address of the next attempt @param {(event: ChatEvent) => void} onEvent @param {() => void} onPhase */
@@ -78,7 +72,7 @@ export class Connection {
 		return this.phase === "live" && !this.#asked;
 	}
 
-	/** Ends the old socket, if any, and opens a new one now. */
+	/** Opens a new socket now, whatever there was before. */
 	open() {
 		this.#letGo();
 		this.retryAt = this.#answer = undefined;
@@ -89,15 +83,12 @@ export class Connection {
 		else this.#dial();
 	}
 
-	/**
-	 * Opens now instead of after the back-off: the network is back, or the page is visible. The
-	 * time that a pod asked for stays.
-	 */
+	/** The network is back, or somebody looks: do not sit out a back-off. A pod's wish is still honoured. */
 	hurry() {
 		if (!this.#socket && !this.#question && !this.#asked) this.open();
 	}
 
-	/** Closes the socket until open or hurry is called. */
+	/** Lets the socket go until open or hurry is called. */
 	rest() {
 		this.#letGo();
 		this.retryAt = undefined;
@@ -138,14 +129,14 @@ export class Connection {
 		this.heardAt = now();
 		if ("kafka" in event) this.#patience = event.kafka === "down" ? Connection.SILENCE_MS : Connection.PATIENCE_MS;
 		if (event.type === "welcome") {
-			this.trouble = this.#answer = undefined; // the websocket works
+			this.trouble = this.#answer = undefined; // a websocket came about
 			this.#enter("replaying");
 		} else if (event.type === "live" && this.phase === "replaying") {
 			if (!this.#asked) clearTimeout(this.#timer);
 			this.#enter("live");
 		} else if (event.type === "reconnect") {
 			this.#asked = true;
-			this.#openIn(Math.random() * event.within_ms); // all of the pod's clients get this event, so each picks a random moment
+			this.#openIn(Math.random() * event.within_ms); // all of the pod's clients hear this, so each picks a moment of its own
 		}
 		if (this.phase === "replaying" && !this.#asked) this.#giveUpIn(this.#patience);
 		this.#onEvent(event);
@@ -186,7 +177,7 @@ export class Connection {
 		this.#asked = false;
 	}
 
-	/** Called before the phase changes. */
+	/** Before the phase changes. */
 	#judge() {
 		if (this.phase === "live" && now() - this.#openedAt > Connection.GOOD_MS) this.#failures = 0;
 	}

@@ -1,8 +1,5 @@
 // @ts-check
-/**
- * Writes to the document and to the browser's storage. Text of other people is written as text,
- * never as markup.
- */
+/** How the page writes into its document, and what of it the browser keeps. What others wrote gets there as text, never as markup. */
 import { words } from "./words.js";
 
 /**
@@ -17,10 +14,7 @@ export function element(tag, properties = {}, ...children) {
 	return made;
 }
 
-/**
- * Returns an element of index.html. If it is missing, a roll-out gave this script the page of
- * another version.
- */
+/** An element of index.html. A missing one means that a roll-out gave this script the page of another version. */
 export function byID(id = "") {
 	const found = document.getElementById(id);
 	if (!found) throw new Error(`index.html has no #${id}: it is of another version than the script`);
@@ -30,10 +24,7 @@ export function byID(id = "") {
 /** @type {WeakMap<Node, string>} */
 const written = new WeakMap();
 
-/**
- * Writes only a changed text. Screen readers must not read an unchanged status again, and a browser
- * that translates the page has other text there.
- */
+/** Writes only what changed: an unchanged status must not be read out again, and a browser that translates the page has other text there. */
 export function setText(/** @type {Node} */ node, /** @type {string} */ text) {
 	if (written.get(node) === text) return;
 	written.set(node, text);
@@ -52,7 +43,7 @@ export function fillWords() {
 }
 
 /**
- * A line across the page, for news about the whole chat.
+ * A line across the page for what concerns everybody.
  * @param {string} name of which there is one at a time @param {string | undefined} text none takes it away @param {HTMLElement[]} actions
  */
 export function showBanner(name, text, ...actions) {
@@ -67,8 +58,8 @@ export function showBanner(name, text, ...actions) {
 }
 
 /**
- * The browser's storage. If it is full or forbidden, the page works without it. A value may be from
- * another version: one whose type differs from the example is dropped.
+ * What the browser keeps. It may be full or forbidden: then the page forgets, and works. What it has kept may be of
+ * another version: what is not like the example is forgotten.
  * @param {"localStorage" | "sessionStorage"} area
  */
 const storage = (area) => ({
@@ -85,26 +76,21 @@ const storage = (area) => ({
 	set(key, value) {
 		try {
 			window[area].setItem(`kafkachat.${key}`, JSON.stringify(value));
-		} catch {} // only a reload would miss the value
+		} catch {} // only a reload would notice
 	},
 });
 export const session = storage("sessionStorage");
 export const local = storage("localStorage");
 
-/**
- * Invisible letters, and letters that turn the direction of the text after them. A name or a link
- * with them can look like another.
- */
+/** Letters that turn the direction of what follows, or are not seen: a name or a link with them pretends to be another. */
 const UNSEEN = "\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u115f\\u1160\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb";
 
-/**
- * A name as it may be shown: one line, nothing unseen, and not more than four marks on a letter.
- */
+/** A name as it may be shown: one line, nothing unseen, and not more than four marks on a letter. */
 export function cleanName(name = "") {
 	return name.replace(new RegExp(`[${UNSEEN}]`, "gu"), "").replace(/(\p{M}{4})\p{M}+/gu, "$1").replace(/\s+/gu, " ").trim();
 }
 
-/** Returns a name's colour, the same on every screen. The style sheet chooses the lightness. */
+/** A colour for each name, the same on every screen. The style sheet chooses the lightness. */
 export function hue(name = "") {
 	let hash = 0;
 	for (const letter of name) hash = (hash * 31 + (letter.codePointAt(0) ?? 0)) >>> 0;
@@ -116,10 +102,7 @@ const POD_HUES = [245, 65, 155, 335, 110, 290, 20, 200];
 /** @type {Map<string, number>} */
 const podHues = new Map();
 
-/**
- * Returns a pod's colour, by its name so that all screens agree. Two pods share one only if no
- * other colour is free.
- */
+/** A pod's colour: by its name, so that all screens agree, but not that of another pod as long as one is free. */
 export function podHue(pod = "") {
 	let found = podHues.get(pod);
 	if (found === undefined) {
@@ -138,15 +121,9 @@ function initial(name = "") {
 	return first?.segment.toUpperCase() ?? "";
 }
 
-/**
- * The rich parts of a text: code between backticks, and links. Links are http or https only, so
- * they cannot carry a script.
- */
+/** What is more than plain text: code between backticks, and links. Only http and https, so no script hides in one. */
 const RICH = new RegExp(`(\`\`\`[^]+?\`\`\`|\`[^\`\\n]+\`|https?://[^\\s<>"${UNSEEN}]*[^\\s<>"'.,;:!?)\\]}…${UNSEEN}])`, "iu");
-/**
- * Most parts of a message; the number is even, and the rest stays plain. A message full of links
- * must not flood the document.
- */
+/** A message of nothing but links must not flood the document: after so many parts (an even number) the rest stays plain. */
 const MOST_PARTS = 40;
 
 /** A message's parts: plain, rich, plain, rich, ... */
@@ -165,7 +142,7 @@ export function textNodes(text = "") {
 	});
 }
 
-/** Adds the real host to a link whose text shows another one: https://bank.example@evil.example, or letters of other alphabets. */
+/** A link says where it leads if that is not what one reads: https://bank.example@evil.example, or letters of other alphabets. */
 function link(href = "") {
 	const made = element("a", { href, target: "_blank", rel: "noopener noreferrer" }, href);
 	const read = /^https?:\/\/([^/?#]*)/iu.exec(href)?.[1].toLowerCase();

@@ -1,13 +1,10 @@
 // @ts-check
-/**
- * A picture of the chat: a log, and the pods as positions in it. The strip shows them live; the
- * panel explains them.
- */
+/** The picture of the idea: a log, and pods that are positions in it. The strip shows it small and alive, the panel explains it. */
 /** @import { Chat, Pod, Welcome } from "./client.js" */
 import { byID, element, podHue, session, setText, showBanner } from "./dom.js";
 import { words } from "./words.js";
 
-/** Shows the pod's name and the state of the connection. */
+/** Where one is, and how the connection is. */
 export function showStatus(/** @type {Chat} */ chat, unread = 0) {
 	const { phase, retryAt, welcome, kafka } = chat;
 	const closed = phase === "closed";
@@ -17,12 +14,12 @@ export function showStatus(/** @type {Chat} */ chat, unread = 0) {
 	setText(byID("countdown"), closed ? words.retryIn(Math.ceil(((retryAt ?? 0) - performance.now()) / 1000)) : "");
 	setText(byID("trouble"), closed ? troubleOf(chat) : "");
 	byID("reconnect").hidden = !closed || retryAt === undefined;
-	if (welcome) setText(byID("heading"), words.heading(welcome.pod)); // until then the heading names the pod that served the page
+	if (welcome) setText(byID("heading"), words.heading(welcome.pod)); // until then it stands as the pod that served the page wrote it
 	const title = closed ? words.closed : welcome && words.title(welcome.pod);
 	if (title) setText(byID("title"), unread > 0 ? words.unread(unread, title) : title);
 }
 
-/** Returns the answer of the address by HTTP, with advice for the person. */
+/** What the address said by HTTP, and what the person can do about it. */
 function troubleOf(/** @type {Chat} */ { trouble, welcome }) {
 	if (!trouble) return "";
 	const { status, text } = trouble;
@@ -42,23 +39,19 @@ export function showBanners(/** @type {Chat} */ { kafka, reason, welcome }) {
 }
 
 /**
- * What the strip shows. read: the offset after the newest message that this page has seen, 0 if
- * none
+ * What the strip shows. read: the offset after the newest message that this page has seen, 0 if none
  * @typedef {{ pods: Pod[], here: string, standalone: boolean, topic: string, read: number }} Scene
  */
 
-/** The strip of pods. A chip stays as long as its pod, so that only new chips move. */
+/** The strip of pods. A chip stays while its pod does, so that only what is new moves. */
 export class Strip {
 	/** More would only say "many". */
 	static MOST = 16;
-	/** Time for which a gone pod, and the number of people that joined a pod, are shown. */
+	/** A pod that is gone, and the people that came to another, are shown for so long. */
 	static NEWS_MS = 5_000;
-	/** In this time the page's own connection is counted, and is not news. */
+	/** The first to come is oneself. */
 	static FIRST_MS = 2_000;
-	/**
-	 * Time until a message reaches the next part of the picture. It lights a part for three times
-	 * as long.
-	 */
+	/** A message goes on to the next part of the picture after so long, and lights it for three times that. */
 	static STEP_MS = 250;
 
 	#list = byID("pods");
@@ -104,12 +97,12 @@ export class Strip {
 			...shown.map(({ pod }) => this.#chip(pod)),
 			...[...this.#gone.keys()].map((pod) => this.#chip(pod)),
 			...(all.length > shown.length ? [this.#more] : []),
-			// Another pod may use this pod's embedded broker.
+			// Another pod may have joined this one's own broker.
 			...(standalone && pods.length < 2 ? [this.#standalone] : []),
 		]);
 	}
 
-	/** Shows that a message went through its pod into the log, and from there to all pods. */
+	/** A message went through its pod into the log, and from there to all readers. */
 	pass(pod = "") {
 		if (this.#calm.matches || document.hidden || this.#kafka.getAnimations().length) return;
 		const from = this.#chips.get(pod);
@@ -134,7 +127,7 @@ export class Strip {
 		setText(part(chip, "b"), pod.slice(prefix.length));
 		setText(part(chip, ".people"), String(people));
 		setText(part(chip, ".unit"), words.connected);
-		// The page's pod has read all that the page was sent. That is newer than the last list.
+		// What this page has been sent, its own pod has read: that is newer than the last list.
 		const at = here && offset !== undefined ? Math.max(offset, read) : offset;
 		const behind = at === undefined || end === undefined ? 0 : Math.max(0, end - at);
 		setText(part(chip, ".at"), at === undefined ? "" : behind ? words.behind(behind) : words.at(at));
@@ -177,13 +170,10 @@ function light(/** @type {HTMLElement} */ chip, delay = 0) {
 	chip.animate({ boxShadow: ["0 0 0 .22rem var(--lit)", "0 0 0 .22rem transparent"] }, { duration: 3 * Strip.STEP_MS, delay });
 }
 
-/** A single pod gets a short name only if its own is longer than this. */
+/** A pod that is alone needs no short name, unless its own is longer than this. */
 const LONG_NAME = 16;
 
-/**
- * Returns the common start of all pod names of a deployment, up to a hyphen. The rest tells the
- * pods apart.
- */
+/** What all names of a deployment's pods begin with, up to a hyphen: three letters would do to tell them apart. */
 function commonPrefix(/** @type {string[]} */ names) {
 	let [prefix = ""] = names;
 	if (names.length < 2 && prefix.length <= LONG_NAME) return "";
@@ -193,11 +183,9 @@ function commonPrefix(/** @type {string[]} */ names) {
 
 /** @typedef {"tab" | "pod" | "stop" | "write"} Lesson */
 
-/**
- * "How it works": the path of the last message, and the list "Try it" with the steps that are done.
- */
+/** "How it works": the way of the last message, and what to try, with what has been done. */
 export class Panel {
-	/** No person reads faster. */
+	/** Nobody can read faster. */
 	static REFRESH_MS = 250;
 	/** On a screen of this width the panel takes nothing away from the conversation. */
 	static WIDE = "(min-width: 100rem)";
@@ -210,7 +198,7 @@ export class Panel {
 	#done = session.get("done", /** @type {string[]} */ ([]));
 	#lessons = "";
 
-	/** Screens on which the panel covers the conversation. */
+	/** Where the panel covers the conversation. */
 	#covers = matchMedia("(max-width: 58rem), (max-height: 32rem)");
 
 	constructor(/** @type {() => void} */ refresh) {
@@ -219,7 +207,7 @@ export class Panel {
 		this.#covers.addEventListener("change", () => this.#cover());
 	}
 
-	/** Opens the panel on a first visit, if the screen has room. */
+	/** Opens it on a first visit, where there is room for it. */
 	start() {
 		if (matchMedia(Panel.WIDE).matches && session.get("panel", "open") === "open") this.open(true);
 	}
@@ -241,21 +229,21 @@ export class Panel {
 		this.#timer = setInterval(this.#refresh, Panel.REFRESH_MS);
 	}
 
-	/** Makes covered parts inert, so that the keyboard cannot reach them. */
+	/** What is covered cannot be reached. */
 	#cover() {
 		const covers = this.isOpen && this.#covers.matches;
 		byID("chat").inert = byID("header").inert = covers;
 		if (covers && !this.#panel.contains(document.activeElement)) byID("panel-close").focus();
 	}
 
-	/** Marks a step of "Try it" as done. */
+	/** Something of "Try it" has been done. */
 	did(/** @type {Lesson} */ lesson) {
 		if (this.#done.includes(lesson)) return;
 		this.#done.push(lesson);
 		session.set("done", this.#done);
 	}
 
-	/** Shows the steps for the place where this pod runs. On a laptop each pod has its own port. */
+	/** What to try, where this pod runs. On a laptop each pod has a port of its own. */
 	showLessons(/** @type {Partial<Welcome>} */ { where = "laptop", topic = "", pod = "", broker, standalone }, pods = 1) {
 		const port = Number(location.port || 80) + Math.max(pods, 1);
 		const key = `${where} ${topic} ${pod} ${broker} ${port} ${this.#done}`;
@@ -277,8 +265,8 @@ export class Panel {
 	}
 
 	/**
-	 * Shows the path of the last message, with the times if this page sent it. Two clocks are never
-	 * mixed: the browser's measures the round trip, the pod's measures its part of it.
+	 * The way of the last message, with what was measured if it was one's own. Two clocks are never mixed: the browser's
+	 * measures the round trip, the pod's measures its part of it.
 	 *
 	 * @param {string[]} steps @param {Journey} [journey]
 	 */

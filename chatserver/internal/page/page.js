@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The page of the chat: it takes events from the person and the pod, and updates the parts.
+ * The page of the chat: it hears people and the pod, and tells the parts.
  *
  *   composer.js ──▶ client.js ──▶ connection.js ──▶ pod ──▶ Kafka
  *   view.js, map.js ◀── client.js ◀── connection.js ◀── pod ◀──┘
@@ -16,29 +16,26 @@ import { Conversation, fullTime, View } from "./view.js";
 import { words } from "./words.js";
 
 class Page {
-	/** Bounds of what a reload restores without a pod. */
+	/** What a reload brings back without asking a pod. */
 	static KEPT_ITEMS = 200;
 	static KEPT_LETTERS = 500_000;
 	static KEPT_MS = 1_000;
-	/**
-	 * So long after its end, a replay is in the document. Until then screen readers do not read it
-	 * out.
-	 */
+	/** A replay is in the document so long after its end; until then it is not read out. */
 	static QUIET_MS = 500;
 	/** A hidden tab gets no animation frames. */
 	static HIDDEN_FRAME_MS = 200;
-	/** Number of older messages that are read at once. */
+	/** So many older messages come at once. */
 	static OLDER = 200;
 
 	/** @type {Pod[]} */
 	#pods = [];
 	#unread = 0;
-	/** The first unread message that "Latest messages" has shown. */
+	/** The first unread message that the person has been led to. */
 	#ledTo = NaN;
-	/** Messages before the first "live" are history, not news. */
+	/** What comes before the first "live" is history, not news. */
 	#caughtUpOnce = false;
 	#phase = "";
-	/** Whether the pod's address has given no answer. */
+	/** Nothing has answered at its address. */
 	#podWasGone = false;
 	/** @type {"ask" | "reading" | "failed" | "begins" | "ends"} What is known of older messages. */
 	#older = "ask";
@@ -67,7 +64,7 @@ class Page {
 			this.#composer.focus();
 		});
 		byID("pending").addEventListener("click", ({ target }) => {
-			const button = /** @type {Element} */ (target).closest("button"); // a translator puts elements of its own into the button
+			const button = /** @type {Element} */ (target).closest("button"); // a translator puts elements of its own into it
 			if (!button) return;
 			this.#chat.decide(button.closest("li")?.dataset.id ?? "", button.value === "again" ? "again" : "remove");
 			this.#composer.focus();
@@ -81,10 +78,7 @@ class Page {
 		this.#chat.open();
 	}
 
-	/**
-	 * The chat as this tab left it. Kept data that does not fit is from another version, and is
-	 * dropped.
-	 */
+	/** The chat as this tab left it. What does not fit is of another version, and is forgotten. */
 	#restored() {
 		const url = new URL("ws", location.href);
 		url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -151,7 +145,7 @@ class Page {
 		};
 	}
 
-	/** Whether the person sees new rows at the end. */
+	/** Whether the person sees what is added at the end. */
 	get #looking() {
 		return !document.hidden && this.#view.pinned;
 	}
@@ -187,8 +181,7 @@ class Page {
 		if (!this.#caughtUpOnce) this.#strip.heard(this.#chat.pods);
 		this.#caughtUpOnce = true;
 		if (this.#podWasGone) this.#panel.did("stop");
-		// Another pod may have more messages. But a first replay shorter than HISTORY is all that
-		// the pod has.
+		// Another pod may have more. But a replay from anew that is no longer than this is all that the pod has.
 		const all = !this.#chat.welcome?.resumed && this.#conversation.end - this.#conversation.start < Chat.HISTORY;
 		if (this.#older !== "begins") this.#older = all ? "ends" : "ask";
 		setTimeout(() => (byID("log").ariaBusy = String(this.#chat.phase !== "live")), Page.QUIET_MS);
@@ -204,7 +197,7 @@ class Page {
 		this.#frame();
 	}
 
-	/** Scrolls to the first new message, and the next time to the end. */
+	/** To the first of the new messages, and the next time to the end. */
 	#toNews() {
 		const first = this.#view.firstUnread;
 		if (this.#unread > 0 && first !== undefined && first !== this.#ledTo && !this.#view.sees(first)) {
@@ -274,19 +267,18 @@ class Page {
 			const plain = !key.ctrlKey && !key.metaKey && !key.altKey && !key.isComposing;
 			const writing = document.activeElement?.matches("input, textarea");
 			if ((key.ctrlKey || key.metaKey) && key.key === "f" && byID("find").hidden) {
-				// The browser's search finds only rows in the document. A second press opens the
-				// browser's search.
+				// The browser finds only what is in the document. Whoever presses it again gets the browser's own.
 				key.preventDefault();
 				this.#openFind(true);
 			} else if (key.key === "Escape" && plain) {
 				this.#escape();
 			} else if (plain && !writing && key.key.length === 1 && key.key !== " ") {
-				this.#composer.focus(); // before the letter is typed, so that the letter goes into the composer
+				this.#composer.focus(); // before the letter is typed, so that it gets there
 			}
 		});
 	}
 
-	/** Closes "Find" or else the panel. If both are closed, goes to the end and the composer. */
+	/** Closes what is open, the newest first; else it leads back to where one writes. */
 	#escape() {
 		if (!byID("find").hidden) return this.#openFind(false);
 		if (this.#panel.isOpen) return this.#panel.open(false);
@@ -295,18 +287,14 @@ class Page {
 		this.#frame();
 	}
 
-	/**
-	 * Browsers hide and freeze tabs, and keep pages for the back button. Laptops sleep, networks
-	 * change.
-	 */
+	/** Tabs are hidden, frozen, kept for the back button; laptops sleep; networks change. */
 	#followLifecycle() {
 		document.addEventListener("visibilitychange", () => {
 			if (document.hidden) this.#save();
 			else this.#chat.hurry();
 			this.#frame(); // the next frame that was asked for may never come in the other state
 		});
-		// A frozen page cannot answer, and one that the back button may show again must not hold a
-		// socket.
+		// A frozen page cannot answer, and one that the back button may show again must not hold a socket.
 		const rest = () => {
 			this.#save();
 			this.#chat.rest();
@@ -314,7 +302,7 @@ class Page {
 		const wake = () => this.#chat.hurry();
 		for (const name of ["freeze", "pagehide"]) addEventListener(name, rest, true);
 		for (const name of ["resume", "pageshow"]) addEventListener(name, wake, true);
-		// On another network the old socket may be dead without a sign of it.
+		// On another network the old socket may be dead without knowing.
 		addEventListener("online", () => (this.#chat.ready ? this.#chat.open() : wake()));
 	}
 
@@ -322,10 +310,7 @@ class Page {
 		this.#saveTimer ??= setTimeout(() => this.#save(), Page.KEPT_MS);
 	}
 
-	/**
-	 * Saves position and messages together: a position without its messages would leave a hole on
-	 * the screen.
-	 */
+	/** Position and messages are kept together: a position without its messages would be a hole on the screen. */
 	#save() {
 		clearTimeout(this.#saveTimer);
 		this.#saveTimer = undefined;
@@ -333,7 +318,7 @@ class Page {
 		session.set("conversation", { pod: welcome?.pod, position, lastOffset, items: this.#conversation.newest(Page.KEPT_ITEMS, Page.KEPT_LETTERS) });
 	}
 
-	/** Many events share one frame. */
+	/** Many events, one frame. */
 	#askFrame() {
 		if (this.#frameAsked) return;
 		this.#frameAsked = true;
@@ -359,9 +344,7 @@ class Page {
 		this.#showOlder();
 	}
 
-	/**
-	 * A pod that does not say where it runs is an old version, which cannot send older messages.
-	 */
+	/** A pod that does not say where it runs is an old one, and cannot read on. */
 	#showOlder() {
 		const { oldest, full } = this.#conversation;
 		if (oldest?.offset === 0) this.#older = "begins";

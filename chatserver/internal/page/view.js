@@ -1,10 +1,10 @@
 // @ts-check
-/** The conversation: the items that the page keeps, and the part of them in the document. */
+/** The conversation: what the page remembers of it, and the part of it that is in the document. */
 import { bubble, byID, element, parts, podHue, setText, textNodes } from "./dom.js";
 import { words } from "./words.js";
 
 /**
- * All items that this page keeps: messages, and lines between them.
+ * Everything that has been said, as far as this page remembers: messages, and lines between them.
  *
  * @typedef {{ kind: "message", id?: string, name: string, text: string, pod?: string, offset: number, position: string, at: number,
  *   mine: boolean, placeholder: boolean, nameless: boolean, follows?: boolean }} Message nameless: its name is the page's word
@@ -12,10 +12,7 @@ import { words } from "./words.js";
  * @typedef {(Message | Line) & { nodes?: number }} Item
  */
 export class Conversation {
-	/**
-	 * Most items that are kept. The oldest are dropped in batches, since to move so large an array
-	 * is slow.
-	 */
+	/** Remembered for scrolling back. The oldest are forgotten in batches, so that so large an array moves seldom. */
 	static MOST = 20_000;
 	static BATCH = 1_000;
 	/** One person's messages within this time are one paragraph. */
@@ -23,7 +20,7 @@ export class Conversation {
 
 	/** @type {Item[]} */
 	#items = [];
-	/** The number of #items[0]. An item keeps its number when older ones are added or dropped. */
+	/** The number of #items[0]. An item keeps its number when older ones come or are forgotten. */
 	start = 0;
 
 	get end() {
@@ -51,7 +48,7 @@ export class Conversation {
 		this.start += Conversation.BATCH;
 	}
 
-	/** Adds messages before the oldest. */
+	/** Messages from before the oldest. */
 	prepend(/** @type {Message[]} */ messages) {
 		if (!messages.length) return;
 		/** @type {Item[]} */
@@ -66,20 +63,14 @@ export class Conversation {
 		this.start -= older.length;
 	}
 
-	/**
-	 * Adds a line between messages. The same line is not added twice in a row. Of several moves in
-	 * a row the last one counts.
-	 */
+	/** A line between messages. The same twice in a row says nothing new, and of several moves in a row the last one counts. */
 	note(text = "", moved = false) {
 		const last = this.#items.at(-1);
 		if (last?.kind === "note" && last.moved && moved) last.text = text;
 		else if (last?.kind !== "note" || last.text !== text) this.#items.push({ kind: "note", text, moved });
 	}
 
-	/**
-	 * Returns the newest items, at most so many and so much text. Days are left out: add derives
-	 * them.
-	 */
+	/** The newest items, without the days, which add derives: so many, and not more text than this. */
 	newest(count = 0, letters = 0) {
 		const newest = [];
 		for (const item of this.#items.slice(-count).reverse()) {
@@ -92,8 +83,7 @@ export class Conversation {
 	}
 
 	/**
-	 * The number of the next message with these words, beginning with number from, in steps of 1 or
-	 * -1.
+	 * The number of the next message with these words, beginning with number from, in steps of 1 or -1.
 	 * @returns {number | undefined}
 	 */
 	find(query = "", from = 0, step = -1) {
@@ -124,19 +114,15 @@ const calendarDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "
 const dayName = (at = 0) => (sameDay(at, Date.now()) ? words.today : calendarDay.format(at));
 
 /**
- * The conversation on the screen: a window of rows that moves as the person scrolls, so the
- * document stays small. A view at the end stays at the end; a view of older rows never moves by
- * itself.
+ * The conversation on the screen: a window of rows that moves as the person scrolls, so the document stays small however
+ * much is said. Who looks at the end stays at the end; who reads is never moved.
  */
 export class View {
 	/** DOM nodes that rows may use. The page as a whole stays below 1,500. */
 	static MOST_NODES = 700;
-	/**
-	 * Rows that are added at once when the person scrolls towards the window's edge: less than a
-	 * quarter of the window.
-	 */
+	/** So many rows come at once when the person scrolls towards the window's edge: less than a quarter of the window. */
 	static STEP = 20;
-	/** Distance that still counts as the end: browsers round scroll positions. */
+	/** Scrolled down to this close to the end is the end: browsers round. */
 	static END_PX = 4;
 	/** A message with more letters or lines is shown in part. */
 	static LONG_LETTERS = 1_500;
@@ -144,7 +130,7 @@ export class View {
 
 	/** Whether the end of the conversation is kept in view. */
 	pinned = true;
-	/** @type {number | undefined} The number of the first message that came out of view. */
+	/** @type {number | undefined} The number of the first message that came while nobody looked. */
 	firstUnread;
 
 	#log = byID("log");
@@ -158,16 +144,10 @@ export class View {
 	#today = "";
 	/** The scroll position that is known. */
 	#top = 0;
-	/**
-	 * Whether the layout has just changed: the scrolling that follows in the next frame is the
-	 * browser's.
-	 */
+	/** Whether the layout has just changed: the scrolling that follows in the next frame is the browser's. */
 	#disturbed = false;
 	#marker = element("p", { className: "marker", textContent: words.newHere });
-	/**
-	 * The button of each message in the window. Only one of them is a stop of the Tab key; arrows
-	 * walk on from it.
-	 */
+	/** The button of each message in the window. Only one of them is a stop of the Tab key; arrows walk on from it. */
 	#whens = /** @type {HTMLCollectionOf<HTMLButtonElement>} */ (this.#rows.getElementsByClassName("when"));
 	/** @type {HTMLButtonElement | undefined} */
 	#tabStop;
@@ -199,7 +179,7 @@ export class View {
 		return this.#first === this.#conversation.start;
 	}
 
-	/** The caller must render at once: a scroll event that is on its way must not undo this. */
+	/** To be rendered at once: a scroll event that is on its way must not undo it. */
 	toEnd() {
 		this.pinned = true;
 	}
@@ -225,7 +205,7 @@ export class View {
 		if (number !== undefined) this.#rows.children[number - this.#first]?.classList.add("found");
 	}
 
-	/** Called when older items were added: the rows in view stay where they are. */
+	/** The conversation has got older items: what is in view stays where it is. */
 	grown() {
 		const anchor = this.#firstInView(".message");
 		const number = anchor ? this.#first + [...this.#rows.children].indexOf(anchor) : this.#conversation.end - 1;
@@ -254,10 +234,7 @@ export class View {
 		});
 	}
 
-	/**
-	 * Only a person scrolls upwards. A layout change between two frames moves the end; it is no
-	 * wish to leave the end.
-	 */
+	/** Only a person scrolls upwards. What grows or shrinks between two frames moves the end, and is no wish to leave it. */
 	#scrolled() {
 		const [top, below] = [this.#log.scrollTop, this.#belowPX()];
 		if (this.pinned && this.#disturbed) return this.#pin();
@@ -298,10 +275,7 @@ export class View {
 		this.#first = this.#end = first;
 	}
 
-	/**
-	 * Builds a new window that begins with item first, with item number at this distance from the
-	 * upper edge.
-	 */
+	/** A new window that begins with one item and has another at this distance from the upper edge. */
 	#rebuild(first = 0, number = 0, distance = 0) {
 		this.#log.ariaBusy = "true"; // old rows that come back are no news
 		this.#clear(first);
@@ -311,10 +285,7 @@ export class View {
 		this.#log.ariaBusy = "false";
 	}
 
-	/**
-	 * Adds and drops rows outside of the view only, while the person reads. The rows in view stay
-	 * where they are.
-	 */
+	/** The person reads. Rows come and go outside of the view only, and what is in view stays where it is. */
 	#slide() {
 		const { start, end } = this.#conversation;
 		const margin = this.#log.clientHeight / 4;
@@ -325,7 +296,7 @@ export class View {
 		const anchor = this.#firstInView();
 		const before = anchor?.getBoundingClientRect().top ?? 0;
 		this.#log.ariaBusy = "true";
-		while (this.#first < start && this.#first < this.#end) this.#drop(true); // the conversation has dropped them
+		while (this.#first < start && this.#first < this.#end) this.#drop(true); // the conversation has forgotten them
 		if (older || newer) {
 			for (let more = View.STEP; more > 0 && (older ? this.#first > start : this.#end < end); more--) this.#add(older);
 			while (this.#nodes > View.MOST_NODES) this.#drop(newer);
@@ -340,10 +311,7 @@ export class View {
 		return [...this.#rows.children].find((row) => row.matches(kind) && row.getBoundingClientRect().bottom > top);
 	}
 
-	/**
-	 * Puts the line "new messages" above the first of them. It belongs to the row, and goes and
-	 * comes with it.
-	 */
+	/** Puts the line "new messages" above the first of them. It belongs to the row, and goes and comes with it. */
 	#mark() {
 		const row = this.firstUnread === undefined ? undefined : this.#rows.children[this.firstUnread - this.#first];
 		if (!row) this.#marker.remove();
@@ -423,10 +391,7 @@ export class View {
 
 const isLong = (text = "") => text.length > View.LONG_LETTERS || text.split("\n", View.LONG_LINES + 1).length > View.LONG_LINES;
 
-/**
- * The most DOM nodes that an item's row has, without its details, which few rows show at a time.
- * Counted once.
- */
+/** The most DOM nodes that an item's row has, without its details, which few rows show at a time. Counted once. */
 function weight(/** @type {Item} */ item) {
 	return (item.nodes ??= item.kind === "message" ? 11 + 2 * parts(item.text).length : 3);
 }
