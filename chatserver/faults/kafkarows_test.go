@@ -12,32 +12,25 @@ import (
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafkatest"
+	"kafkachat/internal/realkafka"
 )
 
 // brokerRows are faults of brokers that hit messages on their way.
 func brokerRows(where way) []row {
+	type act = func(kafka *realkafka.Cluster, node int)
+	outage := func(begin act, length time.Duration, end act) func(*world) {
+		return func(w *world) {
+			w.hold(where, w.pods...)
+			begin(w.kafka, 0)
+			release(w.pods...)
+			sleep(w.ctx, w.during(length))
+			end(w.kafka, 0)
+		}
+	}
 	return []row{
-		{name: "the broker is killed (-9) and started again", fault: func(w *world) {
-			w.hold(where, w.pods...)
-			w.kafka.Kill(0)
-			release(w.pods...)
-			sleep(w.ctx, w.during(3*time.Second))
-			w.kafka.Start(0)
-		}},
-		{name: "the broker is frozen (SIGSTOP)", fault: func(w *world) {
-			w.hold(where, w.pods...)
-			w.kafka.Pause(0)
-			release(w.pods...)
-			sleep(w.ctx, w.during(15*time.Second))
-			w.kafka.Resume(0)
-		}},
-		{name: "Kafka's data is wiped", remade: true, fault: func(w *world) {
-			w.hold(where, w.pods...)
-			w.kafka.Wipe(0)
-			release(w.pods...)
-			sleep(w.ctx, w.during(time.Second))
-			w.kafka.Start(0)
-		}},
+		{name: "the broker is killed (-9) and started again", fault: outage((*realkafka.Cluster).Kill, 3*time.Second, (*realkafka.Cluster).Start)},
+		{name: "the broker is frozen (SIGSTOP)", fault: outage((*realkafka.Cluster).Pause, 15*time.Second, (*realkafka.Cluster).Resume)},
+		{name: "Kafka's data is wiped", remade: true, fault: outage((*realkafka.Cluster).Wipe, time.Second, (*realkafka.Cluster).Start)},
 		{name: "the leader of three brokers is killed (-9)", brokers: 3, fault: func(w *world) {
 			leader := w.leader(-1)
 			w.hold(where, w.pods...)
