@@ -1,12 +1,13 @@
 package clitest
 
 import (
+	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/Shopify/sarama"
 
+	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
 	"kafkachat/internal/realkafka"
 )
@@ -76,26 +77,31 @@ func (k *Kafka) Grant(topic string, right sarama.AclOperation) {
 	k.Admin(func(admin sarama.ClusterAdmin) error {
 		return admin.CreateACL(resource, sarama.Acl{Principal: "User:ann", Host: "*", Operation: right, PermissionType: sarama.AclPermissionAllow})
 	})
-	config := sarama.NewConfig()
-	config.Net.SASL.Enable, config.Net.SASL.User, config.Net.SASL.Password = true, "ann", "secret"
-	config.Version, config.Net.SASL.Version = sarama.V2_3_0_0, sarama.SASLHandshakeV1
+	env := ann()
 	for addr := range strings.SplitSeq(k.ListenerAddrs("LOGIN"), ",") {
-		for known, end := false, time.Now().Add(time.Minute); !known; time.Sleep(50 * time.Millisecond) {
-			broker := sarama.NewBroker(addr)
-			broker.Open(config)
-			metadata, err := broker.GetMetadata(sarama.NewMetadataRequest(config.Version, []string{topic}))
-			broker.Close()
-			if known = err == nil && metadata.Topics[0].Err == sarama.ErrNoError; !known && time.Now().After(end) {
-				k.t.Fatalf("%s does not know ann's right: %v", addr, err)
-			}
+		env["KAFKA_BROKER"] = addr
+		cluster, err := kafka.FromEnv(func(name string) string { return env[name] })
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		look := func() string { return fmt.Sprint(cluster.Partitions(k.t.Context(), topic)) }
+		if !eventually(look, `^[1-9]\d* <nil>$`) {
+			k.t.Fatalf("%s does not know ann's right: %s", addr, look())
 		}
 	}
+}
+
+// ann returns the variables of a program that logs in as ann.
+func ann() map[string]string {
+	return map[string]string{"KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "ann", "KAFKA_SASL_PASSWORD": "secret"}
 }
 
 // AsAnn starts a program that logs in as ann.
 func (k *Kafka) AsAnn(topic, program string, args ...string) *Process {
 	k.t.Helper()
 	p := New(k.t, k.ListenerAddrs("LOGIN"), topic, program, args...)
-	p.Cmd.Env = append(p.Cmd.Env, "KAFKA_SASL_MECHANISM=PLAIN", "KAFKA_SASL_USERNAME=ann", "KAFKA_SASL_PASSWORD=secret")
+	for name, value := range ann() {
+		p.Cmd.Env = append(p.Cmd.Env, name+"="+value)
+	}
 	return p.Start()
 }
