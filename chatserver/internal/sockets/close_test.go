@@ -63,6 +63,7 @@ func TestClientDoesNotAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := closer(t)
 			client := s.join(16 << 10)
+			until(t, "the connection is counted", func() bool { return s.stats().Conns == 1 })
 			if c.full {
 				s.makeSlow()
 			}
