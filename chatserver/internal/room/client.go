@@ -33,9 +33,9 @@ type Client struct {
 	network  netip.Prefix // for which the client is counted
 	remote   string       // address, for the log
 	take     func(message []byte, publish Publish) error
-	messages *rate.Limiter
-	bytes    *rate.Limiter
-	strikes  int // malformed events in a row
+	messages *rate.Limiter // nil until the first message: most clients only read
+	bytes    *rate.Limiter // likewise
+	strikes  int           // malformed events in a row
 }
 
 // Publish writes a message to the topic, and returns its offset when the pod has read it back.
@@ -94,6 +94,10 @@ func (c *Client) count(err error) {
 
 // pace waits until the client may have sent a message of this many bytes.
 func (c *Client) pace(bytes int) error {
+	if limits := &c.room.Limits; c.messages == nil {
+		c.messages = rate.NewLimiter(rate.Limit(limits.MessageRate), messageBurst*limits.MessageRate)
+		c.bytes = rate.NewLimiter(rate.Limit(limits.ByteRate), byteBurst*limits.ByteRate)
+	}
 	if err := c.messages.Wait(c.conn.Context()); err != nil {
 		return err
 	}

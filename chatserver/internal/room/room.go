@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"golang.org/x/time/rate"
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/ops"
@@ -87,7 +86,7 @@ func New(c Config) *Room {
 	r.upgrader = websocket.Upgrader{
 		Subprotocols:     []string{chat.Protocol},
 		CheckOrigin:      func(*http.Request) bool { return true }, // admit has checked it
-		ReadBufferSize:   256,                                      // most connections are idle; a message is read into a buffer of its own
+		ReadBufferSize:   128,                                      // most connections are idle; a message is read into a buffer of its own
 		WriteBufferPool:  &sync.Pool{},                             // only for the handshake's answer
 		HandshakeTimeout: 10 * time.Second,
 		Error: func(w http.ResponseWriter, req *http.Request, status int, reason error) {
@@ -119,11 +118,7 @@ func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) 
 	if refused != nil {
 		return nil, r.refuse(w, req, refused)
 	}
-	c := &Client{
-		room: r, name: name, network: network, remote: req.RemoteAddr,
-		messages: rate.NewLimiter(rate.Limit(r.Limits.MessageRate), messageBurst*r.Limits.MessageRate),
-		bytes:    rate.NewLimiter(rate.Limit(r.Limits.ByteRate), byteBurst*r.Limits.ByteRate),
-	}
+	c := &Client{room: r, name: name, network: network, remote: req.RemoteAddr}
 	options := func(protocol string) sockets.Options { return c.options(protocol, asChat, asRaw) }
 	if c.conn, err = r.Sockets.Upgrade(w, req, &r.upgrader, options); err != nil {
 		r.leave(network)

@@ -30,17 +30,17 @@ type Conn struct {
 
 	// Owned by the loop.
 	phase      phase
+	last       bool  // nothing follows markFrames
+	stuck      uint8 // ticks since a full socket took something
+	silent     uint8 // ticks since the peer sent a byte
 	index      int   // in loop.conns
 	next       int64 // offset of the next entry to send
 	mark       int64
 	markFrames []byte        // nil: none, or sent
-	last       bool          // nothing follows markFrames
 	noticed    uint64        // the notices up to this version have been sent
 	rest       []byte        // what a full socket did not take
 	took       int           // bytes that the socket took since it was tried last
 	pause      time.Duration // before a full socket is tried again; 0: the socket is not full
-	stuck      uint8         // ticks since a full socket took something
-	silent     uint8         // ticks since the peer sent a byte
 }
 
 // A phase is what the loop does with a connection.
