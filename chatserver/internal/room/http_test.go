@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -24,39 +25,28 @@ func TestGuard(t *testing.T) {
 		}
 		w.Header().Set("Content-Security-Policy", own)
 	})
-	everyName, chatOnly := Limits{Hosts: []string{"*"}}, Limits{Hosts: []string{"*", "chat.example"}}
+	usual, everyName := Limits{}, Limits{Hosts: []string{"*", "chat.example"}}
 	signIn := Limits{Hosts: []string{"*"}, UserHeader: user, TrustedProxies: trusted("10.0.0.0/8")}
+	const proxy, other, admin = "10.0.0.1:9", "192.0.2.1:9", true
 	for _, c := range []struct {
-		limits       Limits
-		admin        bool
-		host         string
-		method, path string
-		remote, user string
-		status       int
+		limits                           Limits
+		admin                            bool
+		host, method, path, remote, user string
+		status                           int
 	}{
-		{Limits{}, false, "localhost", "GET", "/", "", "", 200},
-		{Limits{}, false, "localhost", "HEAD", "/", "", "", 200},
-		{Limits{}, false, "localhost", "GET", "/nothing", "", "", 404},
-		{Limits{}, false, "localhost", "OPTIONS", "/", "", "", 204},
-		{Limits{}, false, "localhost", "POST", "/", "", "", 405},
-		{Limits{}, false, "localhost", "TRACE", "/nothing", "", "", 405},
-		{Limits{}, false, "localhost", "SPAM", "/", "", "", 405},
-		{Limits{}, false, "192.0.2.9:8000", "GET", "/", "", "", 200},
-		{Limits{}, false, "evil.example", "GET", "/", "", "", 403},
-		{Limits{}, false, "evil.example", "GET", "/ws", "", "", 403},
-		{Limits{}, false, "any.name", "GET", "/readyz", "", "", 404}, // a load balancer's check comes by any name
-		{Limits{Hosts: []string{"chat.example"}}, false, "chat.example", "GET", "/", "", "", 200},
-		{everyName, false, "evil.example", "GET", "/", "", "", 200},
-		{Limits{}, true, "127.0.0.1:9090", "GET", "/", "", "", 200},
-		{Limits{}, true, "evil.example:9090", "GET", "/", "", "", 403},
-		{everyName, true, "evil.example:9090", "GET", "/", "", "", 403},
-		{chatOnly, true, "chat.example", "GET", "/", "", "", 200},
-		{signIn, false, "chat.example", "GET", "/", "10.0.0.1:9", "ann", 200},
-		{signIn, false, "chat.example", "GET", "/", "10.0.0.1:9", "", 401},
-		{signIn, false, "chat.example", "GET", "/ws", "10.0.0.1:9", "", 401},
-		{signIn, false, "chat.example", "GET", "/", "192.0.2.1:9", "ann", 401}, // past the proxy
-		{signIn, false, "chat.example", "GET", "/healthz", "10.0.0.1:9", "", 404},
-		{signIn, true, "192.0.2.9", "GET", "/", "192.0.2.1:9", "", 200},
+		{usual, false, "localhost", "GET", "/", other, "", 200},
+		{usual, false, "localhost", "OPTIONS", "/", other, "", 204},
+		{usual, false, "localhost", "SPAM", "/", other, "", 405},
+		{usual, false, "evil.example", "GET", "/ws", other, "", 403},
+		{usual, false, "any.name", "GET", "/readyz", other, "", 404}, // a load balancer's check comes by any name
+		{everyName, false, "evil.example", "GET", "/", other, "", 200},
+		{everyName, admin, "evil.example:9090", "GET", "/", other, "", 403},
+		{everyName, admin, "chat.example", "GET", "/", other, "", 200},
+		{signIn, false, "chat.example", "GET", "/", proxy, "ann", 200},
+		{signIn, false, "chat.example", "GET", "/ws", proxy, "", 401},
+		{signIn, false, "chat.example", "GET", "/", other, "ann", 401}, // past the proxy
+		{signIn, false, "chat.example", "GET", "/healthz", proxy, "", 404},
+		{signIn, admin, "192.0.2.9", "GET", "/", other, "", 200},
 	} {
 		r := start(t, c.limits, io.Discard)
 		server := r.Server(page)
@@ -89,33 +79,19 @@ func TestRefusalsAreLogged(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	r := start(t, Limits{}, &log)
-	server := httptest.NewServer(r.Server(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.Enter(w, req) })).Handler)
-	defer server.Close()
-	for range 3 {
-		for _, c := range []struct {
-			status int
-			host   string
-			header []string
-		}{
-			{403, "localhost", []string{"Origin", "http://chat.example"}},                 // a proxy that replaces Host
-			{400, "localhost", []string{"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}}, // one that drops Upgrade
-			{403, "chat.example", nil},
-			{400, "localhost", nil}, // somebody looks at /ws in a browser: nothing to change
-		} {
-			req, err := http.NewRequest("GET", server.URL, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Host, req.Header = c.host, from("", c.header...).Header
-			response, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			response.Body.Close()
-			if response.StatusCode != c.status {
-				t.Errorf("%+v: %s", c, response.Status)
-			}
+	server := r.Server(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.Enter(w, req) }))
+	ask := func(status int, host string, header ...string) {
+		req, w := from("192.0.2.1:9", header...), httptest.NewRecorder()
+		req.Host = host
+		if server.Handler.ServeHTTP(w, req); w.Code != status {
+			t.Errorf("host %s, %q: %d", host, header, w.Code)
 		}
+	}
+	for range 3 {
+		ask(403, "localhost", "Origin", "http://chat.example")                 // a proxy that replaces Host
+		ask(400, "localhost", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==") // one that drops Upgrade
+		ask(403, "chat.example")
+		ask(400, "localhost") // somebody looks at /ws in a browser: nothing to change
 	}
 	if n := strings.Count(log.String(), `"level":"WARN","msg":"clients are refused"`); n != 3 {
 		t.Errorf("%d lines:\n%s", n, &log)
@@ -132,63 +108,77 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	t.Parallel()
 	r := start(t, Limits{}, io.Discard)
 	r.plain = 8
-	stuck := make(chan struct{})
-	server := r.Server(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.URL.Path == "/stuck" {
-			<-stuck
-		}
-	}))
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go server.Serve(ln)
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = r.Server(http.NotFoundHandler())
+	server.Start()
 	defer server.Close()
-	defer close(stuck)
-	get := func(path string) net.Conn {
-		c, err := net.Dial("tcp", ln.Addr().String())
+	var first net.Conn
+	for i := range 100 {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { c.Close() })
-		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
-		return c
-	}
-	answered := func(c net.Conn) bool {
-		c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		line, err := bufio.NewReader(c).ReadString('\n')
-		return err == nil && strings.Contains(line, "200")
-	}
-	busy, first := get("/stuck"), get("/")
-	for i := range 100 {
-		if !answered(get("/")) {
-			t.Fatalf("request %d was not answered", i)
+		defer c.Close()
+		c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "404") {
+			t.Fatalf("request %d was answered with %q, %v", i, line, err)
+		}
+		if first == nil {
+			first = c
 		}
 	}
-	if b, err := io.ReadAll(first); err != nil || !strings.Contains(string(b), "200") {
+	if _, err := io.Copy(io.Discard, first); err != nil {
 		t.Errorf("the first is still open: %v", err)
-	}
-	busy.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	if _, err := busy.Read(make([]byte, 1)); err == nil || !err.(net.Error).Timeout() {
-		t.Errorf("a request was cut off while others were idle: %v", err)
-	}
-	for range 20 { // now all are stuck
-		get("/stuck")
-	}
-	if !answered(get("/")) {
-		t.Error("a request was not answered while others were stuck")
 	}
 }
 
-// Of many that connect at once, twice the limit are let in, and no more.
-func TestManyAtOnce(t *testing.T) {
+// Of connections that are no websockets, the idle ones are closed first, then those older than a second. Of many that
+// connect at once, twice the limit are let in, and no more.
+func TestPlainConnections(t *testing.T) {
 	t.Parallel()
-	p := plain{limit: 10, since: make(map[net.Conn]time.Time)}
-	for i := range 25 {
-		if p.note(new(net.TCPConn), http.StateNew); len(p.since) != min(i+1, 20) {
-			t.Fatalf("%d connections are there after %d", len(p.since), i+1)
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 5
+		p := plain{limit: limit, since: make(map[net.Conn]time.Time)}
+		open := func() net.Conn {
+			c, _ := net.Pipe()
+			p.note(c, http.StateNew)
+			time.Sleep(time.Millisecond)
+			return c
 		}
-	}
+		closed := func(what string, conns ...net.Conn) {
+			t.Helper()
+			for _, c := range conns {
+				if c.SetDeadline(time.Time{}) == nil {
+					t.Errorf("%s is still open", what)
+				}
+			}
+		}
+		stuck := open()
+		p.note(stuck, http.StateActive)
+		idle, websocket := open(), open()
+		p.note(idle, http.StateIdle)
+		p.note(websocket, http.StateHijacked)
+		young := []net.Conn{open(), open(), open(), open()} // and a place for the websocket
+		closed("one that is idle", idle)
+		time.Sleep(time.Second)
+		young = append(young, open())
+		closed("one that is stuck", stuck)
+		young = append(young, open())
+		closed("the oldest", young[0])
+		p.note(young[1], http.StateActive) // a request has come
+		open()
+		closed("the oldest without a request", young[2])
+		if young[1].SetDeadline(time.Time{}) != nil || websocket.SetDeadline(time.Time{}) != nil || len(p.since) != limit {
+			t.Errorf("too many were closed: %d are open", len(p.since))
+		}
+		p = plain{limit: limit, since: make(map[net.Conn]time.Time)}
+		for i := range 3 * limit {
+			if open(); len(p.since) != min(i+1, 2*limit) {
+				t.Errorf("%d connections are open after %d", len(p.since), i+1)
+			}
+		}
+	})
 }
 
 func TestIdleTime(t *testing.T) {
