@@ -79,7 +79,8 @@ type Presence struct {
 	mu     sync.Mutex       // guards the following
 	own    state            // as it was written last
 	said   time.Time        // when own was written
-	asked  time.Time        // when the oldest record that has not come back was written; zero: none
+	asked  time.Time        // when the record that tests Kafka was written; zero: it has come back
+	test   int64            // Seq of that record
 	answer bool             // another pod said hello
 	others map[string]state // by instance; a pod that has left stays, so that a late record does not bring it back
 	shown  []Pod
@@ -151,8 +152,11 @@ func (p *Presence) hear(value []byte) {
 			default:
 			}
 		}
-		// This pod's record came through, and the records of the others would have come before it.
 		p.own.Hello = p.own.Hello && !s.Hello
+		if s.Seq < p.test {
+			break // a slow reader gets to the records of the others later
+		}
+		// This pod's record came through, and the records of the others would have come before it.
 		maps.DeleteFunc(p.others, func(_ string, o state) bool { return !p.asked.IsZero() && p.asked.Sub(o.heard) > gone })
 		p.asked = time.Time{}
 	case known || len(p.others) < maxPods:
@@ -178,7 +182,7 @@ func (p *Presence) speak() {
 	case p.say <- s.encode():
 		p.own, p.said, p.answer = s, time.Now(), false
 		if p.asked.IsZero() {
-			p.asked = p.said
+			p.asked, p.test = p.said, s.Seq
 		}
 	default: // Kafka is away, or the goroutine of work is busy for a moment
 	}

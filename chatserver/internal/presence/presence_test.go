@@ -20,17 +20,17 @@ import (
 type bench struct {
 	*Presence
 	t    *testing.T
+	name string
 	stop func()
 
 	mu    sync.Mutex // guards the following
 	self  Pod
 	lists [][]Pod
-	at    []time.Time
 }
 
 // begin runs a pod until it is stopped, at the latest at the test's end. Without a cluster it is in topic tp.
 func begin(t *testing.T, cluster *kafka.Cluster, chat, name string, tp *topic) *bench {
-	b := &bench{t: t, self: Pod{Name: name}}
+	b := &bench{t: t, name: name, self: Pod{Name: name}}
 	b.Presence = New(cluster, "test-"+name, chat, func() Pod {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -38,7 +38,7 @@ func begin(t *testing.T, cluster *kafka.Cluster, chat, name string, tp *topic) *
 	}, func(pods []Pod) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.lists, b.at = append(b.lists, pods), append(b.at, time.Now())
+		b.lists = append(b.lists, pods)
 	}, slog.New(slog.NewTextHandler(t.Output(), nil)).With("pod", name))
 	if cluster == nil {
 		b.connect = func(ctx context.Context) { tp.connect(ctx, b) }
@@ -54,20 +54,18 @@ func begin(t *testing.T, cluster *kafka.Cluster, chat, name string, tp *topic) *
 	return b
 }
 
-// set changes what the pod says of itself.
-func (b *bench) set(change func(*Pod)) {
+// people changes what the pod says of itself.
+func (b *bench) people(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	change(&b.self)
+	b.self.People = n
 }
 
-func (b *bench) people(n int) { b.set(func(p *Pod) { p.People = n }) }
-
-// all returns the lists that the pod has shown, and when.
-func (b *bench) all() ([][]Pod, []time.Time) {
+// all returns the lists that the pod has shown.
+func (b *bench) all() [][]Pod {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.lists), slices.Clone(b.at)
+	return slices.Clone(b.lists)
 }
 
 // want waits for the list that the pods show within so much time.
@@ -76,94 +74,77 @@ func want(within time.Duration, list string, pods ...*bench) {
 		b.t.Helper()
 		for deadline := time.Now().Add(within); b.shows() != list; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				b.t.Fatalf("%s shows %q after %v, want %q", b.self.Name, b.shows(), within, list)
+				b.t.Fatalf("%s shows %q after %v, want %q", b.name, b.shows(), within, list)
 			}
 		}
 	}
 }
 
-func (b *bench) shows() string {
-	lists, _ := b.all()
-	var list []string
+func (b *bench) shows() (list string) {
+	lists := b.all()
 	for _, p := range slices.Concat(lists[max(0, len(lists)-1):]...) {
-		list = append(list, fmt.Sprintf("%s:%d", p.Name, p.People))
+		list += fmt.Sprintf(" %s:%d", p.Name, p.People)
 	}
-	return strings.Join(list, " ")
+	return strings.TrimPrefix(list, " ")
 }
 
 // A topic carries what pods say to all pods, in fake time.
 type topic struct {
-	mu    sync.Mutex
-	away  bool
-	pods  map[*bench]chan []byte
-	count int // records
+	mu      sync.Mutex // guards the following
+	away    bool
+	records [][]byte
+	slow    *bench // this pod reads only
+	reach   int    // so many records
+}
+
+// with calls f, which uses the fields.
+func (tp *topic) with(f func()) {
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	f()
 }
 
 func (tp *topic) write(value string) {
-	tp.mu.Lock()
-	defer tp.mu.Unlock()
-	if tp.away {
-		return // lost, as in a fault
-	}
-	tp.count++
-	for _, heard := range tp.pods {
-		heard <- []byte(value)
-	}
-}
-
-func (tp *topic) setAway(away bool) {
-	tp.mu.Lock()
-	defer tp.mu.Unlock()
-	tp.away = away
-}
-
-func (tp *topic) records() int {
-	tp.mu.Lock()
-	defer tp.mu.Unlock()
-	return tp.count
-}
-
-// listen returns what a pod hears from now on, and whether that is new; nil while the topic is away.
-func (tp *topic) listen(b *bench) (heard chan []byte, anew bool) {
-	tp.mu.Lock()
-	defer tp.mu.Unlock()
-	heard = tp.pods[b]
-	switch {
-	case tp.away:
-		delete(tp.pods, b)
-		return nil, false
-	case heard == nil:
-		heard, anew = make(chan []byte, 10_000), true
-		tp.pods[b] = heard
-	}
-	return heard, anew
+	tp.with(func() {
+		if !tp.away { // else it is lost, as in a fault
+			tp.records = append(tp.records, []byte(value))
+		}
+	})
 }
 
 // connect stands in for Presence's.
 func (tp *topic) connect(ctx context.Context, b *bench) {
 	clock := time.NewTicker(13 * time.Millisecond) // seldom together with a look of the pod
 	defer clock.Stop()
-	for ctx.Err() == nil {
-		heard, anew := tp.listen(b)
+	for next := -1; ctx.Err() == nil; {
+		var records [][]byte
 		say := b.say
+		tp.with(func() {
+			records = tp.records
+			if b == tp.slow {
+				records = records[:tp.reach]
+			}
+			if tp.away {
+				say = nil
+			}
+		})
 		switch {
-		case anew:
+		case say == nil:
+			next = -1
+		case next < 0:
+			next = len(records)
 			b.join()
-		case heard == nil:
-			say = nil
+		}
+		for ; next >= 0 && next < len(records); next++ {
+			b.hear(records[next])
 		}
 		select {
-		case value := <-heard:
-			b.hear(value)
 		case value := <-say:
 			tp.write(string(value))
 		case <-clock.C:
 		case <-ctx.Done():
 		}
 	}
-	tp.mu.Lock()
-	defer tp.mu.Unlock()
-	delete(tp.pods, b)
 }
 
 // soon is within what time a change is to be seen: a pause of the pod that says it, one of the pod that shows it,
@@ -174,7 +155,7 @@ const soon = 2*pause + 500*time.Millisecond
 func bubble(t *testing.T, test func(t *testing.T, tp *topic, a, b *bench)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tp := &topic{pods: make(map[*bench]chan []byte)}
+		tp := &topic{}
 		a, b := begin(t, nil, "", "a", tp), begin(t, nil, "", "b", tp)
 		want(soon, "a:0 b:0", a, b)
 		test(t, tp, a, b)
@@ -184,10 +165,8 @@ func bubble(t *testing.T, test func(t *testing.T, tp *topic, a, b *bench)) {
 func TestPodsSeeEachOther(t *testing.T) {
 	bubble(t, func(t *testing.T, tp *topic, a, b *bench) {
 		c := begin(t, nil, "", "c", tp)
-		for n := range 3 {
-			b.people(n * 10)
-			want(soon, fmt.Sprintf("a:0 b:%d c:0", n*10), a, b, c)
-		}
+		b.people(10)
+		want(soon, "a:0 b:10 c:0", a, b, c)
 		begun := time.Now()
 		b.stop()
 		if took := time.Since(begun); took > 200*time.Millisecond {
@@ -205,29 +184,29 @@ func TestPodsSeeEachOther(t *testing.T) {
 // is told while nothing changes.
 func TestPace(t *testing.T) {
 	bubble(t, func(t *testing.T, tp *topic, a, b *bench) {
+		begun := len(a.all())
 		for range 1000 { // ten seconds of a chat with 100 messages a second
-			b.set(func(p *Pod) { p.Offset, p.End = p.Offset+1, p.End+2 })
+			b.mu.Lock()
+			b.self.Offset, b.self.End = b.self.Offset+1, b.self.End+2
+			b.mu.Unlock()
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(beat)
-		lists, at := a.all()
+		lists := a.all()
 		if last, want := lists[len(lists)-1], []Pod{{"a", 0, 0, 0}, {"b", 0, 1000, 2000}}; !slices.Equal(last, want) {
 			t.Errorf("%v, want %v", last, want)
 		}
-		for i := 1; i < len(at); i++ {
-			if gap := at[i].Sub(at[i-1]); gap < time.Second {
-				t.Errorf("two lists within %v", gap)
-			}
+		if n := len(lists) - begun; n < 7 || n > 12 {
+			t.Errorf("%d lists in 11 s", n)
 		}
-		if n := len(lists); n < 8 || n > 16 {
-			t.Errorf("%d lists in 12 s", n)
-		}
-		records := tp.records()
+		before, after := 0, 0
+		tp.with(func() { before = len(tp.records) })
 		time.Sleep(time.Minute)
-		if after, _ := a.all(); len(after) != len(lists) {
-			t.Errorf("%d lists in a minute without a change", len(after)-len(lists))
+		tp.with(func() { after = len(tp.records) })
+		if n := len(a.all()) - len(lists); n != 0 {
+			t.Errorf("%d lists in a minute without a change", n)
 		}
-		if n := tp.records() - records; n > 2*12+2 {
+		if n := after - before; n > 2*12+2 {
 			t.Errorf("%d records of two pods in a minute", n)
 		}
 	})
@@ -240,7 +219,32 @@ func TestKilledPodIsGone(t *testing.T) {
 			time.Sleep(time.Duration(i) * beat / 10)
 			tp.write(fmt.Sprintf(`{"pod":"killed","instance":"%d","seq":1,"people":7}`, i))
 			want(soon, "a:0 b:0 killed:7", a, b)
-			want(9*time.Second, "a:0 b:0", a, b)
+			want(10*time.Second, "a:0 b:0", a, b)
+		}
+	})
+}
+
+// A pod whose reader stands still, and then reads slowly, learns late what the others have said, and declares none of them
+// gone.
+func TestReaderStalls(t *testing.T) {
+	bubble(t, func(t *testing.T, tp *topic, a, b *bench) {
+		b.people(7) // so b says nothing in the next seconds, while a speaks
+		want(soon, "a:0 b:7", a)
+		tp.with(func() { tp.slow, tp.reach = a, len(tp.records) })
+		for n := range 5 * gone / pause {
+			a.people(int(n) % 2) // it says so each time
+			time.Sleep(pause)
+		}
+		for behind := true; behind; time.Sleep(look) {
+			tp.with(func() {
+				tp.reach++
+				behind = tp.reach < len(tp.records)
+			})
+		}
+		for _, list := range a.all()[1:] {
+			if len(list) != 2 {
+				t.Errorf("shown: %v", list)
+			}
 		}
 	})
 }
@@ -251,12 +255,12 @@ func TestKafkaAway(t *testing.T) {
 	bubble(t, func(t *testing.T, tp *topic, a, b *bench) {
 		tp.write(`{"pod":"silent","instance":"s","seq":1}`)
 		want(soon, "a:0 b:0 silent:0", a, b)
-		tp.setAway(true)
+		tp.with(func() { tp.away = true })
 		time.Sleep(3 * gone)
 		a.people(3)
 		want(soon, "a:3 b:0 silent:0", a)
 		time.Sleep(pause)
-		tp.setAway(false)
+		tp.with(func() { tp.away = false })
 		want(soon, "a:3 b:0 silent:0", b)
 		time.Sleep(gone - soon)
 		want(0, "a:3 b:0 silent:0", a, b)
@@ -264,7 +268,7 @@ func TestKafkaAway(t *testing.T) {
 		time.Sleep(2 * gone)
 		want(0, "a:3 b:0", a, b)
 		// A pod that leaves while Kafka is away does not wait for it.
-		tp.setAway(true)
+		tp.with(func() { tp.away = true })
 		begun := time.Now()
 		b.stop()
 		if took := time.Since(begun); took > time.Second {
@@ -277,29 +281,24 @@ func TestKafkaAway(t *testing.T) {
 // A pod that says nothing any more is gone.
 func TestForeignRecords(t *testing.T) {
 	bubble(t, func(t *testing.T, tp *topic, a, b *bench) {
-		before, _ := a.all()
-		long := strings.Repeat("x", 300)
+		before, long := len(a.all()), strings.Repeat("x", 300)
 		for _, record := range []string{
 			"", "hello", "{}", "null", "[1]", "\xff\xfe", `"x"`,
-			`{"pod":"x","people":1,"seq":1}`, `{"pod":"","instance":"i","people":1,"seq":1}`,
-			`{"pod":"x","instance":"i","people":-1,"seq":1}`, `{"pod":"x","instance":"i","people":1e99,"seq":1}`,
-			`{"pod":"x","instance":"i","people":1,"seq":0}`, `{"pod":"x","instance":"i","people":1000001,"seq":1}`,
-			`{"pod":"x","instance":"i","people":1,"seq":1,"offset":-1}`, `{"pod":"x","instance":"i","people":1,"seq":1,"end":-1}`,
-			`{"pod":"` + long + `","instance":"i","people":1,"seq":1}`, `{"pod":"x","instance":"` + long + `","people":1,"seq":1}`,
-			`{"pod":"x\u202e","instance":"i","people":1,"seq":1}`, `{"pod":"x\u001b[31m","instance":"i","people":1,"seq":1}`,
-			`{"pod":"x\ny","instance":"i","people":1,"seq":1}`, `{"pod":"x","instance":"i\u0000","people":1,"seq":1}`,
-			`{"pod":"x","instance":"i","people":1,"seq":1,"fill":"` + strings.Repeat("y", 900_000) + `"}`,
+			`{"pod":"x","seq":1}`, `{"pod":"x","instance":"i","seq":0}`,
+			`{"pod":"x","instance":"i","seq":1,"people":-1}`, `{"pod":"x","instance":"i","seq":1,"people":1000001}`,
+			`{"pod":"x","instance":"i","seq":1,"offset":-1}`, `{"pod":"x","instance":"i","seq":1,"end":-1}`,
+			`{"pod":"` + long + `","instance":"i","seq":1}`, `{"pod":"x","instance":"` + long + `","seq":1}`,
+			`{"pod":"","instance":"i","seq":1}`, `{"pod":"x\u202e","instance":"i","seq":1}`, `{"pod":"x","instance":"i\u0000","seq":1}`,
+			`{"pod":"x","instance":"i","seq":1,"fill":"` + strings.Repeat("y", 900_000) + `"}`,
 			// One that left before its late record came.
-			`{"pod":"gone","instance":"j","people":1,"seq":1}`, `{"pod":"gone","instance":"j","seq":3,"goodbye":true}`,
-			`{"pod":"gone","instance":"j","people":1,"seq":2}`,
+			`{"pod":"gone","instance":"j","seq":1}`, `{"pod":"gone","instance":"j","seq":3,"goodbye":true}`, `{"pod":"gone","instance":"j","seq":2}`,
 			// And one that makes sense.
 			`{"pod":"z","instance":"k","people":4,"seq":1,"more":true}`,
 		} {
 			tp.write(record)
 		}
 		want(soon, "a:0 b:0 z:4", a, b)
-		lists, _ := a.all()
-		for _, list := range lists[len(before):] {
+		for _, list := range a.all()[before:] {
 			if len(list) > 3 {
 				t.Errorf("shown: %v", list)
 			}
@@ -319,18 +318,15 @@ func TestManyPods(t *testing.T) {
 			tp.write(fmt.Sprintf(`{"pod":%q,"instance":"i%d","seq":1,"people":9}`, strings.Repeat("<", chat.MaxPod-8)+fmt.Sprint(i), i))
 		}
 		time.Sleep(soon)
-		lists, _ := a.all()
-		for _, list := range lists {
+		b.people(5) // a pod that was there is not driven out
+		time.Sleep(soon)
+		for _, list := range a.all() {
 			event, err := json.Marshal(list)
 			if len(list) > maxPods+1 || len(event) > 200<<10 || err != nil {
 				t.Errorf("%d pods in %d bytes, %v", len(list), len(event), err)
 			}
 		}
-		b.people(5) // a pod that was there is not driven out
-		time.Sleep(soon)
-		lists, _ = a.all()
-		last := lists[len(lists)-1]
-		if !slices.ContainsFunc(last, func(p Pod) bool { return p.Name == "b" && p.People == 5 }) {
+		if !strings.Contains(a.shows(), "b:5") {
 			t.Error("b is not shown any more")
 		}
 		want(15*time.Second, "a:0 b:5", a)
@@ -341,7 +337,6 @@ func TestManyPods(t *testing.T) {
 
 // The longest name that a pod may have does not make its record too long for the others.
 func TestLongestRecord(t *testing.T) {
-	t.Parallel()
 	s := state{Pod: Pod{strings.Repeat("<", chat.MaxPod), maxPeople, 1 << 62, 1 << 62}, Instance: strings.Repeat("i", 64), Seq: 1 << 62, Hello: true, Goodbye: true}
 	if got, ok := decode(s.encode()); !ok || got.Pod != s.Pod || got.Instance != s.Instance {
 		t.Errorf("%d bytes: %v, %+v", len(s.encode()), ok, got)
