@@ -1,12 +1,9 @@
-package chat_test
+package chat
 
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"testing"
-
-	"kafkachat/chatserver/internal/chat"
 )
 
 // A topicLog is the records that have an id, in order, with holes between their offsets.
@@ -45,45 +42,36 @@ func (log topicLog) copyOf(i int, size int64) (shown int64, isCopy bool) {
 }
 
 func TestWindowIsAFunctionOfTheLog(t *testing.T) {
-	logs := 400
-	if testing.Short() {
-		logs = 50
-	}
 	copies, late := 0, 0
-	for seed := range uint64(logs) {
+	for seed := range uint64(400) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		log := randomLog(rng)
 		size := 1 + rng.Int64N(80)
-		isCopy := make([]bool, len(log)) // by definition
-		shown := make([]int64, len(log))
-		for i := range log {
-			shown[i], isCopy[i] = log.copyOf(i, size)
-			if isCopy[i] {
-				copies++
-			}
-		}
 		// Pods that start at any record: the first is the log's true beginning.
 		for pod := range 8 {
 			start := 0
 			if pod > 0 {
 				start = rng.IntN(len(log))
 			}
-			startOffset := log[start].offset
-			window := chat.NewWindow(size)
+			first := log[start].offset
+			window := NewWindow(size)
 			for i := start; i < len(log); i++ {
 				offset := log[i].offset
-				gotShown, got := window.Add(log[i].id, offset)
+				want, isCopy := log.copyOf(i, size)
+				shown, got := window.Add(log[i].id, offset)
 				switch {
-				case got && !isCopy[i]:
-					t.Fatalf("seed %d: the pod that starts at %d hides offset %d, which others show", seed, startOffset, offset)
-				case got != isCopy[i] && (start == 0 || offset-startOffset >= size):
-					t.Fatalf("seed %d, window %d: the pod that starts at %d shows the copy at %d", seed, size, startOffset, offset)
-				case got != isCopy[i]:
+				case got && !isCopy:
+					t.Fatalf("seed %d: the pod that starts at %d hides offset %d, which others show", seed, first, offset)
+				case got != isCopy && (start == 0 || offset-first >= size):
+					t.Fatalf("seed %d, window %d: the pod that starts at %d shows the copy at %d", seed, size, first, offset)
+				case got != isCopy:
 					late++
-				case start == 0 && gotShown != shown[i]:
-					t.Fatalf("seed %d: offset %d is a copy of %d, want %d", seed, offset, gotShown, shown[i])
-				case gotShown < startOffset || gotShown > offset || !got && gotShown != offset:
-					t.Fatalf("seed %d: offset %d is a copy of %d, from %d on", seed, offset, gotShown, startOffset)
+				case start == 0 && shown != want:
+					t.Fatalf("seed %d: offset %d is a copy of %d, want %d", seed, offset, shown, want)
+				case shown < first || shown > offset || !got && shown != offset:
+					t.Fatalf("seed %d: offset %d is a copy of %d, from %d on", seed, offset, shown, first)
+				case got:
+					copies++
 				}
 				if i%5 == 0 {
 					checkFind(t, window, log[start:i+1], size)
@@ -91,15 +79,14 @@ func TestWindowIsAFunctionOfTheLog(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d copies; %d times a pod had started too late to know of the first", copies, late)
 	if copies == 0 || late == 0 {
-		t.Error("the logs do not try the window")
+		t.Errorf("the logs do not try the window: %d copies, and %d times a pod started too late to know of the first", copies, late)
 	}
 }
 
 // checkFind asks, after the records of seen, for their ids: the answer is what Add would say of a
 // record that came next.
-func checkFind(t *testing.T, window *chat.Window, seen topicLog, size int64) {
+func checkFind(t *testing.T, window *Window, seen topicLog, size int64) {
 	t.Helper()
 	next := seen[len(seen)-1].offset + 1
 	asked := seen[len(seen)*int(next%7)/7].id
@@ -114,21 +101,12 @@ func checkFind(t *testing.T, window *chat.Window, seen topicLog, size int64) {
 }
 
 func TestWindowForgets(t *testing.T) {
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	window := chat.NewWindow(1000)
-	id := make([]byte, 0, 40)
-	for offset := range int64(50_000) {
-		id = fmt.Appendf(id[:0], "id-%020d", offset)
-		if _, isCopy := window.Add(string(id), offset); isCopy {
-			t.Fatalf("offset %d is no copy", offset)
+	const size = 1000
+	w := NewWindow(size)
+	for offset := range int64(20 * size) {
+		w.Add(fmt.Sprint(offset), offset)
+		if len(w.ids) > size+1 || cap(w.queue) > 4*size {
+			t.Fatalf("a window of %d offsets holds %d ids and a queue of %d", size, len(w.ids), cap(w.queue))
 		}
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if held := int64(after.HeapAlloc) - int64(before.HeapAlloc); held > 1<<20 {
-		t.Errorf("a window of 1000 ids holds %d bytes", held)
-	}
-	runtime.KeepAlive(window)
 }
