@@ -67,12 +67,8 @@ func TestWorld(t *testing.T) {
 		write(t, k.Addrs(), topic, "1\n2\n")
 		k.Grant(topic, sarama.AclOperationDescribe)
 		for _, args := range []string{"-offset oldest -exit", "-offset oldest", "-offset -1", ""} {
-			began := time.Now()
 			p := k.AsAnn(topic, "kafkaread", strings.Fields(args)...)
 			p.WantExit(4)
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("%s: it took %v", args, took)
-			}
 			p.Want(&p.Out, "")
 			p.WaitFor(&p.Err, `user "ann" lacks the right to READ topic "`+topic+`"`)
 		}
@@ -100,7 +96,7 @@ func TestWorld(t *testing.T) {
 		follow.WaitFor(&follow.Out, "^in 0\nmore\nin 1\n$")
 		newest.WaitFor(&newest.Out, "^in 0\nmore\nin 1\n$")
 		follow.WaitFor(&follow.Err, "kafkaread: partition 1 goes on\n")
-		if n := strings.Count(follow.Err.String(), "\n"); n > 8 {
+		if n := strings.Count(follow.Err.String(), "\n"); n > 30 { // each reason once a minute; an attempt a line would be many more
 			t.Errorf("it says %d lines:\n%s", n, follow.Err.String())
 		}
 	})
@@ -109,7 +105,7 @@ func TestWorld(t *testing.T) {
 		topic := k.Topic(nil, nobody)
 		p := clitest.Start(t, k.Addrs(), topic, "kafkaread")
 		p.WaitFor(&p.Err, "from now on")
-		k.Admin(func(admin sarama.ClusterAdmin) error { return admin.CreatePartitions(topic, 2, [][]int32{{1}}, false) })
+		k.Grow(topic)
 		write(t, k.Addrs(), topic, "new\n", "-partition", "1")
 		p.WaitFor(&p.Out, "^new\n$")
 	})

@@ -13,24 +13,29 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// TestInterruptFlushes presses Ctrl-C once: what was read is written.
+// TestInterruptFlushes presses Ctrl-C once: what was read is written. After a second time the report
+// counts all that was read.
 func TestInterruptFlushes(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, brokers)
 	proxy := kafkatest.NewProxy(t, brokers)
 	p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
+	twice := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
 	p.WaitFor(&p.Out, "Enter lines")
-	proxy.Pause(kafkatest.Answers)
+	twice.WaitFor(&twice.Out, "Enter lines")
+	proxy.Pause(kafkatest.Answers) // neither gets a producer id
 	p.Write(clitest.Numbers(0, 3))
+	twice.Write(clitest.Numbers(0, 3))
+	twice.WaitFor(&twice.Err, "is not acknowledged yet")
+	giveUp(twice)
+	twice.WaitFor(&twice.Err, `0 of 3 lines written; line 1: not acknowledged within \d+s: `)
 	p.WaitFor(&p.Err, `line 1 is not acknowledged yet: .*; waiting up to 2m0s\n`)
 	p.Interrupt()
 	p.WaitFor(&p.Err, `line 1 is not acknowledged yet; waiting up to 2m0s, Ctrl-C again ends at once\n`)
 	proxy.Resume()
 	p.WantExit(0)
-	if !strings.HasSuffix(p.Err.String(), "kafkawrite: line 1 is acknowledged now\nkafkawrite: 3 of 3 lines written\n") {
-		t.Errorf("it says %q", p.Err.String())
-	}
+	p.WaitFor(&p.Err, `(?s)kafkawrite: line 1 is acknowledged now\n.*kafkawrite: 3 of 3 lines written\n$`)
 	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 3))
 }
 
@@ -58,7 +63,7 @@ func TestSecondInterruptStops(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 			fault(proxy)
-			p.Write(clitest.Numbers(100_000, 100_010))
+			go p.Write(clitest.Numbers(100_000, 100_010)) // waits if the pipe is still full
 			p.WaitFor(&p.Err, "is not acknowledged yet")
 			giveUp(p)
 			checkReport(t, p, clitest.Stored(t, brokers, topic), clitest.Numbers(0, 100_010))
@@ -66,9 +71,10 @@ func TestSecondInterruptStops(t *testing.T) {
 	}
 }
 
+// giveUp presses Ctrl-C twice while a line is not acknowledged.
 func giveUp(p *clitest.Process) {
 	p.Interrupt()
-	time.Sleep(time.Second) // signals that are too close to each other are one
+	p.WaitFor(&p.Err, "Ctrl-C again ends at once") // signals that are too close to each other are one
 	p.Interrupt()
 	p.WantExit(1)
 }

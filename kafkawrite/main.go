@@ -28,12 +28,8 @@ var manual string
 
 func main() {
 	cli.Setup(200) // a million lines take a third less time, and still less than 100 MB
-	reading := cli.Signals(context.Background())
-	sending, stop := context.WithCancel(context.Background())
-	context.AfterFunc(reading, func() { // the first Ctrl-C ends reading, the second one sending too
-		<-cli.Signals(context.Background()).Done()
-		stop()
-	})
+	// The first Ctrl-C ends reading, and the second one ends sending too.
+	reading, sending := cli.Interrupts()
 	say := cli.NewSay("kafkawrite", os.Stderr)
 	os.Exit(cli.Exit(say, run(reading, sending, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, say)))
 }
@@ -60,7 +56,7 @@ func run(reading, sending context.Context, args []string, getenv func(string) st
 	defer producer.Close()
 
 	fmt.Fprintf(stdout, "Enter lines of text to be written to %q:\n", topic)
-	input := write.NewReader(reading, stdin, opt, say, func(key, value sarama.Encoder) *sarama.ProducerMessage {
+	input := write.NewReader(reading, stdin, opt, report, func(key, value sarama.Encoder) *sarama.ProducerMessage {
 		return &sarama.ProducerMessage{
 			Topic:     topic,
 			Partition: opt.Partition,

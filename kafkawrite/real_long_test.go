@@ -3,7 +3,6 @@
 package main
 
 import (
-	"io"
 	"strings"
 	"testing"
 
@@ -18,19 +17,23 @@ import (
 type load struct {
 	addrs, topic, lines string
 	writer, reader      *clitest.Process
+	fault               chan struct{} // closed when the last lines may come: a fault meets a load on any machine
 	fed                 chan struct{} // closed when the writer has taken all lines, or has ended
 }
 
 // start returns when some of the lines are through.
 func start(t *testing.T, addrs, topic string) *load {
 	t.Helper()
-	l := &load{addrs: addrs, topic: topic, lines: clitest.Numbers(0, 1_000_000), fed: make(chan struct{})}
+	l := &load{addrs: addrs, topic: topic, lines: clitest.Numbers(0, 1_000_000), fault: make(chan struct{}), fed: make(chan struct{})}
 	l.reader = clitest.Start(t, addrs, topic, "kafkaread", "-offset", "oldest")
 	l.writer = clitest.Start(t, addrs, topic, "kafkawrite")
 	go func() {
 		defer close(l.fed)
 		defer l.writer.Stdin.Close()
-		io.WriteString(l.writer.Stdin, l.lines)
+		some := len(clitest.Numbers(0, 900_000))
+		l.writer.Write(l.lines[:some])
+		<-l.fault
+		l.writer.Write(l.lines[some:])
 	}()
 	l.reader.WaitFor(&l.reader.Out, "\n9999\n")
 	return l
@@ -56,6 +59,7 @@ func TestBrokerKilled(t *testing.T) {
 	broker := realkafka.Start(t, realkafka.Options{})
 	l := start(t, broker.Addrs(), kafkatest.Topic(t, broker.Addrs()))
 	broker.Kill(0)
+	close(l.fault)
 	l.writer.WaitFor(&l.writer.Err, "is not acknowledged yet: .*; waiting up to 2m0s")
 	l.reader.WaitFor(&l.reader.Err, "partition 0: .*; still trying")
 	broker.Start(0)
@@ -68,6 +72,7 @@ func TestBrokerStaysAway(t *testing.T) {
 	broker := realkafka.Start(t, realkafka.Options{})
 	l := start(t, broker.Addrs(), kafkatest.Topic(t, broker.Addrs()))
 	broker.Kill(0)
+	close(l.fault)
 	l.writer.WaitFor(&l.writer.Err, "is not acknowledged yet")
 	giveUp(l.writer)
 	<-l.fed
@@ -92,5 +97,6 @@ func TestLeaderKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	cluster.Kill(int(leader.ID()))
+	close(l.fault)
 	l.wantAll(t)
 }

@@ -51,6 +51,24 @@ func Signals(ctx context.Context) context.Context {
 	return ctx
 }
 
+// Interrupts returns a context that ends at the first Ctrl-C or SIGTERM, and one that ends at the
+// second. A terminal shows ^C; what the program says next begins on a new line.
+func Interrupts() (first, second context.Context) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	first, endFirst := context.WithCancel(context.Background())
+	second, endSecond := context.WithCancel(context.Background())
+	go func() {
+		if <-signals == os.Interrupt && Terminal(os.Stderr) {
+			os.Stderr.WriteString("\n")
+		}
+		endFirst()
+		<-signals
+		endSecond()
+	}()
+	return first, second
+}
+
 func Terminal(w io.Writer) bool {
 	f, _ := w.(*os.File)
 	info, err := f.Stat() // an error for nil, too
@@ -105,7 +123,14 @@ func Parse(flags *flag.FlagSet, args []string, stdout io.Writer, manual string, 
 	case err == nil:
 		return nil
 	case !errors.Is(err, flag.ErrHelp):
-		return Fail(Usage, fmt.Errorf("%w; -h prints the manual", err))
+		hint := ""
+		switch name, _ := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); name {
+		case "topic":
+			hint = " (the variable TOPIC names the topic)"
+		case "broker", "brokers", "bootstrap-server":
+			hint = " (the variable KAFKA_BROKER names the brokers)"
+		}
+		return Fail(Usage, fmt.Errorf("%w%s; -h prints the manual", err, hint))
 	}
 	io.WriteString(stdout, manual+"\nFlags\n")
 	flags.SetOutput(stdout)
@@ -135,7 +160,11 @@ func CheckPartition(partition int32, topic string, partitions int32) error {
 	if partition < partitions {
 		return nil
 	}
-	return Fail(Usage, fmt.Errorf("-partition %d: topic %q has partitions 0 to %d", partition, topic, partitions-1))
+	has := "one partition, 0"
+	if partitions > 1 {
+		has = fmt.Sprintf("partitions 0 to %d", partitions-1)
+	}
+	return Fail(Usage, fmt.Errorf("-partition %d: topic %q has %s", partition, topic, has))
 }
 
 const Escapes = `\n, \r, \t, \0, \\`

@@ -120,6 +120,9 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+	slip, _ := fromEnv("KAFKA_BROKERS=kafka:9092")
+	slip.Brokers = []string{dead}
+	wantError(t, slip.Check(t.Context()), `: KAFKA_BROKERS is set, but the variable is KAFKA_BROKER$`)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
@@ -138,11 +141,11 @@ func TestTopics(t *testing.T) {
 	if s, err := c.EnsureTopic(t.Context(), topic, nil); err != nil || s.Made || s.Partitions != 1 || s.Copies != 1 || s.MinInSync != 1 {
 		t.Errorf("a topic that exists: %+v, %v", s, err)
 	}
-	n, did := len(topic), fmt.Sprintf("did you mean %q[?] ", topic)
+	n, did := len(topic), fmt.Sprintf(` [(]did you mean %q[?][)]`, topic)
 	for name, hint := range map[string]string{topic + "s": did, topic[:n-1]: did, topic[:n-2] + "_" + topic[n-2:]: did,
 		strings.ToUpper(topic): did, "tset" + topic[4:]: did, "quite-another": ""} {
 		partitions, err := c.Lookup(t.Context(), name)
-		if wantError(t, err, fmt.Sprintf("^%sthere is no topic %q$", hint, name)); partitions != 0 || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		if wantError(t, err, fmt.Sprintf("^there is no topic %q%s$", name, hint)); partitions != 0 || !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			t.Errorf("a missing topic: %d partitions, %v", partitions, err)
 		}
 	}

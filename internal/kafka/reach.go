@@ -56,7 +56,10 @@ func (q questions) metadata(topics ...string) (response *sarama.MetadataResponse
 		brokers = append(brokers, sarama.NewBroker(addr))
 	}
 	mend := "correct KAFKA_BROKER, or start a broker (while KAFKA_BROKER is not set, `go run ./chatserver` has one inside)"
-	if q.inPod {
+	switch {
+	case q.Misspelt:
+		mend = "KAFKA_BROKERS is set, but the variable is KAFKA_BROKER"
+	case q.inPod:
 		mend = "KAFKA_BROKER must name a Service of this cluster that has a broker (kubectl get endpoints)"
 	}
 	err = q.first(brokers, "no Kafka broker at %s: %s", mend, func(broker *sarama.Broker) (err error) {
@@ -121,6 +124,9 @@ func (q questions) reason(err error, addr string) (reason, mend string) {
 		return fmt.Sprintf("it refuses the login of user %q by %s: %v", q.user, q.mechanism, err),
 			"correct KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECHANISM, or use the port for logins"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		if q.tls != nil {
+			return "it closes the connection", "the broker may speak plain text on this port (unset KAFKA_TLS), or KAFKA_SASL_MECHANISM may be missing or wrong"
+		}
 		return "it closes the connection", "KAFKA_TLS or KAFKA_SASL_MECHANISM may be missing or wrong"
 	case errors.As(err, &packet):
 		return "its answer is not Kafka's", "a broker's port is usually 9092"

@@ -77,7 +77,7 @@ func (c *Cluster) NewSession(ctx context.Context, clientID, topic string, adjust
 func (s *Session) Offset(partition int32, time int64) (int64, error) {
 	offset, err := s.client.GetOffset(s.topic, partition, time)
 	if err != nil {
-		err = fmt.Errorf("asking for an offset of partition %d of topic %q: %w", partition, s.topic, err)
+		err = fmt.Errorf("asking partition %d of topic %q for an offset: %w", partition, s.topic, err)
 	}
 	return offset, err
 }

@@ -53,15 +53,15 @@ func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, e
 	}
 	hint := ""
 	if slices.Sort(meant); len(meant) > 0 {
-		hint = "did you mean " + strings.Join(meant[:min(3, len(meant))], " or ") + "? "
+		hint = " (did you mean " + strings.Join(meant[:min(3, len(meant))], " or ") + "?)"
 	}
-	return 0, newFault(sarama.ErrUnknownTopicOrPartition, "%sthere is no topic %q", hint, topic)
+	return 0, newFault(sarama.ErrUnknownTopicOrPartition, "there is no topic %q%s", topic, hint)
 }
 
-// alike says whether a and b differ by a typing error at one place: a letter (in longer names one
-// or two) too many, missing or wrong.
+// alike says whether a and b differ by a typing error at one place: a letter (from eight letters on,
+// two) too many, missing or wrong. Names of up to three letters must be the same.
 func alike(a, b string) bool {
-	longest := min(2, len(b)/2)
+	longest := min(2, max(len(a), len(b))/4)
 	for a != "" && b != "" && a[0] == b[0] {
 		a, b = a[1:], b[1:]
 	}

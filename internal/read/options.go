@@ -5,9 +5,11 @@ package read
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -40,6 +42,9 @@ func Parse(args []string, stdout io.Writer, manual string) (Options, error) {
 	flags.Func("n", "stop after `count` records (default 0, all)", func(s string) (err error) {
 		if opt.count, err = strconv.ParseUint(s, 10, 64); err != nil {
 			err = errors.New("valid is a number of records, 0 is all")
+			if n, found := strings.CutPrefix(s, "-"); found {
+				err = fmt.Errorf("%w; the newest %s records: -offset %s -exit", err, n, s)
+			}
 		}
 		return err
 	})

@@ -10,8 +10,6 @@ import (
 	"sync"
 
 	"github.com/Shopify/sarama"
-
-	"kafkachat/internal/cli"
 )
 
 // maxLine is the largest size of a line in bytes, without its end: a little less than brokers
@@ -31,6 +29,7 @@ var (
 // process, because a read of a terminal cannot be cancelled.
 type Reader struct {
 	Options
+	report  *Report
 	message func(key, value sarama.Encoder) *sarama.ProducerMessage
 
 	mu      sync.Mutex // guards the following
@@ -43,12 +42,12 @@ type Reader struct {
 // NewReader reads lines that end with LF or CRLF; the last line needs no end. The Reader stops when
 // ctx ends, at a line that is too long or has no key, and without -blank at a blank line. A byte
 // order mark at the start of the input is not part of the first line. Message makes a line's
-// message, in the Reader's goroutine; key is nil if there is none.
-func NewReader(ctx context.Context, input io.Reader, opt Options, say cli.Say, message func(key, value sarama.Encoder) *sarama.ProducerMessage) *Reader {
-	r := &Reader{Options: opt, message: message}
+// message, in the Reader's goroutine; key is nil if there is none. Report counts the lines.
+func NewReader(ctx context.Context, input io.Reader, opt Options, report *Report, message func(key, value sarama.Encoder) *sarama.ProducerMessage) *Reader {
+	r := &Reader{Options: opt, report: report, message: message}
 	r.changed.L = &r.mu
 	context.AfterFunc(ctx, func() { r.end(ctx.Err()) })
-	go func() { r.end(r.read(input, say)) }()
+	go func() { r.end(r.read(input)) }()
 	return r
 }
 
@@ -78,7 +77,7 @@ func (r *Reader) Next() ([]*sarama.ProducerMessage, error) {
 	return batch, nil
 }
 
-func (r *Reader) read(input io.Reader, say cli.Say) error {
+func (r *Reader) read(input io.Reader) error {
 	lines := bufio.NewReaderSize(input, maxLine+len("\r\n"))
 	for first := true; ; first = false {
 		line, err := lines.ReadSlice('\n')
@@ -92,7 +91,7 @@ func (r *Reader) read(input io.Reader, say cli.Say) error {
 			line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
 		}
 		if text, marked := bytes.CutPrefix(line, []byte("\ufeff")); first && marked {
-			say("the input begins with a byte order mark, which is not written")
+			r.report.Say("the input begins with a byte order mark, which is not written")
 			line = text
 		}
 		switch {
@@ -127,6 +126,7 @@ func (r *Reader) add(line []byte) {
 	if r.err != nil {
 		return
 	}
+	r.report.read.Add(1)
 	r.pending = append(r.pending, message)
 	r.size += size
 	r.changed.Broadcast()

@@ -100,7 +100,6 @@ func (p *producer) SendMessages(messages []*sarama.ProducerMessage) error {
 
 // send returns the messages that are not known to be stored.
 func (p *producer) send(messages []*sarama.ProducerMessage) (rest []*sarama.ProducerMessage, err error) {
-	p.report.sending(len(messages))
 	for len(messages) > 0 {
 		stored, err := p.step(messages)
 		if err != nil {

@@ -17,12 +17,10 @@ import (
 type Report struct {
 	Say cli.Say
 
-	read    atomic.Int64
+	read    atomic.Int64 // also lines that wait behind others
 	written atomic.Int64 // the first lines, which are in Kafka
 	late    atomic.Bool  // waiting has reported the next line
 }
-
-func (r *Report) sending(lines int) { r.read.Add(int64(lines)) }
 
 func (r *Report) waiting(reason error) {
 	r.late.Store(true)

@@ -4,6 +4,7 @@ package clitest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,20 +27,16 @@ import (
 // busy.
 const Patience = 60 * time.Second
 
-// Main is for TestMain of a program's package. It puts program and other on the PATH. program is
+// Main is for TestMain of a program's package. Main puts program and other on the PATH. Program is
 // the test binary itself, so that a change of the program is a change of the test. Main builds
 // other, without the race detector.
 func Main(m *testing.M, program string, main func(), other string) {
 	testscript.Main(runner(func() int {
 		dir, err := os.MkdirTemp("", "tools-")
-		if err != nil {
-			panic(err)
-		}
 		defer os.RemoveAll(dir)
-		if _, err := os.ReadFile(filepath.Join("..", other, "main.go")); err != nil { // go test then runs again when the file changes
-			panic(err)
-		}
-		if out, err := exec.Command("go", "build", "-o", dir, "kafkachat/"+other).CombinedOutput(); err != nil {
+		_, unread := os.ReadFile(filepath.Join("..", other, "main.go")) // go test then runs again when the file changes
+		out, failed := exec.Command("go", "build", "-o", dir, "kafkachat/"+other).CombinedOutput()
+		if err := errors.Join(err, unread, failed); err != nil {
 			panic(fmt.Sprintf("building %s: %v\n%s", other, err, out))
 		}
 		os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
@@ -65,7 +62,7 @@ func Scripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"waitfor": func(ts *testscript.TestScript, _ bool, args []string) {
 				read := func() string {
-					text, _ := os.ReadFile(ts.MkAbs(args[0]))
+					text, _ := os.ReadFile(ts.MkAbs(args[0])) // an error: not yet there
 					return string(text)
 				}
 				if !eventually(read, args[1]) {
@@ -110,7 +107,7 @@ func New(t *testing.T, brokers, topic, program string, args ...string) *Process 
 	return p
 }
 
-// Start starts p. The end of the test kills p.
+// Start starts p. The end of the test kills it.
 func (p *Process) Start() *Process {
 	p.t.Helper()
 	if err := p.Cmd.Start(); err != nil {
@@ -133,13 +130,8 @@ func Start(t *testing.T, brokers, topic, program string, args ...string) *Proces
 	return New(t, brokers, topic, program, args...).Start()
 }
 
-// Write feeds the program's standard input.
-func (p *Process) Write(text string) {
-	p.t.Helper()
-	if _, err := io.WriteString(p.Stdin, text); err != nil {
-		p.t.Fatalf("writing to %s: %v\n%s", p.Cmd, err, p.Err.String())
-	}
-}
+// Write feeds the program's standard input. An error is none: the program may have ended.
+func (p *Process) Write(text string) { io.WriteString(p.Stdin, text) }
 
 // WaitFor waits until b, which is p.Out or p.Err, has a match.
 func (p *Process) WaitFor(b *Buffer, pattern string) {

@@ -62,6 +62,7 @@ func (k *Kafka) Make(name string, settings map[string]string, partitions ...[]in
 		detail.ConfigEntries[key] = &value
 	}
 	k.Admin(func(admin sarama.ClusterAdmin) error { return admin.CreateTopic(name, detail, false) })
+	k.await(name, len(partitions), k.Addrs(), make(map[string]string))
 	return name
 }
 
@@ -70,23 +71,36 @@ func (k *Kafka) Topic(settings map[string]string, partitions ...[]int32) string 
 	return k.Make(kafkatest.TopicName(k.t, k.Addrs()), settings, partitions...)
 }
 
-// Grant gives ann a right on a topic, and returns when all brokers know that.
+// Grow adds a second partition to a topic.
+func (k *Kafka) Grow(topic string) {
+	k.t.Helper()
+	k.Admin(func(admin sarama.ClusterAdmin) error { return admin.CreatePartitions(topic, 2, [][]int32{{1}}, false) })
+	k.await(topic, 2, k.Addrs(), make(map[string]string))
+}
+
+// Grant gives ann a right on a topic with one partition.
 func (k *Kafka) Grant(topic string, right sarama.AclOperation) {
 	k.t.Helper()
 	resource := sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: topic, ResourcePatternType: sarama.AclPatternLiteral}
 	k.Admin(func(admin sarama.ClusterAdmin) error {
 		return admin.CreateACL(resource, sarama.Acl{Principal: "User:ann", Host: "*", Operation: right, PermissionType: sarama.AclPermissionAllow})
 	})
-	env := ann()
-	for addr := range strings.SplitSeq(k.ListenerAddrs("LOGIN"), ",") {
+	k.await(topic, 1, k.ListenerAddrs("LOGIN"), ann())
+}
+
+// await returns when each broker tells a client with these variables how many partitions a topic has:
+// a broker hears of a change later than the client that has asked for the change.
+func (k *Kafka) await(topic string, partitions int, addrs string, env map[string]string) {
+	k.t.Helper()
+	for addr := range strings.SplitSeq(addrs, ",") {
 		env["KAFKA_BROKER"] = addr
 		cluster, err := kafka.FromEnv(func(name string) string { return env[name] })
 		if err != nil {
 			k.t.Fatal(err)
 		}
 		look := func() string { return fmt.Sprint(cluster.Partitions(k.t.Context(), topic)) }
-		if !eventually(look, `^[1-9]\d* <nil>$`) {
-			k.t.Fatalf("%s does not know ann's right: %s", addr, look())
+		if !eventually(look, fmt.Sprintf("^%d <nil>$", partitions)) {
+			k.t.Fatalf("%s does not know that topic %s has %d partitions: %s", addr, topic, partitions, look())
 		}
 	}
 }

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kafkachat/internal/cli/clitest"
+	"kafkachat/internal/kafkatest"
+)
+
+// atTerminal starts a program at a terminal: what p.Stdin gets is typed, and p.Out has what is on the screen.
+func atTerminal(t *testing.T, brokers, topic, program string, args ...string) *clitest.Process {
+	t.Helper()
+	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { person.Close() })
+	number, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tty.Close() })
+	p := clitest.New(t, brokers, topic, program, args...)
+	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr, p.Stdin = tty, tty, tty, person
+	go io.Copy(&p.Out, person)
+	return p.Start()
+}
+
+// A person types lines, ends them with Ctrl-D or stops in a line with Ctrl-C, and reads records that a
+// terminal would obey.
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	topic := kafkatest.Topic(t, brokers)
+	p := atTerminal(t, brokers, topic, "kafkawrite")
+	p.Write("typed\nlast\x04\x04") // Ctrl-D, once for the line and once for the end
+	p.WantExit(0)
+	p.WaitFor(&p.Out, `kafkawrite: 2 of 2 lines written\r\n$`)
+
+	p = atTerminal(t, brokers, topic, "kafkawrite")
+	p.WaitFor(&p.Out, "Enter lines")
+	p.Write("\x1b[2J\nhalf")
+	for clitest.Stored(t, brokers, topic) != "typed\nlast\n\x1b[2J\n" {
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.Interrupt()
+	p.WantExit(0)
+	p.WaitFor(&p.Out, `half\r\nkafkawrite: 1 of 1 lines written\r\n$`)
+
+	p = atTerminal(t, brokers, topic, "kafkaread", "-offset", "oldest", "-exit")
+	p.WantExit(0)
+	p.WaitFor(&p.Out, `^typed\r\nlast\r\n\\x1b\[2J\r\n$`)
+}
