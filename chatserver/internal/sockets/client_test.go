@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,6 @@ type client struct {
 	t    testing.TB
 	conn net.Conn
 	r    *bufio.Reader
-	head http.Header
 }
 
 // notices asks for the subprotocol whose clients get notices.
@@ -59,7 +59,7 @@ func dial(t testing.TB, addr, path string, rcvbuf int, header ...string) (*clien
 	if err != nil {
 		return nil, err
 	}
-	if c.head = response.Header; response.StatusCode != http.StatusSwitchingProtocols || c.head.Get("Sec-WebSocket-Accept") != accepts {
+	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Sec-WebSocket-Accept") != accepts {
 		return nil, fmt.Errorf("handshake answered with %v", response)
 	}
 	return c, nil
@@ -107,83 +107,84 @@ func (c *client) frame() (opcode int, payload []byte, err error) {
 	return opcode, payload, err
 }
 
-// next returns the next text message; control frames before it are dropped.
-func (c *client) next() string {
-	c.t.Helper()
-	m, err := c.tryNext()
-	if err != nil {
-		c.t.Fatal(err)
+// event returns what comes next: "text MESSAGE", "ping", "pong PAYLOAD", "close CODE REASON" with code
+// 0 for none, "end" for the end of the stream between frames, or what is wrong.
+func (c *client) event() string {
+	opcode, payload, err := c.frame()
+	var broken *net.OpError
+	switch {
+	case err == io.EOF, errors.As(err, &broken) && !broken.Timeout():
+		return "end"
+	case err != nil:
+		return err.Error()
+	case opcode == opText:
+		return "text " + string(payload)
+	case opcode == opPing:
+		return "ping"
+	case opcode == opPong:
+		return "pong " + string(payload)
+	case len(payload) < 2:
+		return "close 0 "
 	}
-	return m
+	return fmt.Sprintf("close %d %s", binary.BigEndian.Uint16(payload), payload[2:])
 }
 
-func (c *client) tryNext() (string, error) {
+// next returns the next event that is no ping and no pong.
+func (c *client) next() string {
 	for {
-		opcode, payload, err := c.frame()
-		switch {
-		case err != nil:
-			return "", err
-		case opcode == opText:
-			return string(payload), nil
-		case opcode == opClose:
-			return "", closeError(payload)
+		if e := c.event(); e != "ping" && !strings.HasPrefix(e, "pong ") {
+			return e
 		}
 	}
 }
 
+// want wants messages, with any pings and pongs between them.
 func (c *client) want(messages ...string) {
 	c.t.Helper()
 	for _, want := range messages {
-		if got := c.next(); got != want {
+		if got := c.next(); got != "text "+want {
 			c.t.Fatalf("got %.80q, want %.80q", got, want)
 		}
 	}
 }
 
-// A closed is what a close frame said; code 0 for nothing.
-type closed struct {
-	code   int
-	reason string
-}
-
-func (e closed) Error() string { return fmt.Sprintf("closed with %d %q", e.code, e.reason) }
-
-func closeError(payload []byte) closed {
-	if len(payload) < 2 {
-		return closed{}
-	}
-	return closed{int(binary.BigEndian.Uint16(payload)), string(payload[2:])}
-}
-
-// wantClose reads to the end of the stream, and wants a close frame with the code before it and
-// nothing after it. Messages before it are dropped.
-func (c *client) wantClose(code int) closed {
+// wantEvent wants one of several events, separated by bars, as the next one. The reason of a close
+// frame does not matter; the stream ends after it.
+func (c *client) wantEvent(want string) {
 	c.t.Helper()
-	var err error
-	for err == nil {
-		_, err = c.tryNext()
+	got := c.event()
+	if strings.HasPrefix(got, "close ") {
+		got = strings.Join(strings.Fields(got)[:2], " ")
+		c.wantEnd()
 	}
-	end, ok := err.(closed)
-	if !ok || end.code != code {
-		c.t.Fatalf("the connection ended with %v, want close code %d", err, code)
+	if !slices.Contains(strings.Split(want, "|"), got) {
+		c.t.Fatalf("got %.80q, want %.80q", got, want)
+	}
+}
+
+// wantClose wants a close frame with the code after any messages, and nothing after it. It returns
+// the frame's reason.
+func (c *client) wantClose(code int) (reason string) {
+	c.t.Helper()
+	last := c.next()
+	for strings.HasPrefix(last, "text ") {
+		last = c.next()
+	}
+	reason, ok := strings.CutPrefix(last, fmt.Sprintf("close %d ", code))
+	if !ok {
+		c.t.Fatalf("the connection ended with %.80q, want close code %d", last, code)
 	}
 	c.send(opClose|fin, []byte{3, 232})
 	c.wantEnd()
-	return end
+	return reason
 }
 
 // wantEnd wants the end of the stream, and nothing before it.
 func (c *client) wantEnd() {
 	c.t.Helper()
-	c.conn.SetReadDeadline(time.Now().Add(patience))
-	if n, err := io.Copy(io.Discard, c.r); n > 0 || err != nil && !isReset(err) {
-		c.t.Fatalf("%d bytes and %v where the stream should end", n, err)
+	if got := c.event(); got != "end" {
+		c.t.Fatalf("got %.80q where the stream should end", got)
 	}
-}
-
-func isReset(err error) bool {
-	var timeout net.Error
-	return !(errors.As(err, &timeout) && timeout.Timeout())
 }
 
 // send sends a frame; errors are for the reading side to notice.

@@ -62,7 +62,7 @@ type farewell struct {
 	sent   context.CancelFunc
 }
 
-// closeWait is the time in which a peer must take and answer a close frame.
+// closeWait is the closeWait of all loops but those of tests.
 const closeWait = time.Second
 
 // Upgrade upgrades a request to a websocket. On an error the request has been answered. The caller
@@ -117,7 +117,7 @@ func (c *Conn) Close(code int, reason string) { c.end(appendClose(nil, code, rea
 
 // end makes frames the last of the connection. Only the first call has an effect.
 func (c *Conn) end(frames []byte) {
-	unsent, sent := context.WithTimeout(context.Background(), closeWait)
+	unsent, sent := context.WithTimeout(context.Background(), c.loop.closeWait)
 	if !c.closing.CompareAndSwap(nil, &farewell{frames, unsent, sent}) {
 		sent()
 		return

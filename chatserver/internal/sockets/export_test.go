@@ -2,6 +2,18 @@ package sockets
 
 import "time"
 
-// Both are called before Run.
-func (l *Loop) SetTick(tick time.Duration) { l.tick = tick }
-func (l *Loop) WriteWithDeadlines()        { l.out = writeWithDeadline }
+// Both are called before the first connection comes.
+func (l *Loop) SetCloseWait(d time.Duration) { l.closeWait = d }
+func (l *Loop) WriteWithDeadlines()          { l.out = writeWithDeadline }
+
+// Ticks is n ticks at once.
+func (l *Loop) Ticks(n int) {
+	done := make(chan struct{})
+	l.post(func() {
+		for range n {
+			l.sweep()
+		}
+		close(done)
+	})
+	<-done
+}

@@ -43,8 +43,8 @@ const (
 
 // Loop owns the connections. Any goroutine may call its methods.
 type Loop struct {
-	tick time.Duration // between two sweeps
-	wake chan struct{} // capacity 1, never closed: the log has grown, or a function is posted
+	closeWait time.Duration // in which a peer must take and answer a close frame
+	wake      chan struct{} // capacity 1, never closed: the log has grown, or a function is posted
 
 	// Owned by Run.
 	log      *framelog.Log
@@ -77,13 +77,13 @@ type Stats struct {
 
 // NewLoop returns a loop over log; it works while Run runs.
 func NewLoop(log *framelog.Log) *Loop {
-	return &Loop{log: log, out: newWriter(), wake: make(chan struct{}, 1), tick: time.Second}
+	return &Loop{log: log, out: newWriter(), wake: make(chan struct{}, 1), closeWait: closeWait}
 }
 
 // Run serves the connections until ctx ends. Then Run closes the sockets, except those of
 // connections that are closing already, and returns when all readers have finished.
 func (l *Loop) Run(ctx context.Context) {
-	ticker := time.NewTicker(l.tick)
+	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	stop := ctx.Done()
 	for ending := false; !ending || len(l.conns) > 0; {

@@ -10,7 +10,7 @@ import (
 
 // A protocolCase is what a client sends after the handshake, and what an echo server has to
 // answer by RFC 6455: messages, pongs, and at last either nothing ("open": the connection still
-// works), a close frame ("close CODE"), or the end of the stream without one ("drop").
+// works), a close frame ("close CODE"), or the end of the stream without one ("end").
 // Alternatives are separated by a bar. The cases are in the manner and the order of the Autobahn
 // test suite; this server takes only text, and never fragments or compresses.
 type protocolCase struct {
@@ -159,8 +159,8 @@ func protocolCases() (cases []protocolCase) {
 	add("9.2 a byte too long, in fragments", fragments(x(limit+1), 65536), "close 1009")
 	add("9.3 promises 2^32 bytes", promised(1<<32), "close 1009")
 	add("9.4 promises 2^63-1 bytes", promised(1<<63-1), "close 1009")
-	add("9.5 promises 2^63 bytes", promised(1<<63), "close 1002|close 1009|drop")
-	add("9.7 fragments that promise 2^63 together", seq(f(opText, "a"), append([]byte{0x80}, promised(1<<63 - 1)[1:]...)), "close 1009|drop")
+	add("9.5 promises 2^63 bytes", promised(1<<63), "close 1002|close 1009|end")
+	add("9.7 fragments that promise 2^63 together", seq(f(opText, "a"), append([]byte{0x80}, promised(1<<63 - 1)[1:]...)), "close 1009|end")
 	add("9.8 a thousand fragments", fragments(x(limit), limit/1000), "text "+x(limit), "open")
 	add("9.9 a thousand messages", times(1000, f(opText|fin, "m")), append(slices.Repeat([]string{"text m"}, 1000), "open")...)
 	chopped("9.10 messages in pieces that do not fit them", 7, times(50, f(opText|fin, "hello")), append(slices.Repeat([]string{"text hello"}, 50), "open")...)

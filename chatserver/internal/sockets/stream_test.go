@@ -2,7 +2,6 @@ package sockets_test
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,16 +16,15 @@ import (
 func TestMarkDoesNotWait(t *testing.T) {
 	s := newTCP(t, 8<<20)
 	s.loop.SetNotice(0, []byte("status"))
-	for i := range 500 { // chunks of the log have 128 KiB
-		s.append(fmt.Sprint(i, strings.Repeat("x", 8<<10)))
-		if i%10 == 0 {
-			c := s.dial("/?last="+strconv.Itoa(i), 16<<10, notices)
-			c.want("hello")
-			for c.next() != "live" {
-			}
-			c.conn.Close()
+	s.fill(4 << 20) // chunks of the log have 128 KiB
+	for pieces := range 12 {
+		c := s.dial(fmt.Sprintf("/?last=%d", 60*pieces), 128<<10, notices)
+		c.want("hello", "status")
+		for c.next() != "text live" {
 		}
+		c.conn.Close()
 	}
+	s.wantConns(0)
 	if n := s.stats().BecameSlow; n != 0 {
 		t.Errorf("a newcomer was slow %d times", n)
 	}
@@ -62,13 +60,15 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// A connection is asked for its place until it has one; what the place says meanwhile is sent.
+// A connection is asked for its place until it has one, also when its greeting fills the socket, which
+// does not make it a slow client. What the place says meanwhile is sent.
 func TestPlaceLater(t *testing.T) {
-	s := newTCP(t, 1<<20)
+	s := newTCP(t, 8<<20)
+	long := strings.Repeat("x", 2<<20)
 	var greet, placed atomic.Bool
 	s.place = func(log *framelog.Log) (p sockets.Placement, ok bool) {
 		if greet.Swap(false) {
-			p.Hello = text("wait")
+			p.Hello = text(long)
 		}
 		_, end := log.Bounds()
 		p.From, p.Mark, p.MarkFrames = end, end, text("live")
@@ -76,14 +76,14 @@ func TestPlaceLater(t *testing.T) {
 	}
 	sent := make(chan error, 9)
 	s.read = func(c *sockets.Conn, m []byte) error { sent <- c.Send(m); return nil }
-	c := s.dial("/", 0, notices)
+	c := s.dial("/", 128<<10, notices)
 	c.say("too early") // nothing may go before the greeting
 	<-sent
 	s.loop.SetNotice(0, []byte("status"))
 	time.Sleep(10 * time.Millisecond) // for what must not happen
 	greet.Store(true)
-	s.loop.Wake()
-	c.want("wait", "status", "too early")
+	s.append("a pass that finds the socket full")
+	c.want(long, "status", "too early")
 	c.say("echo")
 	c.want("echo")
 	s.append("not for it")
@@ -92,32 +92,6 @@ func TestPlaceLater(t *testing.T) {
 	c.want("live")
 	s.append("for it")
 	c.want("n:for it")
-}
-
-// A connection whose greeting fills the socket is asked for its place again all the same, and is
-// not a slow one.
-func TestPlaceAfterFullSocket(t *testing.T) {
-	s := newTCP(t, 1<<20)
-	placed, greeted := make(chan struct{}), make(chan struct{})
-	long := strings.Repeat("x", 8<<20)
-	s.place = func(log *framelog.Log) (p sockets.Placement, ok bool) {
-		select {
-		case <-placed:
-			return sockets.Placement{MarkFrames: text("live")}, true
-		case <-greeted:
-		default:
-			close(greeted)
-			p.Hello = text(long)
-		}
-		return p, false
-	}
-	c := s.dial("/", 128<<10)
-	<-greeted
-	s.append("a pass that finds the socket full")
-	c.want(long)
-	close(placed)
-	s.loop.Wake()
-	c.want("live", "a pass that finds the socket full")
 	if n := s.stats().BecameSlow; n != 0 {
 		t.Errorf("%d slow clients", n)
 	}
@@ -150,8 +124,8 @@ func TestReset(t *testing.T) {
 	}
 	s.append("new 1")
 	notified.want("reset", "n:new 0", "n:new 1")
-	if end := raw.wantClose(1013); end.reason != "another log" {
-		t.Errorf("reason %q", end.reason)
+	if reason := raw.wantClose(1013); reason != "another log" {
+		t.Errorf("reason %q", reason)
 	}
 	s.dial("/?last=1", 0).want("hello", "new 1", "live")
 }

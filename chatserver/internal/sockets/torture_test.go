@@ -2,7 +2,6 @@ package sockets_test
 
 import (
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -11,7 +10,6 @@ import (
 )
 
 func TestProtocolTorture(t *testing.T) {
-	noLeaks(t)
 	s := newTCP(t, 1<<20)
 	control := s.join(0)
 	cases := protocolCases()
@@ -28,6 +26,10 @@ func TestProtocolTorture(t *testing.T) {
 				c.writeChopped(p.send, p.chop)
 			}()
 			for _, want := range p.want {
+				if want == "open" {
+					c.send(opPing|fin, []byte("open?"))
+					want = "pong open?"
+				}
 				c.wantEvent(want)
 			}
 			c.conn.Close()
@@ -37,15 +39,7 @@ func TestProtocolTorture(t *testing.T) {
 		s.append(m)
 		control.want(m)
 	}
-	s.wantOnly(control)
-}
-
-// wantOnly wants that all others than c have gone by themselves.
-func (s *server) wantOnly(c *client) {
-	s.t.Helper()
-	until(s.t, "the others have gone", func() bool { return s.stats().Conns == 1 })
-	s.append("still there")
-	c.want("still there")
+	s.wantConns(1)
 }
 
 // writeChopped writes so many bytes at a time; 0: all at once.
@@ -60,37 +54,9 @@ func (c *client) writeChopped(b []byte, chop int) {
 	}
 }
 
-// wantEvent wants one of the alternatives of a protocolCase.
-func (c *client) wantEvent(want string) {
-	c.t.Helper()
-	if want == "open" {
-		c.send(opPing|fin, []byte("open?"))
-		want = "pong open?"
-	}
-	opcode, payload, err := c.frame()
-	got := fmt.Sprint("opcode ", opcode)
-	switch {
-	case err != nil && isReset(err):
-		got = "drop"
-	case err != nil:
-		c.t.Fatalf("%v, want %.80q", err, want)
-	case opcode == opText:
-		got = "text " + string(payload)
-	case opcode == opPong:
-		got = "pong " + string(payload)
-	case opcode == opClose:
-		got = fmt.Sprint("close ", closeError(payload).code)
-		c.wantEnd()
-	}
-	if !slices.Contains(strings.Split(want, "|"), got) {
-		c.t.Fatalf("got %.80q, want %.80q", got, want)
-	}
-}
-
 // Random bytes, and good frames with random changes, end each connection in an orderly way, or
 // not at all: nothing panics or hangs, and what comes back are whole frames.
 func TestRandomTorture(t *testing.T) {
-	noLeaks(t)
 	s := newTCP(t, 1<<20)
 	control := s.join(0)
 	cases := protocolCases()
@@ -114,17 +80,18 @@ func TestRandomTorture(t *testing.T) {
 			c.writeChopped(b, rng.IntN(100))
 			c.conn.(*net.TCPConn).CloseWrite()
 		}()
-		opcode, err := 0, error(nil)
-		for err == nil && opcode != opClose {
-			opcode, _, err = c.frame()
-		}
-		switch {
-		case err == nil:
-			c.wantEnd()
-		case err == io.ErrUnexpectedEOF, !isReset(err), strings.HasPrefix(err.Error(), "not a frame"):
-			t.Fatalf("seed %d: %v", seed, err)
+		for last := ""; last != "end"; {
+			switch last = c.event(); {
+			case strings.HasPrefix(last, "close "):
+				c.wantEnd()
+				last = "end"
+			case last != "end" && last != "ping" && !strings.HasPrefix(last, "text ") && !strings.HasPrefix(last, "pong "):
+				t.Fatalf("seed %d: %s", seed, last)
+			}
 		}
 		c.conn.Close()
 	}
-	s.wantOnly(control)
+	s.wantConns(1)
+	s.append("still there")
+	control.want("still there")
 }
