@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -22,8 +23,9 @@ import (
 	"kafkachat/chatserver/internal/chat"
 )
 
-// nginxAt starts Debian's nginx with the configuration of k8s/README.md before the server at backend, and returns its address.
-func nginxAt(t *testing.T, backend string) (addr string) {
+// nginxAt starts Debian's nginx with the configuration of k8s/README.md before the server at backend, and returns what connects
+// to it. (It listens on a Unix socket: nobody else can take that.)
+func nginxAt(t *testing.T, backend string) (dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
 	t.Helper()
 	readme, err := os.ReadFile("../k8s/README.md")
 	if err != nil {
@@ -33,11 +35,8 @@ func nginxAt(t *testing.T, backend string) (addr string) {
 	if block == nil {
 		t.Fatal("k8s/README.md has no configuration of nginx")
 	}
-	ln := listen(t)
-	addr = ln.Addr().String()
-	ln.Close()
 	folder := t.TempDir()
-	here := strings.NewReplacer("listen 443 ssl", "listen "+addr+" ssl", "/etc/nginx", folder, "127.0.0.1:8000", backend)
+	here := strings.NewReplacer("listen 443 ssl", "listen unix:"+folder+"/socket ssl", "/etc/nginx", folder, "127.0.0.1:8000", backend)
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -63,14 +62,15 @@ func nginxAt(t *testing.T, backend string) (addr string) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+	dial = func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", folder+"/socket") }
 	waitFor(t, "nginx to listen", func() bool {
-		c, err := net.Dial("tcp", addr)
+		c, err := dial(t.Context(), "", "")
 		if err == nil {
 			c.Close()
 		}
 		return err == nil
 	})
-	return addr
+	return dial
 }
 
 // People sign in at nginx, which ends TLS and serves the chat below /chat/. What the pod says without nginx, or with one that
@@ -78,11 +78,11 @@ func nginxAt(t *testing.T, backend string) (addr string) {
 func TestNginx(t *testing.T) {
 	t.Parallel()
 	pod := startPod(t, map[string]string{"USER_HEADER": "X-Forwarded-User", "TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "chat.example.com"})
-	addr := nginxAt(t, "127.0.0.1:"+portOf(pod.url))
+	dial := nginxAt(t, "127.0.0.1:"+portOf(pod.url))
 	insecure := &tls.Config{InsecureSkipVerify: true}
 	asking := func(password string) *http.Request {
-		request := httptest.NewRequest("GET", "https://"+addr+"/chat/", nil)
-		request.RequestURI, request.Host = "", "chat.example.com"
+		request := httptest.NewRequest("GET", "https://chat.example.com/chat/", nil)
+		request.RequestURI = ""
 		request.Header.Set("X-Forwarded-User", "mallory") // is not believed
 		request.Header.Set("Origin", "https://chat.example.com")
 		if password != "" {
@@ -92,7 +92,7 @@ func TestNginx(t *testing.T) {
 	}
 	get := func(password string) (status int, body string) {
 		t.Helper()
-		response, err := (&http.Transport{TLSClientConfig: insecure}).RoundTrip(asking(password))
+		response, err := (&http.Transport{TLSClientConfig: insecure, DialContext: dial}).RoundTrip(asking(password))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,8 +115,7 @@ func TestNginx(t *testing.T) {
 			t.Errorf("the page asks for %s, which is not below /chat/", reference[1])
 		}
 	}
-	dialer := websocket.Dialer{TLSClientConfig: insecure, Subprotocols: []string{chat.Protocol}, HandshakeTimeout: patience,
-		NetDial: func(string, string) (net.Conn, error) { return net.Dial("tcp", addr) }}
+	dialer := websocket.Dialer{TLSClientConfig: insecure, Subprotocols: []string{chat.Protocol}, HandshakeTimeout: patience, NetDialContext: dial}
 	ws, _, err := dialer.Dial("wss://chat.example.com/chat/ws", asking("secret").Header)
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,12 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync/atomic"
 	"testing"
 
 	"kafkachat/chatserver/internal/browsertest"
@@ -24,11 +30,26 @@ func say(tab *browsertest.Tab, text string) {
 	tab.Press(browsertest.Enter)
 }
 
+// balancer returns an address at which one pod is after another, as behind a load balancer. (The port of a pod that has
+// stopped may be taken by anybody.)
+func balancer(t *testing.T) (address string, pod *atomic.Pointer[testPod]) {
+	pod = new(atomic.Pointer[testPod])
+	server := httptest.NewServer(&httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		to, _ := url.Parse(pod.Load().url)
+		r.SetURL(to)
+		r.Out.Host = r.In.Host
+	}})
+	t.Cleanup(server.Close)
+	return server.URL, pod
+}
+
 // Two people at two pods see each other, and the one whose pod goes away goes on at the other.
 func TestPageOnTwoPods(t *testing.T) {
 	env := onKafka(t)
 	a, b := startPod(t, env("pod-a")), startPod(t, env("pod-b"))
-	ann, bob := chromium.Open(t, a.url), chromium.Open(t, b.url)
+	address, at := balancer(t)
+	at.Store(a)
+	ann, bob := chromium.Open(t, address), chromium.Open(t, b.url)
 	ann.Wait("connected to pod-a", connected+` && document.title === "Connected to Pod pod-a" &&
 		document.querySelector("h1").textContent === "Chatting on pod-a"`)
 	bob.Wait("connected to pod-b", connected+` && document.title.endsWith("Connected to Pod pod-b")`)
@@ -46,10 +67,7 @@ func TestPageOnTwoPods(t *testing.T) {
 	say(bob, "ann is away")
 	bob.Wait("his own message", lastText+` === "ann is away"`)
 	say(ann, "typed while away")
-	// Another pod at the same address, as behind a load balancer.
-	env2 := env("pod-c")
-	env2["PORT"] = portOf(a.url)
-	startPod(t, env2)
+	at.Store(startPod(t, env("pod-c")))
 	ann.Wait("connected to pod-c", connected+` && document.querySelector("h1").textContent === "Chatting on pod-c"`)
 	const want = `"hello from ann, hello from bob, ann is away, typed while away"`
 	ann.Wait("everything once, in order", all+" === "+want)

@@ -30,7 +30,7 @@ func TestDawdlersAreClosed(t *testing.T) {
 		"reads no answers":         {again: "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"},
 	} {
 		conn := a.connect()
-		conn.SetDeadline(time.Now().Add(patience))
+		conn.SetDeadline(time.Now().Add(2 * patience))
 		all.Go(func() {
 			_, err := io.WriteString(conn, c.say)
 			for err == nil && c.again != "" {
@@ -41,7 +41,7 @@ func TestDawdlersAreClosed(t *testing.T) {
 				_, err = io.Copy(io.Discard, conn)
 			}
 			if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-				t.Errorf("a client that %s is still there after %v", name, patience)
+				t.Errorf("a client that %s is still there after %v", name, 2*patience)
 			}
 		})
 	}

@@ -23,7 +23,7 @@ func Build(t testing.TB) (server string) { return BuildIn(t, "") }
 func BuildIn(t testing.TB, dir string) (server string) {
 	t.Helper()
 	server = filepath.Join(t.TempDir(), "chatserver")
-	build := exec.Command("go", "build", "-o", server, "kafkachat/chatserver")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", server, "kafkachat/chatserver")
 	build.Dir = dir
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the server: %v\n%s", err, out)
