@@ -118,15 +118,10 @@ func (b *Broker) listen() (err error) {
 		return nil
 	}
 	host, port, _ := net.SplitHostPort(b.cfg.Addr)
-	ln, another := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if another != nil {
+	if b.ln, _ = net.Listen("tcp", net.JoinHostPort(host, "0")); b.ln == nil {
 		return err
 	}
-	b.ln = ln
-	here := host
-	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		here = "localhost" // all addresses of this machine include this one
-	}
+	here, _, _ := net.SplitHostPort(b.Addr())
 	b.cfg.Log.Warn("the embedded broker's port is in use, so this broker has another port, and its chat is one of its own; "+
 		"to join the chat of the first server, set KAFKA_BROKER", "addr", b.Addr(), "join", "KAFKA_BROKER="+net.JoinHostPort(here, port), "err", err)
 	return nil

@@ -3,13 +3,13 @@ package broker
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -30,92 +30,65 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A folder keeps the records, and is for one process at a time.
+// A folder is for its owner, and for one process at a time.
 func TestDataDir(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "made", "[here]")
-	var want []string
-	for i := range 3 {
-		b := start(t, Config{Topic: "chat", DataDir: dir})
-		if _, err := Start(Config{Addr: "127.0.0.1:0", DataDir: dir}); err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another process") {
-			t.Fatalf("a second broker in the same folder: %v", err)
-		}
-		want = append(want, fmt.Sprint("run ", i))
-		w := dial(t, b.Addr())
-		if err := w.produce("chat", batch(1, records(want[i]))); err != nil {
-			t.Fatal(err)
-		}
-		if got := w.values("chat"); !slices.Equal(got, want) {
-			t.Errorf("run %d has %q", i, got)
-		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir, file := filepath.Join(t.TempDir(), "made", "here"), filepath.Join(t.TempDir(), "file")
+	start(t, Config{DataDir: dir})
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the folder: %v, %v", info.Mode(), err)
 	}
-	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{file, filepath.Join(file, "below")} {
-		if _, err := Start(Config{Addr: "127.0.0.1:0", DataDir: dir, Topic: "chat"}); err == nil || !strings.Contains(err.Error(), dir) {
-			t.Errorf("a broker in %s, which is no folder: %v", dir, err)
+	for dir, says := range map[string]string{dir: "another process", file: "", filepath.Join(file, "below"): ""} {
+		if _, err := Start(Config{Addr: "127.0.0.1:0", DataDir: dir}); err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), says) {
+			t.Errorf("a broker in %s, which is in use or no folder: %v", dir, err)
 		}
 	}
 }
 
-// number is of a record's value in these tests: digits, and then many x.
-func number(value string) int {
-	digits, _, _ := strings.Cut(value, "x")
-	n, err := strconv.Atoi(digits)
-	if err != nil {
-		return -1
+// numbered is record i in these tests.
+func numbered(i, size int) []byte { return batch(1, records(fmt.Sprint(i, strings.Repeat("x", size)))) }
+
+// checkNumbered fails unless the values are those of the first records.
+func checkNumbered(t *testing.T, values []string) {
+	t.Helper()
+	for i, v := range values {
+		if !strings.HasPrefix(v, fmt.Sprint(i, "x")) {
+			t.Fatalf("record %d is %.20s", i, v)
+		}
 	}
-	return n
 }
 
 // A broker that is killed while it writes has all that it acknowledged.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	acked := 0
-	check := func(w *raw) {
-		t.Helper()
-		values := w.values("chat")
-		for i, v := range values {
-			if number(v) != i {
-				t.Fatalf("record %d is %.20s", i, v)
-			}
-		}
-		if len(values) < acked {
-			t.Fatalf("%d records were acknowledged, %d are there", acked, len(values))
-		}
-		acked = len(values) // the last one may have come in and its answer not out
-	}
-	for range 3 {
+	dir, acked := t.TempDir(), 0
+	for run := range 4 {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "BROKER_TEST_DIR="+dir)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
-		if err != nil {
+		if err := errors.Join(err, cmd.Start()); err != nil {
 			t.Fatal(err)
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		t.Cleanup(func() { cmd.Process.Kill() })
 		addr, err := bufio.NewReader(out).ReadString('\n')
 		if err != nil {
 			t.Fatal(err)
 		}
 		w := dial(t, strings.TrimSpace(addr))
-		check(w)
-		for i := 0; ; i++ {
+		values := w.values("chat")
+		if checkNumbered(t, values); len(values) < acked {
+			t.Fatalf("%d records were acknowledged, %d are there", acked, len(values))
+		}
+		acked = len(values) // the last one may have come in and its answer not out
+		for i := 0; run < 3; i++ {
 			if i == 200 { // then it dies at some moment of the next ones
 				go cmd.Process.Kill()
 			}
-			resp, err := w.try(produceRequest("chat", batch(1, records(strconv.Itoa(acked)+strings.Repeat("x", 10_000)))), 7)
+			resp, err := w.try(produceRequest("chat", numbered(acked, 10_000)), 7)
 			if err != nil {
 				break
 			}
@@ -124,9 +97,9 @@ func TestKill(t *testing.T) {
 			}
 			acked++
 		}
+		cmd.Process.Kill()
 		cmd.Wait()
 	}
-	check(dial(t, start(t, Config{DataDir: dir}).Addr()))
 }
 
 // Whatever happened to its files, a broker either says what is wrong and does not start, or serves
@@ -139,7 +112,7 @@ func TestDamagedDataDir(t *testing.T) {
 	w := dial(t, b.Addr())
 	const n = 30 // in three segments
 	for i := range n {
-		if err := w.produce("chat", batch(1, records(strconv.Itoa(i)+strings.Repeat("x", 100_000)))); err != nil {
+		if err := w.produce("chat", numbered(i, 100_000)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -194,7 +167,7 @@ func TestDamagedDataDir(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := filepath.Join(t.TempDir(), "data")
+			dir := filepath.Join(t.TempDir(), "[data]")
 			if err := os.CopyFS(dir, os.DirFS(base)); err != nil {
 				t.Fatal(err)
 			}
@@ -206,40 +179,33 @@ func TestDamagedDataDir(t *testing.T) {
 			} else if err := os.WriteFile(file, c.change(b), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			files := sizes(dir)
+			before := sizes(dir)
 			var log bytes.Buffer
 			cfg := Config{Addr: "127.0.0.1:0", Topic: "chat", DataDir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))}
-			if c.kept < 0 {
-				for range 2 { // the first must not make the second one start
+			for run := range 2 {
+				if c.kept < 0 { // the first must not make the second one start
 					if _, err := Start(cfg); err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), c.says) {
 						t.Errorf("the error does not name %s and %q: %v", dir, c.says, err)
 					}
+					continue
 				}
-				return
-			}
-			for run := range 2 {
 				b := start(t, cfg)
-				cfg.Log = nil
-				if after := sizes(dir); after < files {
-					t.Errorf("%d bytes of records were there, %d are left or in copies", files, after)
+				if after := sizes(dir); after < before {
+					t.Errorf("%d bytes of records were there, %d are left or in copies", before, after)
+				}
+				if run == 0 && (!strings.Contains(log.String(), c.says) || c.says == "" && strings.Contains(log.String(), "level=WARN")) {
+					t.Errorf("the log does not say %q: %s", c.says, &log)
 				}
 				w := dial(t, b.Addr())
 				values := w.values("chat")
 				if len(values) != c.kept+run {
 					t.Fatalf("in run %d there are %d records, want %d", run, len(values), c.kept+run)
 				}
-				for i, v := range values[:c.kept] {
-					if number(v) != i {
-						t.Fatalf("record %d is %.20s", i, v)
-					}
-				}
+				checkNumbered(t, values[:c.kept])
 				if err := w.produce("chat", batch(1, records("new"))); err != nil {
 					t.Fatal(err)
 				}
 				b.Close()
-			}
-			if !strings.Contains(log.String(), c.says) || c.says == "" && strings.Contains(log.String(), "level=WARN") {
-				t.Errorf("the log does not say %q: %s", c.says, &log)
 			}
 		})
 	}
@@ -247,9 +213,9 @@ func TestDamagedDataDir(t *testing.T) {
 
 // sizes is how much is in the segments, and set aside.
 func sizes(dir string) (n int64) {
-	files, _ := filepath.Glob(filepath.Join(dir, "partitions", "*", "*.dat*"))
+	files, _ := fs.Glob(os.DirFS(dir), "partitions/*/*.dat*")
 	for _, f := range files {
-		if info, err := os.Stat(f); err == nil {
+		if info, err := os.Stat(filepath.Join(dir, f)); err == nil {
 			n += info.Size()
 		}
 	}

@@ -84,15 +84,7 @@ func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) i
 	var asked atomic.Int64
 	const conns = 4
 	for i := range uint64(conns) {
-		go func() {
-			a := &asker{Rand: rand.New(rand.NewPCG(seed, i)), addr: addr, t: t}
-			var err error
-			for step := 0; err == nil && more(step); step++ {
-				err = a.step()
-				asked.Add(1)
-			}
-			ended <- err
-		}()
+		go func() { ended <- keepAsking(t, addr, rand.New(rand.NewPCG(seed, i)), more, &asked) }()
 	}
 	for range conns {
 		if err := <-ended; err != nil {
@@ -106,83 +98,79 @@ func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) i
 	return asked.Load()
 }
 
-// asker is one connection of FuzzState.
-type asker struct {
-	*rand.Rand
-	addr string
-	t    *testing.T
-	w    *raw
-}
-
-// step asks something. That the connection ends is no error, that nothing happens is one.
-func (a *asker) step() error {
-	if a.w == nil {
-		a.w = dial(a.t, a.addr)
-	}
-	req, versions := a.request()
-	version := pick(a.Rand, versions...)
-	if p, ok := req.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
-		a.w.Write(a.w.bytes(p, version))
-		return nil
-	}
-	switch _, err := a.w.try(req, version); {
-	case errors.Is(err, errSilent):
-		return fmt.Errorf("%s version %d was never answered: %+v", kmsg.NameForKey(req.Key()), version, req)
-	case err != nil || a.IntN(50) == 0:
-		a.w.Close()
-		a.w = nil
+// keepAsking asks on one connection, and on a new one when that ends. Only silence is an error.
+func keepAsking(t *testing.T, addr string, rng *rand.Rand, more func(step int) bool, asked *atomic.Int64) error {
+	var w *raw
+	for step := 0; more(step); step++ {
+		if w == nil {
+			w = dial(t, addr)
+		}
+		asked.Add(1)
+		req, versions := question(rng)
+		version := pick(rng, versions...)
+		if p, ok := req.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
+			w.Write(w.bytes(p, version))
+			continue
+		}
+		_, err := w.try(req, version)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("%s version %d was never answered: %+v", kmsg.NameForKey(req.Key()), version, req)
+		}
+		if err != nil || rng.IntN(50) == 0 {
+			w.Close()
+			w = nil
+		}
 	}
 	return nil
 }
 
-func (a *asker) topic() string { return pick(a.Rand, "fuzz", "fuzz", "one", "two.x", "two_x") }
-
-// request returns a request and some of its versions. Most of a topic's are made by hand, so that
+// question returns a request and some of its versions. Most of a topic's are made by hand, so that
 // they are met by what they need; the others are wild.
-func (a *asker) request() (kmsg.Request, []int16) {
-	switch a.IntN(10) {
+func question(rng *rand.Rand) (kmsg.Request, []int16) {
+	topic := pick(rng, "fuzz", "fuzz", "one", "two.x", "two_x")
+	switch rng.IntN(10) {
 	case 0, 1, 2:
-		req := produceRequest(a.topic())
-		req.Acks = pick[int16](a.Rand, -1, -1, 1, 0, 7)
-		for range 1 + a.IntN(3) {
-			values := slices.Repeat([]string{strings.Repeat("v", pick(a.Rand, 0, 1, 100, 5000))}, 1+a.IntN(4))
-			b := batch(pick(a.Rand, int32(len(values)), int32(len(values)), 1), records(values...), attributes(pick[int16](a.Rand, 0, 0, 0, 1, 8, 16, 32)),
-				by(pick[int64](a.Rand, -1, -1, 0, 1, 1000), pick[int16](a.Rand, 0, 1, -1), pick[int32](a.Rand, 0, 1, 2, -1)))
+		req := produceRequest(topic)
+		req.Acks = pick[int16](rng, -1, -1, 1, 0, 7)
+		for range 1 + rng.IntN(3) {
+			values := slices.Repeat([]string{strings.Repeat("v", pick(rng, 0, 1, 100, 5000))}, 1+rng.IntN(4))
+			b := batch(pick(rng, int32(len(values)), int32(len(values)), 1), records(values...), attributes(pick[int16](rng, 0, 0, 0, 1, 8, 16, 32)),
+				by(pick[int64](rng, -1, -1, 0, 1, 1000), pick[int16](rng, 0, 1, -1), pick[int32](rng, 0, 1, 2, -1)))
 			req.Topics[0].Partitions = append(req.Topics[0].Partitions,
-				kmsg.ProduceRequestTopicPartition{Partition: pick[int32](a.Rand, 0, 0, 1, 2, -1), Records: b})
+				kmsg.ProduceRequestTopicPartition{Partition: pick[int32](rng, 0, 0, 1, 2, -1), Records: b})
 		}
 		return req, []int16{3, 4, 5, 6, 7}
 	case 3, 4:
-		req := fetchRequest(a.topic(), pick[int64](a.Rand, 0, 0, 1, 10, 1000, -1))
-		req.MinBytes, req.MaxWaitMillis = pick[int32](a.Rand, 0, 1, 1<<30), pick[int32](a.Rand, 0, 1, 20)
-		req.SessionID, req.SessionEpoch = pick[int32](a.Rand, 0, 0, 1), pick[int32](a.Rand, -1, 0, 1)
-		req.IsolationLevel = pick[int8](a.Rand, 0, 1)
+		req := fetchRequest(topic, pick[int64](rng, 0, 0, 1, 10, 1000, -1))
+		req.MinBytes, req.MaxWaitMillis = pick[int32](rng, 0, 1, 1<<30), pick[int32](rng, 0, 1, 20)
+		req.SessionID, req.SessionEpoch = pick[int32](rng, 0, 0, 1), pick[int32](rng, -1, 0, 1)
+		req.IsolationLevel = pick[int8](rng, 0, 1)
 		return req, []int16{4, 7, 11}
 	case 5:
 		req := kmsg.NewPtrListOffsetsRequest()
-		for range 1 + a.IntN(2) {
+		for range 1 + rng.IntN(2) {
 			p := kmsg.NewListOffsetsRequestTopicPartition()
-			p.Partition, p.Timestamp = pick[int32](a.Rand, 0, 1), pick[int64](a.Rand, -1, -2, -3, 0, 1000, 1002, 1<<62)
-			p.MaxNumOffsets = pick[int32](a.Rand, 0, 1, -1)
-			req.Topics = append(req.Topics, kmsg.ListOffsetsRequestTopic{Topic: a.topic(), Partitions: []kmsg.ListOffsetsRequestTopicPartition{p}})
+			p.Partition, p.Timestamp = pick[int32](rng, 0, 1), pick[int64](rng, -1, -2, -3, 0, 1000, 1002, 1<<62)
+			p.MaxNumOffsets = pick[int32](rng, 0, 1, -1)
+			req.Topics = append(req.Topics, kmsg.ListOffsetsRequestTopic{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{p}})
 		}
 		return req, []int16{0, 1, 5}
 	case 6:
-		if a.IntN(4) == 0 {
+		if rng.IntN(4) == 0 {
 			req := kmsg.NewPtrDeleteTopicsRequest()
-			req.TopicNames = []string{a.topic()}
+			req.TopicNames = []string{topic}
 			return req, []int16{0, 3}
 		}
-		return createRequest(a.topic(), pick[int32](a.Rand, 1, 3, -1, 0, 99)), []int16{0, 3}
+		return createRequest(topic, pick[int32](rng, 1, 3, -1, 0, 99)), []int16{0, 3}
 	case 7: // of groups and transactions, offered here or not
-		return wild(a.Rand, pick(a.Rand, kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.OffsetCommit,
+		return wild(rng, pick(rng, kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.OffsetCommit,
 			kmsg.OffsetFetch, kmsg.ListGroups, kmsg.AddPartitionsToTxn, kmsg.EndTxn, kmsg.InitProducerID)), []int16{0, 1, 2}
 	}
 	var keys []kmsg.Key
 	offered().EachMaxKeyVersion(func(key, _ int16) { keys = append(keys, kmsg.Key(key)) })
-	key := pick(a.Rand, keys...)
+	key := pick(rng, keys...)
 	newest, _ := offered().LookupMaxKeyVersion(key.Int16())
-	return wild(a.Rand, key), []int16{0, newest / 2, newest}
+	return wild(rng, key), []int16{0, newest / 2, newest}
 }
 
 func wild(rng *rand.Rand, key kmsg.Key) kmsg.Request {

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -32,23 +31,18 @@ const (
 )
 
 // offered returns the requests that this broker accepts, each with its newest version. That is the
-// last version without tagged fields: kmsg trusts the number of tags, and four bytes could keep a
-// processor busy for a minute. Today's clients still speak these versions. InitProducerID has
-// version 4, because sarama sends it without asking for the versions; kmsg does not decode that
-// body.
+// last version without tagged fields, which today's clients still speak. InitProducerID has version
+// 4, because sarama sends it without asking for the versions.
 func offered() *kversion.Versions {
 	offered := new(kversion.Versions)
-	for _, key := range []kmsg.Key{
-		kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.ApiVersions, kmsg.CreateTopics, kmsg.DeleteTopics, kmsg.DescribeConfigs,
+	for key, newest := range map[kmsg.Key]int16{
+		kmsg.Produce: 8, kmsg.Fetch: 11, kmsg.ListOffsets: 5, kmsg.Metadata: 8, kmsg.ApiVersions: 2, kmsg.InitProducerID: 4,
+		kmsg.CreateTopics: 4, kmsg.DeleteTopics: 3, kmsg.DescribeConfigs: 3,
 		// librdkafka's consumers always have a group. Without these, closing a consumer takes 45 s.
-		kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.OffsetCommit, kmsg.OffsetFetch,
+		kmsg.FindCoordinator: 2, kmsg.JoinGroup: 5, kmsg.OffsetCommit: 7, kmsg.OffsetFetch: 5,
 	} {
-		req := kmsg.RequestForKey(key.Int16())
-		for req.SetVersion(req.MaxVersion()); req.IsFlexible(); req.SetVersion(req.GetVersion() - 1) {
-		}
-		offered.SetMaxKeyVersion(key.Int16(), req.GetVersion())
+		offered.SetMaxKeyVersion(key.Int16(), newest)
 	}
-	offered.SetMaxKeyVersion(kmsg.InitProducerID.Int16(), 4)
 	return offered
 }
 
@@ -94,20 +88,22 @@ func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 	b.clientsMu.Lock()
 	c.last, c.own = time.Now(), b.cfg.Own != "" && id != nil && strings.HasPrefix(*id, b.cfg.Own)
 	b.clientsMu.Unlock()
-	switch key {
-	case kmsg.Produce:
+	if key == kmsg.Produce {
 		return b.produce(version, number, r)
-	case kmsg.InitProducerID:
-		return b.newProducer(version, number, r.Src), nil
 	}
 	req := kmsg.RequestForKey(key.Int16())
 	req.SetVersion(min(version, newest+1)) // only ApiVersions may be newer; all newer versions get the same answer
 	if version <= newest {
+		if req.IsFlexible() {
+			kmsg.SkipTags(&r)
+		}
 		if err := req.ReadFrom(r.Src); err != nil {
 			return nil, err
 		}
 	}
 	switch req := req.(type) {
+	case *kmsg.InitProducerIDRequest:
+		return encode(b.newProducer(req), number), nil
 	case *kmsg.FetchRequest:
 		req.MaxBytes = min(req.MaxBytes, maxFetch)
 		req.MaxWaitMillis = min(req.MaxWaitMillis, int32(maxFetchWait.Milliseconds()))
@@ -122,50 +118,14 @@ func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 		b.limitTopics(req)
 	}
 	answer, err := b.ask(req, number)
-	if err != nil {
-		return nil, err
+	if err != nil || key != kmsg.Metadata && key != kmsg.FindCoordinator {
+		return answer, err
 	}
-	return advertise(c.LocalAddr().(*net.TCPAddr), req.ResponseKind(), answer)
+	return advertise(c.LocalAddr().(*net.TCPAddr), req.ResponseKind(), number, answer)
 }
 
-// advertise puts the address at which the client has reached this broker into an answer. A machine
-// may have several addresses, and kfake knows none of them.
-func advertise(addr *net.TCPAddr, resp kmsg.Response, answer []byte) ([]byte, error) {
-	const head = 8 // length and number
-	host, port := addr.IP.String(), int32(addr.Port)
-	switch resp := resp.(type) {
-	case *kmsg.MetadataResponse:
-		if err := resp.ReadFrom(answer[head:]); err != nil {
-			return nil, err
-		}
-		for i := range resp.Brokers {
-			resp.Brokers[i].Host, resp.Brokers[i].Port = host, port
-		}
-	case *kmsg.FindCoordinatorResponse:
-		if err := resp.ReadFrom(answer[head:]); err != nil {
-			return nil, err
-		}
-		resp.Host, resp.Port = host, port
-	default:
-		return answer, nil
-	}
-	answer = resp.AppendTo(answer[:head])
-	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
-	return answer, nil
-}
-
-// newProducer gives an idempotent producer its id. Ids are reused, with a greater epoch. To kfake
-// that is a new producer, and the producer that had the id before gets an error.
-func (b *Broker) newProducer(version int16, number int32, body []byte) []byte {
-	resp := kmsg.NewPtrInitProducerIDResponse()
-	resp.SetVersion(version)
-	n := b.producers.Add(1)
-	resp.ProducerID, resp.ProducerEpoch = b.firstID+n%maxProducers, int16(n/maxProducers%math.MaxInt16)
-	// A body without a transactional id begins with a null string. From version 2 on it begins with
-	// the number of tags, 0, and a null string, 0.
-	if !bytes.HasPrefix(body, []byte{0xff, 0xff}) && !bytes.HasPrefix(body, []byte{0, 0}) {
-		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
-	}
+// encode returns the answer to the request with this number, with its length prefix.
+func encode(resp kmsg.Response, number int32) []byte {
 	answer := binary.BigEndian.AppendUint32(make([]byte, 4), uint32(number))
 	if resp.IsFlexible() {
 		answer = append(answer, 0) // no tags
@@ -173,6 +133,34 @@ func (b *Broker) newProducer(version int16, number int32, body []byte) []byte {
 	answer = resp.AppendTo(answer)
 	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
 	return answer
+}
+
+// advertise puts the address at which the client has reached this broker into an answer. A machine
+// may have several addresses, and kfake knows none of them.
+func advertise(addr *net.TCPAddr, resp kmsg.Response, number int32, answer []byte) ([]byte, error) {
+	err := resp.ReadFrom(answer[8:]) // after length and number
+	host, port := addr.IP.String(), int32(addr.Port)
+	switch resp := resp.(type) {
+	case *kmsg.MetadataResponse:
+		for i := range resp.Brokers {
+			resp.Brokers[i].Host, resp.Brokers[i].Port = host, port
+		}
+	case *kmsg.FindCoordinatorResponse:
+		resp.Host, resp.Port = host, port
+	}
+	return encode(resp, number), err
+}
+
+// newProducer gives an idempotent producer its id. Ids are reused, with a greater epoch. To kfake
+// that is a new producer, and the producer that had the id before gets an error.
+func (b *Broker) newProducer(req *kmsg.InitProducerIDRequest) kmsg.Response {
+	resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
+	n := b.producers.Add(1)
+	resp.ProducerID, resp.ProducerEpoch = b.firstID+n%maxProducers, int16(n/maxProducers%math.MaxInt16)
+	if req.TransactionalID != nil {
+		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+	}
+	return resp
 }
 
 // settings are those of every topic. Retention ignores time, because a client may write any time.
