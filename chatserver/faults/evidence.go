@@ -72,13 +72,13 @@ type verdict struct {
 
 // wrong returns what makes the verdict bad, for any fault; "" if nothing does.
 func (v *verdict) wrong() (s string) {
-	const worstRecovery = 10 * time.Second
+	const median, worst = 10 * time.Second, 20 * time.Second // a client gives its pod up after 20 s
 	for t := lost; t <= silent; t++ {
 		if v.n[t] > 0 {
 			s += fmt.Sprintf("%d %s; ", v.n[t], t)
 		}
 	}
-	if n := len(v.recovery); n > 0 && v.recovery[n-1] > worstRecovery {
+	if n := len(v.recovery); n > 0 && (v.recovery[n/2] > median || v.recovery[n-1] > worst) {
 		s += fmt.Sprintf("%.1f s until deliveries flowed again; ", v.recovery[n-1].Seconds())
 	}
 	return s

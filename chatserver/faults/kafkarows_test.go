@@ -4,11 +4,13 @@ package faults
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/Shopify/sarama"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafkatest"
@@ -70,7 +72,9 @@ func topicRows() []row {
 			}
 		}},
 		{name: "the topic is deleted and made again with more records than before", remade: true, fault: func(w *world) {
+			setFault(w, w.pods, func(_ *rand.Rand, r request) action { return action{CutBefore: r.Key == kmsg.CreateTopics} }) // pods would make it, too
 			kafkatest.Recreate(w.t, w.kafka.Addrs(), w.topic, w.moreLines()...)
+			heal(w.pods)
 		}},
 		{
 			name: "the leader of three brokers is killed (-9), after it stored messages, before the others have copied them", brokers: 3,

@@ -181,15 +181,20 @@ func (w *world) invite(n, readBuffer int) []*person {
 	return w.people[first:]
 }
 
-// talkAll has everybody say so many messages in a second, together, until hush. A few of them wait
-// for their last message to appear before they say more, so that what they say after a fault does
-// not wait behind what they said during it. One says what is rejected now and then.
+// talkAll has everybody say so many messages in a second, together, until hush. It returns when
+// everybody has been shown one. A few people wait for their last message to appear before they say
+// more, so that what they say after a fault does not wait behind what they said during it. The others
+// wait when ten of theirs have not appeared, so that a slow machine is not flooded. One says what is
+// rejected now and then.
 func (w *world) talkAll(perSecond, filler int) {
-	const wordy = 1
+	const wordy, mostPending = 1, 10
 	w.begun = time.Now()
 	pause := time.Second * time.Duration(len(w.people)) / time.Duration(perSecond)
 	for i, p := range w.people {
-		patient := i%10 == 0
+		most := mostPending
+		if i%10 == 0 {
+			most = 1
+		}
 		rng := rand.New(rand.NewPCG(w.rng.Uint64(), 2))
 		w.talk.Go(func() {
 			sleep(w.talking, between(rng, 0, pause))
@@ -198,13 +203,14 @@ func (w *world) talkAll(perSecond, filler int) {
 				if i == wordy && n%20 == 0 {
 					text = strings.Repeat("too long ", chat.MaxText/8)
 				}
-				if !patient || p.Status().Pending == 0 {
+				if p.Status().Pending < most {
 					p.Say(text)
 				}
 				sleep(w.talking, between(rng, pause/2, 3*pause/2))
 			}
 		})
 	}
+	w.await("have been shown a message", func(p *person) bool { return p.Status().LastID != "" })
 }
 
 // finish ends the talk, waits until everybody has everything, and has them go.
