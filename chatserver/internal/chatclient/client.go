@@ -16,18 +16,12 @@ import (
 
 // Options describe the client. Address and Observe are required.
 type Options struct {
-	// Address returns where the next attempt is to connect, as in ws://host:port/ws; "" is an
-	// attempt that fails.
-	Address func() string
-	// Run's goroutine calls Observe for each event, in order.
-	Observe func(Event)
-	Name    string // of the person
-	Seed    uint64 // of the ids and of the waits
-	// Again sends unsure messages again and removes refused ones, both at once. Without Again, both
-	// wait for Decide.
-	Again bool
-	// ReadBuffer is the size of the socket's receive buffer; 0 leaves it to the kernel.
-	ReadBuffer int
+	Address    func() string // of the next attempt, as in ws://host:port/ws; "" is an attempt that fails
+	Observe    func(Event)   // is called by Run's goroutine for each event, in order
+	Name       string        // of the person
+	Seed       uint64        // of the ids and of the waits
+	Again      bool          // unsure messages are sent again, and refused ones removed, at once; false: both wait for Decide
+	ReadBuffer int           // of the socket, in bytes; 0 leaves it to the kernel
 
 	dial dial           // of a test; nil: TCP
 	dice func() float64 // of a test; nil: from Seed
@@ -63,14 +57,11 @@ const (
 )
 
 const (
-	// history is the number of messages that a client asks for at first.
-	history = 100
-	// mostPending is how many messages may wait in the outbox.
-	mostPending = 40
-
-	check   = 5 * time.Second  // between two checks of the connection
-	overdue = 20 * time.Second // the age of the oldest sent message that is a reason to connect anew
-	silence = 60 * time.Second // and that of the last frame: a pod sends a status each 25 s at the latest
+	history     = 100              // messages that a client asks for at first
+	mostPending = 40               // messages in the outbox
+	check       = 5 * time.Second  // between two checks of the connection
+	overdue     = 20 * time.Second // the age of the oldest sent message that is a reason to connect anew
+	silence     = 60 * time.Second // and that of the last frame: a pod sends a status each 25 s at the latest
 )
 
 // Client is one person with one page. Any goroutine may call the methods while Run runs; after it
@@ -102,15 +93,10 @@ type Status struct {
 // New returns a client that does nothing until Run runs.
 func New(opt Options) *Client {
 	c := &Client{
-		opt:        opt,
-		commands:   make(chan func()),
-		done:       make(chan struct{}),
-		rng:        rand.New(rand.NewPCG(opt.Seed, 1)),
-		lastOffset: -1,
-		kafkaUp:    true,
+		opt: opt, commands: make(chan func()), done: make(chan struct{}),
+		rng: rand.New(rand.NewPCG(opt.Seed, 1)), lastOffset: -1, kafkaUp: true,
 	}
 	c.timer = time.NewTimer(time.Hour)
-	c.timer.Stop()
 	if c.opt.dice == nil {
 		c.opt.dice = c.rng.Float64
 	}
@@ -124,7 +110,7 @@ func New(opt Options) *Client {
 func (c *Client) Run(ctx context.Context) {
 	defer close(c.done)
 	defer c.sockets.Wait()
-	defer c.letGo(false)
+	defer c.drop(false)
 	c.open()
 	ticker := time.NewTicker(check)
 	defer ticker.Stop()

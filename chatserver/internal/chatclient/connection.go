@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,16 +16,11 @@ import (
 )
 
 const (
-	// Full jitter: attempt n waits between 0 and backoff * 2^n, at most maxBackoff.
-	backoff    = 250 * time.Millisecond
+	backoff    = 250 * time.Millisecond // attempt n waits between 0 and backoff * 2^n, at most maxBackoff
 	maxBackoff = 10 * time.Second
-	// goodAfter is the age at which a connection counts as good: the next wait is short again.
-	goodAfter = 5 * time.Second
-	// patience is how long the handshake up to the welcome may take, and then each frame until
-	// "live".
-	patience = 10 * time.Second
-	// After askAfter failures, each attempt asks by HTTP first.
-	askAfter = 2
+	goodAfter  = 5 * time.Second  // the age of a connection after which the next wait is short again
+	patience   = 10 * time.Second // for the handshake up to the welcome, and then for each frame until "live"
+	askAfter   = 2                // failures, after which each attempt asks by HTTP first
 )
 
 type phase uint8
@@ -49,9 +45,8 @@ type connection struct {
 
 // open ends the old connection, if any, and opens a new one now.
 func (c *Client) open() {
-	c.letGo(false)
-	c.opened = time.Now()
-	c.heard = c.opened
+	c.drop(false)
+	c.asked, c.opened, c.heard = false, time.Now(), time.Now()
 	c.timer.Reset(patience)
 	address := c.opt.Address()
 	if address == "" {
@@ -75,19 +70,11 @@ func (c *Client) openIn(limit time.Duration) {
 
 // closed is called when the connection has ended, or could not be opened.
 func (c *Client) closed(abruptly bool) {
-	if c.asked {
-		c.drop(abruptly)
-		return // the time to come back is set
-	}
-	c.letGo(abruptly)
-	c.openIn(min(maxBackoff, backoff<<min(c.failures, 10)))
-	c.failures++
-}
-
-func (c *Client) letGo(abruptly bool) {
-	c.timer.Stop()
-	c.asked = false
 	c.drop(abruptly)
+	if !c.asked { // then the time to come back is set
+		c.openIn(min(maxBackoff, backoff<<min(c.failures, 10)))
+		c.failures++
+	}
 }
 
 func (c *Client) drop(abruptly bool) {
@@ -164,12 +151,8 @@ func (s *socket) served(address string) bool {
 		return false
 	}
 	response.Body.Close()
-	switch response.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return false
-	}
-	return true
+	return !slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, response.StatusCode)
 }
 
 // write gives a message to the kernel; it is lost if the connection ends first.

@@ -1,6 +1,7 @@
-package chatclient_test
+package chatclient
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +18,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-
-	"kafkachat/chatserver/internal/chatclient"
 )
 
 // TestScript plays the script that the page's client.js passes too. It says what a step means.
@@ -42,13 +41,11 @@ func TestScript(t *testing.T) {
 // A stage is a pod that does what the script says, and a client that comes to it. All of it lives
 // in the bubble of one test, where time passes when nobody does anything.
 type stage struct {
-	t        *testing.T
-	client   *chatclient.Client
+	client   *Client
 	conns    chan net.Conn // dialed by the client, for the pod's HTTP server
 	arrivals chan *arrival
-	over     chan struct{} // closed at the end
-	now      *arrival      // the connection that the steps are about
-	ids      []string      // of what was said
+	now      *arrival // the connection that the steps are about
+	ids      []string // of what was said
 }
 
 // An arrival is one request of the client. The test writes to ws, the handler does everything else
@@ -62,32 +59,37 @@ type arrival struct {
 }
 
 func play(t *testing.T, lines []string) {
-	s := &stage{t: t, conns: make(chan net.Conn), arrivals: make(chan *arrival, 100), over: make(chan struct{})}
-	server := &http.Server{Handler: s}
-	var running sync.WaitGroup
-	running.Go(func() { server.Serve(s) })
-	ctx, cancel := context.WithCancel(t.Context())
-	s.client = chatclient.New(chatclient.Options{
+	s := &stage{conns: make(chan net.Conn), arrivals: make(chan *arrival, 100)}
+	s.client = New(Options{
 		Address: func() string { return "ws://pod/ws" },
-		Observe: func(e chatclient.Event) {
-			if e.Kind == chatclient.Said {
+		Observe: func(e Event) {
+			if e.Kind == Said {
 				s.ids = append(s.ids, e.ID)
 			}
 		},
-		Seed: 1,
-	}.InScript(s.dial))
+		dial: func(context.Context, string, string) (net.Conn, error) {
+			pod, client := net.Pipe()
+			s.conns <- pod
+			return client, nil
+		},
+		dice: func() float64 { return 0.5 },
+	})
+	server := &http.Server{Handler: s}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
 	running.Go(func() { s.client.Run(ctx) })
+	go server.Serve(s)
 	defer func() {
 		cancel()
-		close(s.over)
-		server.Close()
 		running.Wait()
+		close(s.conns)
+		server.Close()
 	}()
 	for _, line := range lines {
+		synctest.Wait()
 		if line == "" {
 			continue
 		}
-		synctest.Wait()
 		if err := s.step(line); err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
@@ -96,46 +98,31 @@ func play(t *testing.T, lines []string) {
 
 // The stage is the listener of its server.
 func (s *stage) Accept() (net.Conn, error) {
-	select {
-	case conn := <-s.conns:
+	if conn, ok := <-s.conns; ok {
 		return conn, nil
-	case <-s.over:
-		return nil, net.ErrClosed
 	}
+	return nil, net.ErrClosed
 }
 func (s *stage) Close() error   { return nil }
 func (s *stage) Addr() net.Addr { return &net.TCPAddr{} }
 
-func (s *stage) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	pod, client := net.Pipe()
-	select {
-	case s.conns <- pod:
-		return client, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	query := ""
+	a := &arrival{answer: make(chan int)}
 	if websocket.IsWebSocketUpgrade(r) {
-		query = strings.ReplaceAll(r.URL.RawQuery, "%2F", "/")
+		a.query = strings.ReplaceAll(r.URL.RawQuery, "%2F", "/")
 	}
-	a := &arrival{query: query, answer: make(chan int)}
 	s.arrivals <- a
 	defer func() { a.closed = true }()
-	var status int
 	select {
-	case status = <-a.answer:
+	case status := <-a.answer:
+		if status == 0 {
+			panic(http.ErrAbortHandler) // the connection breaks
+		}
+		if status != http.StatusSwitchingProtocols {
+			w.WriteHeader(status)
+			return
+		}
 	case <-r.Context().Done(): // also at the end
-		return
-	}
-	switch status {
-	case 0:
-		panic(http.ErrAbortHandler) // the connection breaks
-	case http.StatusSwitchingProtocols:
-	default:
-		w.WriteHeader(status)
 		return
 	}
 	upgrader := websocket.Upgrader{Subprotocols: []string{"chat.v1"}}
@@ -152,27 +139,31 @@ func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // step does one line of the script: what the pod does here, what the person does in person.
 func (s *stage) step(line string) error {
+	for i := len(s.ids); i > 0; i-- {
+		line = strings.ReplaceAll(line, fmt.Sprint("$", i), s.ids[i-1])
+	}
 	verb, rest, _ := strings.Cut(line, " ")
 	words := append(strings.Fields(rest), "", "")
 	number, err := strconv.Atoi(rest)
+	if err != nil {
+		number = -1 // asks never
+	}
 	switch verb {
-	case "comes":
-		return s.attempt(rest, http.StatusSwitchingProtocols)
-	case "refused":
-		return s.attempt(rest, http.StatusServiceUnavailable)
-	case "hangs":
-		return s.attempt(rest, -1)
-	case "asks":
-		if err != nil {
-			number = -1
+	case "comes", "refused", "hangs", "asks":
+		select {
+		case s.now = <-s.arrivals:
+		default:
+			return errors.New("the client did not come")
 		}
-		return s.attempt("", number)
+		status := map[string]int{"comes": http.StatusSwitchingProtocols, "refused": http.StatusServiceUnavailable, "hangs": -1, "asks": number}[verb]
+		if status >= 0 {
+			s.now.answer <- status
+		}
+		return unless(s.now.query == rest || verb == "asks" && s.now.query == "", "the client came with %q", s.now.query)
 	case "welcome":
 		event := map[string]any{"type": "welcome", "pod": "pod-a", "resumed": strings.HasPrefix(s.now.query, "after"), "reason": "fresh", "kafka": "up"}
-		if rest != "" {
-			if err := json.Unmarshal([]byte(rest), &event); err != nil { // which leaves the other fields as they are
-				return err
-			}
+		if err := json.Unmarshal([]byte(cmp.Or(rest, "{}")), &event); err != nil { // which leaves the other fields as they are
+			return err
 		}
 		return s.now.ws.WriteJSON(event)
 	case "live":
@@ -181,7 +172,7 @@ func (s *stage) step(line string) error {
 		return s.pod(rest)
 	case "message":
 		id := words[1]
-		if !strings.HasPrefix(id, "$") {
+		if !slices.Contains(s.ids, id) {
 			id += words[0]
 		}
 		return s.pod(fmt.Sprintf(`{"type":"message","offset":%s,"position":"p%[1]s","id":%q}`, words[0], id))
@@ -218,17 +209,25 @@ func (s *stage) person(verb, rest string, words []string, number int) error {
 		}
 		m := s.now.said[0]
 		s.now.said = s.now.said[1:]
-		return unless(m["type"] == "message" && m["text"] == rest && m["again"] == (verb == "resends") && slices.Contains(s.ids, m["id"].(string)),
-			"the client sent %v", m)
+		fits := m["type"] == "message" && m["text"] == rest && m["again"] == (verb == "resends") && slices.Contains(s.ids, m["id"].(string))
+		return unless(fits, "the client sent %v", m)
 	case "quiet":
 		return unless(len(s.arrivals) == 0 && (s.now == nil || len(s.now.said) == 0), "the client came, asked or sent something")
 	case "decide":
-		s.client.Decide(s.withIDs(words[1]), words[0] == "again")
+		s.client.Decide(words[1], words[0] == "again")
 	case "outbox":
-		got := strings.Join(s.client.Outbox(func(id string) int { return slices.Index(s.ids, id) + 1 }), " ")
-		return unless(got == rest, "it holds %s", got)
+		var all []string
+		s.client.do(func() {
+			for _, e := range s.client.outbox {
+				state := [...]string{"waiting", "sent", "unsure", "stored", "refused"}[e.state]
+				all = append(all, fmt.Sprint(state, ":", slices.Index(s.ids, e.id)+1))
+			}
+		})
+		return unless(strings.Join(all, " ") == rest, "it holds %s", all)
 	case "phase":
-		return unless(s.client.Phase() == rest, "it is %s", s.client.Phase())
+		var phase string
+		s.client.do(func() { phase = [...]string{"away", "replaying", "live"}[s.client.phase] })
+		return unless(phase == rest, "it is %s", phase)
 	default:
 		return errors.New("no such step")
 	}
@@ -242,27 +241,6 @@ func unless(holds bool, format string, a ...any) error {
 	return fmt.Errorf(format, a...)
 }
 
-// attempt expects that the client has come, and answers; -1 is no answer.
-func (s *stage) attempt(query string, status int) error {
-	select {
-	case s.now = <-s.arrivals:
-	default:
-		return errors.New("the client did not come")
-	}
-	if status >= 0 {
-		s.now.answer <- status
-	}
-	return unless(s.now.query == query, "the client came with %q", s.now.query)
-}
-
 func (s *stage) pod(event string) error {
-	return s.now.ws.WriteMessage(websocket.TextMessage, []byte(s.withIDs(event)))
-}
-
-// withIDs puts the ids of messages where $1 and so on stand.
-func (s *stage) withIDs(text string) string {
-	for i := len(s.ids); i > 0; i-- {
-		text = strings.ReplaceAll(text, fmt.Sprint("$", i), s.ids[i-1])
-	}
-	return text
+	return s.now.ws.WriteMessage(websocket.TextMessage, []byte(event))
 }
