@@ -78,14 +78,17 @@ func Recreate(t testing.TB, brokers, topic string, values ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := admin.DeleteTopic(topic); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-		t.Fatalf("deleting topic %s: %v", topic, err)
-	}
-	made := false
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if !made { // Kafka may still be deleting the older topic
+	deleted, late, made := false, false, false
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if !deleted {
+			err = admin.DeleteTopic(topic)
+			deleted = err == nil || errors.Is(err, sarama.ErrUnknownTopicOrPartition)
+		}
+		if deleted && !made {
+			// Kafka may still be deleting the older topic, or may have made the new one though it answered late.
 			err = admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: -1}, false)
-			made = err == nil
+			made = err == nil || late && errors.Is(err, sarama.ErrTopicAlreadyExists)
+			late = late || errors.Is(err, sarama.ErrRequestTimedOut)
 		}
 		if made {
 			err = client.RefreshMetadata(topic)

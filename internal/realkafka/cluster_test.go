@@ -9,6 +9,7 @@ import (
 
 	"github.com/Shopify/sarama"
 
+	"kafkachat/internal/kafkatest"
 	"kafkachat/internal/realkafka"
 )
 
@@ -18,11 +19,7 @@ const patience = 120 * time.Second
 func TestOneBroker(t *testing.T) {
 	t.Parallel()
 	c := realkafka.Start(t, realkafka.Options{})
-	if _, err := ask(c, patience, func(admin sarama.ClusterAdmin) error {
-		return admin.CreateTopic("test", &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}, false)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	kafkatest.Recreate(t, c.Addrs(), "test")
 	c.Kill(0)
 	if conn, err := net.Dial("tcp", c.Addr(0)); err == nil {
 		conn.Close()
@@ -31,7 +28,7 @@ func TestOneBroker(t *testing.T) {
 	c.Start(0)
 	wantTopics(t, c, "test")
 	c.Pause(0)
-	if topics, err := ask(c, 2*time.Second, nil); err == nil {
+	if topics, err := ask(c, 2*time.Second); err == nil {
 		t.Errorf("a paused broker answers, and has the topics %q", topics)
 	}
 	c.Resume(0)
@@ -44,7 +41,7 @@ func TestOneBroker(t *testing.T) {
 func wantTopics(t *testing.T, c *realkafka.Cluster, want ...string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		topics, err := ask(c, patience, nil)
+		topics, err := ask(c, patience)
 		if err == nil && slices.Equal(topics, want) {
 			return
 		}
@@ -54,23 +51,14 @@ func wantTopics(t *testing.T, c *realkafka.Cluster, want ...string) {
 	}
 }
 
-// ask does something, if it is given, and returns the topics that there are.
-func ask(c *realkafka.Cluster, timeout time.Duration, do func(sarama.ClusterAdmin) error) (topics []string, err error) {
+// ask returns the topics that there are.
+func ask(c *realkafka.Cluster, timeout time.Duration) ([]string, error) {
 	config := sarama.NewConfig()
-	config.Version = sarama.V2_1_0_0
-	config.Net.ReadTimeout = timeout
-	config.Metadata.Retry.Max = 0
+	config.Net.ReadTimeout, config.Metadata.Retry.Max = timeout, 0
 	client, err := sarama.NewClient(strings.Split(c.Addrs(), ","), config)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	admin, err := sarama.NewClusterAdminFromClient(client)
-	if err == nil && do != nil {
-		err = do(admin)
-	}
-	if err != nil {
-		return nil, err
-	}
 	return client.Topics()
 }

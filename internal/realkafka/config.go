@@ -84,7 +84,7 @@ func (c *Cluster) properties(n *node) map[string]string {
 // other use, tells other test processes that the port is taken.
 func reservePort(t testing.TB) string {
 	t.Helper()
-	const first, last, attempts = 10000, 32000, 1000
+	const first, last, attempts = 10000, 16000, 1000
 	for range attempts {
 		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first))
 		mark, err := net.ListenPacket("udp4", addr)

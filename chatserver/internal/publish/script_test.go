@@ -135,7 +135,8 @@ func TestSends(t *testing.T) {
 }
 
 // What is reported last is how things are: a send that took long and worked after all does not leave
-// Kafka down, and when nobody sends any more a failure is forgotten.
+// Kafka down, and when nobody sends any more a failure is forgotten. A message waits as long as its
+// sender does and no longer, also inside of a send that nobody answers.
 func TestReports(t *testing.T) {
 	t.Parallel()
 	const down, refuses = "Kafka is not reachable", "Kafka does not take messages now"
@@ -157,7 +158,11 @@ func TestReports(t *testing.T) {
 			bubble(t, c.answers, func(t *testing.T, s *script) {
 				ctx, cancel := context.WithTimeout(t.Context(), c.patience)
 				defer cancel()
+				begun := time.Now()
 				_, err := s.publisher.Publish(ctx, "id", false, s.answer)
+				if took := time.Since(begun); took > c.patience {
+					t.Errorf("waited for %v", took)
+				}
 				s.mu.Lock()
 				if last := s.reasons[len(s.reasons)-1]; err == nil && last != "up" {
 					t.Errorf("published, and reported: %s", last)
