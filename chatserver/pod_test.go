@@ -56,6 +56,9 @@ func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 	// Unless the test has its own: free ports, no limits for clients, and all the time that a busy machine needs.
 	freely := map[string]string{"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0",
 		"MESSAGE_RATE": "1000000", "BYTE_RATE": "1000000000", "MAX_CONNECTIONS": "0", "PUBLISH_TIMEOUT": "1h"}
+	if env["KAFKA_BROKER"] != "" {
+		delete(freely, "EMBEDDED_ADDR")
+	}
 	getenv := func(name string) string {
 		if v, ok := env[name]; ok {
 			return v

@@ -30,7 +30,7 @@ import (
 
 // Config says where a broker listens and where it keeps its records.
 type Config struct {
-	Addr    string       // host:port; if it cannot be had, a free port of the same host
+	Addr    string       // host:port; "": the usual one, or a free port if that is in use
 	DataDir string       // folder in which records survive a restart; "": in memory only
 	Topic   string       // made at start, with one partition; "" makes none
 	Own     string       // clients whose id begins so keep their connections when there are too many
@@ -84,7 +84,7 @@ func (b *Broker) start() (err error) {
 			return fmt.Errorf("DATA_DIR %q: %w", dir, err)
 		}
 	}
-	if err := b.listen(); err != nil {
+	if err := b.listen(usual); err != nil {
 		return err
 	}
 	warnings := slog.NewLogLogger(b.cfg.Log.With("from", "the embedded broker").Handler(), slog.LevelWarn)
@@ -112,19 +112,20 @@ func (b *Broker) start() (err error) {
 	return nil
 }
 
-// listen listens on cfg.Addr, or if that fails on a free port of the same host.
-func (b *Broker) listen() (err error) {
-	if b.ln, err = net.Listen("tcp", b.cfg.Addr); err == nil {
-		return nil
+// usual is the address at which kafkaread and kafkawrite look for a broker.
+const usual = "127.0.0.1:9092"
+
+// listen listens on cfg.Addr. If that is "", listen takes the usual address, or if that is in use a
+// free port.
+func (b *Broker) listen(usual string) (err error) {
+	if b.ln, err = net.Listen("tcp", cmp.Or(b.cfg.Addr, usual)); err != nil && b.cfg.Addr != "" {
+		return fmt.Errorf("EMBEDDED_ADDR=%q cannot be used: choose another port or address of this machine, or unset EMBEDDED_ADDR (%w)", b.cfg.Addr, err)
 	}
-	host, port, _ := net.SplitHostPort(b.cfg.Addr)
-	if b.ln, _ = net.Listen("tcp", net.JoinHostPort(host, "0")); b.ln == nil {
-		return err
+	if err != nil {
+		b.cfg.Log.Warn(usual + " is in use, so this server has a broker and a chat of its own; KAFKA_BROKER=" + usual + " joins the other chat")
+		b.ln, err = net.Listen("tcp", "127.0.0.1:0")
 	}
-	here, _, _ := net.SplitHostPort(b.Addr())
-	b.cfg.Log.Warn("the embedded broker's port is in use, so this broker has another port, and its chat is one of its own; "+
-		"to join the chat of the first server, set KAFKA_BROKER", "addr", b.Addr(), "join", "KAFKA_BROKER="+net.JoinHostPort(here, port), "err", err)
-	return nil
+	return err
 }
 
 // Addr is the host:port that clients on this machine use.

@@ -106,29 +106,32 @@ func TestFranz(t *testing.T) {
 	}
 }
 
-// A broker whose port is taken has another one, and a broker on every address tells each client the
-// one that the client has used.
+// The usual port may be that of another broker. An address that somebody has asked for may not.
+// A broker on every address tells each client the one that the client has used.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	a := start(t, Config{Addr: "0.0.0.0:0"})
-	_, port, _ := net.SplitHostPort(a.Addr())
-	b := start(t, Config{Addr: "0.0.0.0:" + port, Log: slog.New(slog.NewTextHandler(&log, nil))})
-	if taken, _, _ := strings.Cut(log.String(), "\n"); a.Addr() == b.Addr() || !strings.Contains(taken, b.Addr()) || !strings.Contains(taken, "=127.0.0.1:"+port) {
-		t.Errorf("two brokers at %s and %s; the log does not name both: %s", a.Addr(), b.Addr(), &log)
+	b := &Broker{cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	if err := b.listen(a.Addr()); err != nil {
+		t.Fatal(err)
 	}
-	for _, b := range []*Broker{a, b} {
-		w := dial(t, b.Addr())
-		brokers := w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Brokers
-		coordinator := w.ask(kmsg.NewPtrFindCoordinatorRequest(), 1).(*kmsg.FindCoordinatorResponse)
-		for _, told := range []string{fmt.Sprintf("%s:%d", brokers[0].Host, brokers[0].Port), fmt.Sprintf("%s:%d", coordinator.Host, coordinator.Port)} {
-			if told != b.Addr() {
-				t.Errorf("a client of %s is told %s", b.Addr(), told)
-			}
+	defer b.ln.Close()
+	if a.Addr() == b.Addr() || !strings.Contains(log.String(), a.Addr()+" is in use") {
+		t.Errorf("two brokers at %s and %s; the log is %s", a.Addr(), b.Addr(), &log)
+	}
+	for _, addr := range []string{a.Addr(), "192.0.2.1:9092"} { // the latter is another machine's
+		if _, err := Start(Config{Addr: addr}); err == nil || !strings.Contains(err.Error(), "EMBEDDED_ADDR=\""+addr+"\" cannot be used") {
+			t.Errorf("at %s: %v", addr, err)
 		}
 	}
-	if _, err := Start(Config{Addr: "192.0.2.1:9092"}); err == nil || !strings.Contains(err.Error(), "192.0.2.1") {
-		t.Errorf("an address of another machine: %v", err)
+	w := dial(t, a.Addr())
+	brokers := w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Brokers
+	coordinator := w.ask(kmsg.NewPtrFindCoordinatorRequest(), 1).(*kmsg.FindCoordinatorResponse)
+	for _, told := range []string{fmt.Sprintf("%s:%d", brokers[0].Host, brokers[0].Port), fmt.Sprintf("%s:%d", coordinator.Host, coordinator.Port)} {
+		if told != a.Addr() {
+			t.Errorf("a client of %s is told %s", a.Addr(), told)
+		}
 	}
 }
 

@@ -38,6 +38,12 @@ func (c *Cluster) Check(ctx context.Context) error {
 	if err == nil {
 		return q.advertised(metadata, func(*sarama.Broker) error { return nil })
 	}
+	return c.Hint(err)
+}
+
+// Hint returns err. If no broker has answered, and a web server is at one of the addresses, the
+// error says so.
+func (c *Cluster) Hint(err error) error {
 	if silent := net.Error(nil); errors.As(err, &silent) && silent.Timeout() {
 		for _, addr := range c.Brokers { // a broker that answers never gets an HTTP request
 			if page, failed := (&http.Client{Timeout: time.Second}).Get("http://" + addr); failed == nil {

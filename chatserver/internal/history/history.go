@@ -114,9 +114,13 @@ func New(c Config) *History {
 	h.ends = c.Cluster.NewEnds(c.ClientID("ends"), c.Topic, 0, func(err error) { c.Report("ends", err) })
 	h.record = h.readRecord
 	h.wait = kafka.Wait{After: 2 * time.Second, Say: func(err error) {
-		if err != nil {
-			c.Log.Warn("the topic cannot be read; trying again", "err", err)
+		if err == nil {
+			return
 		}
+		if h.Ready() != nil { // perhaps the address is not a broker's
+			err = h.Cluster.Hint(err)
+		}
+		h.Log.Warn("the topic cannot be read; trying again", "err", err)
 	}}
 	return h
 }

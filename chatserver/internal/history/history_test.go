@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -385,5 +387,23 @@ func BenchmarkAdd(b *testing.B) {
 	b.ReportMetric(float64(offset)/b.Elapsed().Seconds(), "records/s")
 	if copies := r.Stats().Copies; copies > 0 {
 		b.Fatalf("%d records were left out", copies)
+	}
+}
+
+// The port of a chat's page is a wrong KAFKA_BROKER. A pod that has read the topic asks nobody by HTTP.
+func TestWebServerInPlaceOfBroker(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	web, asked := httptest.NewServer(nil), "; a web server is at "
+	defer web.Close()
+	r := newReading(t, 0, "")
+	r.Cluster.Brokers, r.Log = []string{web.Listener.Addr().String()}, slog.New(slog.NewTextHandler(&log, nil))
+	if r.wait.Say(os.ErrDeadlineExceeded); !strings.Contains(log.String(), asked) {
+		t.Errorf("the log is %s", &log)
+	}
+	log.Reset()
+	r.ready = true
+	if r.wait.Say(os.ErrDeadlineExceeded); strings.Contains(log.String(), asked) {
+		t.Errorf("the log is %s", &log)
 	}
 }

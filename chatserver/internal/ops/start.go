@@ -71,7 +71,14 @@ func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool,
 	for ready() != nil && ctx.Err() == nil {
 		time.Sleep(settled / 200)
 	}
+	greet(w, pod, local, others, ready() == nil)
+}
+
+func greet(w io.Writer, pod, local, others string, ready bool) {
 	fmt.Fprintf(w, "\nChatting on %s, edition %s.\n", pod, Edition())
+	if !ready {
+		fmt.Fprintln(w, "The pod waits for Kafka. The page shows the chat when Kafka has answered.")
+	}
 	if others != "" {
 		fmt.Fprintf(w, "Others on this network open %s\n", others)
 	}

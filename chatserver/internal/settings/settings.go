@@ -32,7 +32,7 @@ type Config struct {
 	Pod            string // this server's name
 	Cluster        *kafka.Cluster
 	Embedded       bool   // no Kafka is named: run an embedded broker
-	EmbeddedAddr   string // of the embedded broker
+	EmbeddedAddr   string // of the embedded broker; "" is the usual one, or a free port
 	DataDir        string // of the embedded broker; "" keeps its records in memory
 	LogBytes       int    // of the frame log
 	PublishTimeout time.Duration
@@ -79,13 +79,12 @@ func (c *Config) variables() []Variable {
 	timeout := func(target *time.Duration) func(string) error {
 		return within(target, time.ParseDuration, "a time such as 10s or 1m30s,", time.Second, time.Hour)
 	}
-	address := matching(`(\[.*\]|[^:]*):[^:]*`, "are host:port and :port")
 	host := matching(`\*|[A-Za-z0-9._-]+`, "are names such as chat.example.com, without a port, and *")
 	return []Variable{
 		{"PORT", strconv.Itoa(defaultPort), "port of the page and the websocket; 0 takes a free one", number(&c.Port, 0, 65535)},
 		{"TOPIC", kafka.DefaultTopic, "topic of the chat", text(&c.Topic, checkTopic)},
 		{"POD_NAME", "(the variable `podname`, else the host's name, with the port if that is not 8000)", "name of this server, shown in the page", text(&c.Pod, chat.CheckPod)},
-		{"EMBEDDED_ADDR", "127.0.0.1:9092", "address of the embedded broker, which runs if `KAFKA_BROKER` is not set", text(&c.EmbeddedAddr, address)},
+		{"EMBEDDED_ADDR", "(127.0.0.1:9092, or a free port)", "address of the embedded broker, which runs if `KAFKA_BROKER` is not set", text(&c.EmbeddedAddr, address)},
 		{"DATA_DIR", "(none: in memory)", "folder for the embedded broker's records", text(&c.DataDir, matching(`(?s).*`, "is any"))},
 		{"LOG_BYTES", "16777216", "memory of the frame log, in bytes; all clients share it", number(&c.LogBytes, 64<<10, 1<<40)},
 		{"PUBLISH_TIMEOUT", "10s", "how long a message of a client without `chat.v1` may wait for Kafka; then the websocket is closed", timeout(&c.PublishTimeout)},
@@ -194,7 +193,10 @@ func (c *Config) KafkaHere() string {
 // Tell logs for the operator where the metrics are, and which settings need care.
 func (c *Config) Tell(log *slog.Logger, metrics net.Addr) {
 	log.Info("metrics and profiler", "url", "http://"+metrics.String()+"/metrics")
-	if host, _, _ := net.SplitHostPort(c.EmbeddedAddr); c.Embedded && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+	if !c.Embedded && c.EmbeddedAddr != "" {
+		log.Warn("EMBEDDED_ADDR has no effect: KAFKA_BROKER is set, so this server runs no broker")
+	}
+	if host, _, err := net.SplitHostPort(c.EmbeddedAddr); c.Embedded && err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback() {
 		broker, port, _ := net.SplitHostPort(c.Cluster.Brokers[0])
 		if net.ParseIP(broker).IsLoopback() { // the broker listens on every address of this machine
 			broker = cmp.Or(ops.Outward(), broker)
@@ -273,6 +275,15 @@ func checkTopic(v string) error {
 		err = fmt.Errorf("%w: the pods' own topic has a longer name, and Kafka's limit is 249", err)
 	}
 	return err
+}
+
+// address checks an address to listen on.
+func address(v string) error {
+	_, port, err := net.SplitHostPort(v)
+	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil {
+		return errors.New("valid is host:port, such as 127.0.0.1:9093, or :port for every address of this machine")
+	}
+	return nil
 }
 
 func site(v string) (string, error) {

@@ -54,7 +54,7 @@ func TestValues(t *testing.T) {
 		{"KAFKA_BROKER", "", func(c *settings.Config) any { return c.Embedded }, "true"},
 		{"KAFKA_BROKER", "kafka:9092", func(c *settings.Config) any { return c.Embedded }, "false"},
 		{"KAFKA_BROKER", "kafka:9092", func(c *settings.Config) any { return c.Cluster.Brokers }, "[kafka:9092]"},
-		{"EMBEDDED_ADDR", "", func(c *settings.Config) any { return c.EmbeddedAddr }, "127.0.0.1:9092"},
+		{"EMBEDDED_ADDR", "", func(c *settings.Config) any { return c.EmbeddedAddr }, ""},
 		{"EMBEDDED_ADDR", "[::1]:0", func(c *settings.Config) any { return c.EmbeddedAddr }, "[::1]:0"},
 		{"DATA_DIR", "", func(c *settings.Config) any { return c.DataDir }, ""},
 		{"DATA_DIR", "/data", func(c *settings.Config) any { return c.DataDir }, "/data"},
@@ -112,6 +112,7 @@ func TestBadValues(t *testing.T) {
 		{"PUBLISH_TIMEOUT", "a time such as 10s or 1m30s, from 1s to 1h", []string{"10", "1ms", "-10s", "2h"}},
 		{"DRAIN_TIMEOUT", "from 1s to 1h", []string{"2h"}},
 		{"ADMIN_ADDR", "host:port", []string{"9090"}},
+		{"EMBEDDED_ADDR", "host:port, such as 127.0.0.1:9093", []string{"9093", "localhost", "127.0.0.1:", "127.0.0.1:http", ":65536", "::1:9093"}},
 		{"MESSAGE_BYTES", "from 1 to 1000000", []string{"0", "1000001"}},
 		{"MESSAGE_RATE", "whole number from 1", []string{"0", "fast"}},
 		{"BYTE_RATE", "whole number", []string{"16K", "0"}},
@@ -154,17 +155,17 @@ func TestBadValues(t *testing.T) {
 // goes in the clear, everybody on the network can use the embedded broker.
 func TestTell(t *testing.T) {
 	t.Parallel()
-	c, err := load("ALLOWED_ORIGINS", "*", "KAFKA_BROKER", "kafka", "KAFKA_SASL_MECHANISM", "PLAIN", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "p")
+	c, err := load("ALLOWED_ORIGINS", "*", "EMBEDDED_ADDR", ":9093", "KAFKA_BROKER", "kafka", "KAFKA_SASL_MECHANISM", "PLAIN", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "p")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
 	metrics := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9090}
 	c.Tell(slog.New(slog.NewTextHandler(&log, nil)), metrics)
-	if text := log.String(); strings.Count(text, "level=WARN") != 2 || !strings.Contains(text, "http://127.0.0.1:9090/metrics") || !strings.Contains(text, "ALLOWED_ORIGINS=*") || !strings.Contains(text, "KAFKA_TLS") {
+	if text := log.String(); strings.Count(text, "level=WARN") != 3 || !strings.Contains(text, "EMBEDDED_ADDR has no effect") || !strings.Contains(text, "http://127.0.0.1:9090/metrics") || !strings.Contains(text, "ALLOWED_ORIGINS=*") || !strings.Contains(text, "KAFKA_TLS") {
 		t.Errorf("the log is\n%s", text)
 	}
-	for addr, broker := range map[string]string{"0.0.0.0:9092": "127.0.0.1:9093", "192.0.2.7:9092": "192.0.2.7:9093"} { // 9092 is in use
+	for addr, broker := range map[string]string{"0.0.0.0:0": "127.0.0.1:9093", "192.0.2.7:0": "192.0.2.7:9093"} {
 		if c, err = load("EMBEDDED_ADDR", addr); err != nil {
 			t.Fatal(err)
 		}
