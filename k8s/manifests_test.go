@@ -12,24 +12,22 @@ import (
 	"testing"
 )
 
-// The lab's commands name these, and all objects have the lab's label and the recommended ones.
+// The lab's commands name these.
 func TestNames(t *testing.T) {
 	for file, port := range map[string]int{
 		"zookeeper.yaml": 2181, "kafka.yaml": 9092, "kraft/kafka.yaml": 9092, "local/kafka.yaml": 9092,
 		"chatserver.yaml": 80, "local/chatserver.yaml": 80,
 	} {
 		objects, app := load(t, file), strings.TrimSuffix(filepath.Base(file), ".yaml")
-		if got := number(find(t, objects, "Service "+app), "spec ports 0 port"); got != port {
-			t.Errorf("%s: the service has port %d, want %d", file, got, port)
-		}
-		if app == "chatserver" && (find(t, objects, "Ingress chatserver") == nil || number(find(t, objects, "Deployment chatserver"), "spec replicas") != 1) {
-			t.Errorf("%s does not begin with one pod; the lab scales it by hand", file)
+		check(t, find(t, objects, "Service "+app), object{"spec ports 0 port": port})
+		if app == "chatserver" {
+			find(t, objects, "Ingress chatserver")
+			check(t, find(t, objects, "Deployment chatserver"), object{"spec replicas": 1}) // the lab scales it by hand
 		}
 		for _, o := range objects {
 			for _, labels := range []any{at(o, "metadata labels"), at(o, "spec template metadata labels")} {
-				got := fmt.Sprint(at(labels, "app"), at(labels, "app.kubernetes.io/name"), at(labels, "app.kubernetes.io/part-of"))
-				if labels != nil && got != fmt.Sprint(app, app, "kafkachat") {
-					t.Errorf("%s: %s has the labels %v", file, name(o), labels)
+				if labels != nil {
+					check(t, labels, object{"app": app, "app.kubernetes.io/name": app, "app.kubernetes.io/part-of": "kafkachat"})
 				}
 			}
 		}
@@ -82,11 +80,10 @@ func TestFolders(t *testing.T) {
 // Every pod keeps to the standard "restricted". Service links would set KAFKA_PORT and the like,
 // which Kafka's images take for settings. A liveness probe would kill a broker that reads its log.
 func TestPods(t *testing.T) {
-	const set = "set" // to whatever
 	for _, o := range slices.Concat(workloads(load(t, "*.yaml")), workloads(load(t, "kraft/*.yaml")), workloads(load(t, "local/*.yaml"))) {
-		pod, c := at(o, "spec template spec"), at(o, "spec template spec containers 0")
-		image := text(c, "image")
-		want := map[string]any{
+		pod := at(o, "spec template spec")
+		image := text(pod, "containers 0 image")
+		want := object{
 			"enableServiceLinks": false, "automountServiceAccountToken": false, "hostNetwork": nil, "containers 1": nil,
 			"securityContext runAsNonRoot": true, "securityContext seccompProfile type": "RuntimeDefault", "securityContext runAsUser": set,
 			"containers 0 securityContext allowPrivilegeEscalation": false, "containers 0 securityContext capabilities drop 0": "ALL",
@@ -100,16 +97,12 @@ func TestPods(t *testing.T) {
 		if strings.HasPrefix(image, "apache/kafka:4") { // writes its configuration
 			delete(want, "containers 0 securityContext readOnlyRootFilesystem")
 		}
-		for path, w := range want {
-			if got := at(pod, path); w == set && got == nil || w != set && got != w {
-				t.Errorf("%s: %s is %v, want %v", name(o), path, got, w)
-			}
-		}
+		check(t, pod, want)
 		if !regexp.MustCompile(`^[a-zA-Z0-9._/-]+:v?\d[\w.-]*$`).MatchString(image) {
 			t.Errorf("%s: the image %q has no version", name(o), image)
 		}
-		if text(o, "kind") == "Deployment" && at(pod, "volumes") != nil && text(o, "spec strategy type") != "Recreate" {
-			t.Errorf("%s: a rollout would start a second pod on the same volume", name(o))
+		if text(o, "kind") == "Deployment" && at(pod, "volumes") != nil {
+			check(t, o, object{"spec strategy type": "Recreate"}) // a rollout would start a second pod on the same volume
 		}
 	}
 }
@@ -117,25 +110,17 @@ func TestPods(t *testing.T) {
 // What the load balancer needs from the manifests, and what its controller stumbles over silently.
 func TestLoadBalancer(t *testing.T) {
 	objects := load(t, "chatserver.yaml")
-	ingress, service := find(t, objects, "Ingress chatserver"), find(t, objects, "Service chatserver")
-	backend, c := find(t, objects, "BackendConfig chatserver"), at(find(t, objects, "Deployment chatserver"), "spec template spec containers 0")
-	if at(ingress, "spec ingressClassName") != nil || text(ingress, "metadata annotations kubernetes.io/ingress.class") != "gce" {
-		t.Error("GKE wants the ingress class as an annotation, and does nothing if spec.ingressClassName is there")
-	}
-	for annotation, want := range map[string]string{"backend-config": `{"default":"chatserver"}`, "neg": `{"ingress":true}`} {
-		if got := strings.ReplaceAll(text(service, "metadata annotations cloud.google.com/"+annotation), " ", ""); got != want {
-			t.Errorf("annotation %s is %s, want %s", annotation, got, want)
-		}
-	}
-	if got := number(backend, "spec timeoutSec"); got != 86400 {
-		t.Errorf("websockets would be cut after %d s", got)
-	}
-	if at(c, "ports 0 containerPort") != at(backend, "spec healthCheck port") || at(c, "readinessProbe httpGet path") != at(backend, "spec healthCheck requestPath") {
-		t.Error("the load balancer's health check is not the readiness probe")
-	}
-	if ports := list(service, "spec ports"); len(ports) != 1 || text(ports[0], "targetPort") != "http" {
-		t.Error("only the page's port may be reached from outside, not the metrics")
-	}
+	c := at(find(t, objects, "Deployment chatserver"), "spec template spec containers 0")
+	// GKE wants the ingress class as an annotation, and does nothing if spec.ingressClassName is there.
+	check(t, find(t, objects, "Ingress chatserver"), object{"spec ingressClassName": nil, "metadata annotations kubernetes.io/ingress.class": "gce"})
+	check(t, find(t, objects, "Service chatserver"), object{
+		"metadata annotations cloud.google.com/backend-config": `{"default": "chatserver"}`, "metadata annotations cloud.google.com/neg": `{"ingress": true}`,
+		"spec ports 0 targetPort": "http", "spec ports 1": nil, // the metrics stay inside
+	})
+	check(t, find(t, objects, "BackendConfig chatserver"), object{
+		"spec timeoutSec":       86400, // it cuts websockets
+		"spec healthCheck port": at(c, "ports 0 containerPort"), "spec healthCheck requestPath": at(c, "readinessProbe httpGet path"),
+	})
 }
 
 // The two files with a chat server differ in what is around the server, not in the server.
@@ -157,21 +142,17 @@ func TestLocalChatServerIsTheSame(t *testing.T) {
 // What the three brokers keep has as many copies as there are brokers, and what Dockerkafka takes for granted of the manifest
 // that runs the image is so. (That the brokers find each other, .ci/k8s tries with real ones.)
 func TestKafka(t *testing.T) {
-	set := find(t, load(t, "kraft/*.yaml"), "StatefulSet kafka")
-	env := list(set, "spec template spec containers 0 env")
-	for name, want := range map[string]string{
+	kraft := find(t, load(t, "kraft/*.yaml"), "StatefulSet kafka")
+	check(t, kraft, object{"spec replicas": 3, "spec template spec containers 0 env 0 name": "POD_NAME"}) // $(POD_NAME) is expanded only below it
+	env := make(object)
+	for _, v := range list(kraft, "spec template spec containers 0 env") {
+		env[strings.TrimPrefix(text(v, "name"), "KAFKA_")] = at(v, "value")
+	}
+	check(t, env, object{
 		"DEFAULT_REPLICATION_FACTOR": "3", "MIN_INSYNC_REPLICAS": "2", "OFFSETS_TOPIC_REPLICATION_FACTOR": "3",
 		"TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "3", "TRANSACTION_STATE_LOG_MIN_ISR": "2",
 		"SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR": "3", "SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR": "2",
-	} {
-		has := func(v any) bool { return text(v, "name") == "KAFKA_"+name && text(v, "value") == want }
-		if !slices.ContainsFunc(env, has) || number(set, "spec replicas") != 3 {
-			t.Errorf("KAFKA_%s is not %q", name, want)
-		}
-	}
-	if text(env[0], "name") != "POD_NAME" {
-		t.Error("Kubernetes expands $(POD_NAME) only in what stands below it")
-	}
+	})
 	deployment := find(t, load(t, "kafka.yaml"), "Deployment kafka")
 	for _, want := range []string{
 		fmt.Sprintf(`"log.dirs=%s/`, text(deployment, "spec template spec containers 0 volumeMounts 0 mountPath")), // not at the volume's top, where lost+found is

@@ -69,6 +69,18 @@ func at(v any, path string) any {
 	return v
 }
 
+const set = "set" // to whatever
+
+// check compares what stands at these paths below v.
+func check(t *testing.T, v any, want object) {
+	t.Helper()
+	for path, w := range want {
+		if got := at(v, path); w == set && got == nil || w != set && got != w {
+			t.Errorf("%s is %v, want %v, in\n%v", path, got, w, v)
+		}
+	}
+}
+
 func text(v any, path string) string { s, _ := at(v, path).(string); return s }
 
 func number(v any, path string) int { n, _ := at(v, path).(int); return n }

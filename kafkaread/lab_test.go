@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,22 +18,13 @@ import (
 func TestTheLabsEdit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	file, overlay, program := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "edited")
-	original, err := filepath.Abs("main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	edited, overlay, program := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "edited")
+	original, unknown := filepath.Abs("main.go")
 	source, err := os.ReadFile(original)
-	if err != nil {
+	text := strings.Replace(string(source), "sarama.OffsetNewest", "sarama.OffsetOldest", 1)
+	replace := fmt.Sprintf(`{"Replace": {%q: %q}}`, original, edited)
+	if err := errors.Join(unknown, err, os.WriteFile(edited, []byte(text), 0o644), os.WriteFile(overlay, []byte(replace), 0o644)); err != nil {
 		t.Fatal(err)
-	}
-	for name, text := range map[string]string{
-		file:    strings.Replace(string(source), "sarama.OffsetNewest", "sarama.OffsetOldest", 1),
-		overlay: fmt.Sprintf(`{"Replace": {%q: %q}}`, original, file),
-	} {
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
 	}
 	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", program, "main.go").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -13,7 +13,6 @@ import (
 	"kafkachat/internal/cli/clitest"
 )
 
-// write has kafkawrite write text, and checks that it does.
 func write(t *testing.T, brokers, topic, text string, args ...string) {
 	t.Helper()
 	p := clitest.Start(t, brokers, topic, "kafkawrite", args...)
@@ -22,7 +21,6 @@ func write(t *testing.T, brokers, topic, text string, args ...string) {
 	p.WantExit(0)
 }
 
-// wantRead has kafkaread print something and end well.
 func wantRead(t *testing.T, brokers, topic, want string, args ...string) {
 	t.Helper()
 	p := clitest.Start(t, brokers, topic, "kafkaread", args...)
@@ -124,18 +122,6 @@ func TestWorld(t *testing.T) {
 		p.Want(&p.Out, "before\nafter\n")
 		p.Want(&p.Err, "kafkaread: partition 0: offset 1 was left out: more than 16 MiB when decompressed\n"+
 			"kafkaread: not all records could be read: see above\n")
-	})
-
-	t.Run("another topic", func(t *testing.T) {
-		topic := k.Topic(nil, nobody)
-		write(t, k.Addrs(), topic, "1\n2\n3\n")
-		p := clitest.Start(t, k.Addrs(), topic, "kafkaread", "-offset", "oldest")
-		p.WaitFor(&p.Out, "^1\n2\n3\n$")
-		k.Admin(func(admin sarama.ClusterAdmin) error { return admin.DeleteTopic(topic) })
-		p.WaitFor(&p.Err, "still trying\n")
-		k.Make(topic, nil, nobody)
-		write(t, k.Addrs(), topic, "a\nb\nc\nd\n")
-		p.WaitFor(&p.Out, "^1\n2\n3\na\nb\nc\nd\n$")
 	})
 
 	// What no consumer ever sees: kafkaread -exit does not wait for it, and -N does not count it.

@@ -66,20 +66,6 @@ func TestBrokerKilled(t *testing.T) {
 	l.wantAll(t)
 }
 
-// TestBrokerStaysAway kills a broker under load, and the person gives up. The report must be true.
-func TestBrokerStaysAway(t *testing.T) {
-	t.Parallel()
-	broker := realkafka.Start(t, realkafka.Options{})
-	l := start(t, broker.Addrs(), kafkatest.Topic(t, broker.Addrs()))
-	broker.Kill(0)
-	close(l.fault)
-	l.writer.WaitFor(&l.writer.Err, "is not acknowledged yet")
-	giveUp(l.writer)
-	<-l.fed
-	broker.Start(0)
-	checkReport(t, l.writer, clitest.Stored(t, l.addrs, l.topic), l.lines)
-}
-
 // TestLeaderKilled kills the leader of three brokers under load; another one takes over.
 func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
