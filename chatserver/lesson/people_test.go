@@ -53,6 +53,7 @@ func (v version) chance() time.Duration {
 func build(t *testing.T, program string, flags ...string) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), filepath.Base(program))
+	os.Stat(filepath.Join("..", "..", program, "main.go")) // so Go's test cache knows that the result depends on the program
 	args := append(append([]string{"build", "-o", file}, flags...), "kafkachat/"+program)
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Fatalf("go %s: %v\n%s", args, err, out)
@@ -87,15 +88,15 @@ func (a app) gone() bool {
 }
 
 // start starts the version as a pod of the chat in topic.
-func (v version) start(t *testing.T, kafka, topic string) app {
+func (v version) start(t *testing.T, kafka, topic string, env ...string) app {
 	t.Helper()
 	if !v.naive() {
-		pod := podtest.Start(t, v.file, filepath.Join(t.TempDir(), "log"), "pod", "KAFKA_BROKER="+kafka, "TOPIC="+topic)
+		pod := podtest.Start(t, v.file, filepath.Join(t.TempDir(), "log"), "pod", append(env, "KAFKA_BROKER="+kafka, "TOPIC="+topic)...)
 		pod.AwaitReady(t)
 		return app{v, pod.Ended(), pod.Addr, pod.Log, pod.Kill}
 	}
 	one, _, _ := strings.Cut(kafka, ",") // naive takes the name of one broker
-	a := launch(t, v.file, "KAFKA_BROKER="+one, "TOPIC="+topic)
+	a := launch(t, v.file, append(env, "KAFKA_BROKER="+one, "TOPIC="+topic)...)
 	a.version = v
 	a.naivePage(t, a.addr) // it listens before its consumer reads
 	return a
@@ -162,6 +163,25 @@ func (a app) open(t *testing.T) (ws *websocket.Conn) {
 		return err == nil
 	})
 	t.Cleanup(func() { ws.Close() })
+	return ws
+}
+
+// join is open for a client that naive has in its map: it has read what it has said.
+func (a app) join(t *testing.T) *websocket.Conn {
+	t.Helper()
+	ws := a.open(t)
+	ws.WriteMessage(websocket.TextMessage, []byte("hello"))
+	ws.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, _, err := ws.ReadMessage(); err != nil {
+		t.Fatalf("%s: said hello, and read nothing: %v\n%s", a.name, err, a.log())
+	}
+	return ws
+}
+
+// slow is join for a client that reads nothing more.
+func (a app) slow(t *testing.T) *websocket.Conn {
+	ws := a.join(t)
+	ws.NetConn().(*net.TCPConn).SetReadBuffer(4096)
 	return ws
 }
 

@@ -77,9 +77,9 @@ func TestAxe(t *testing.T) {
 	check("everything at once")
 
 	v.Click("#how")
-	v.Do(`$("#log").scrollTop = 0`)
+	v.Wait("reading", scrolledUp)
 	v.cut()
-	v.Wait("closed, reading", isClosed+` && !$("#latest").hidden`)
+	v.Wait("closed", isClosed)
 	check("closed")
 }
 

@@ -25,9 +25,8 @@ func TestReconnect(t *testing.T) {
 	v.write("written while the pod stops")
 	v.Wait("it waits", state("written while the pod stops", "Waits for the connection"))
 	v.notYet()
-	if err := v.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1012, ""), time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
+	// On a slow machine the page has closed it already.
+	v.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1012, ""), time.Now().Add(patience))
 	v.Wait("closed", isClosed)
 	v.Do(`document.dispatchEvent(new Event("visibilitychange"))`)
 	v.back(nil)
@@ -87,7 +86,7 @@ func TestBanners(t *testing.T) {
 	v.cut()
 	v.back(event{"standalone": true, "partitions": 3, "kafka": "down", "version": "of-tomorrow"}, event{"type": "of tomorrow", "pods": 7})
 	v.Wait("the banners", `[".kafka", ".partitions", ".version"].every((name) => $("#banners " + name))`)
-	v.Wait("standalone", are("#pods", "standalone: only people on this pod see your messages"))
+	v.Wait("standalone", are("#pods", "standalone: your messages go only to the Kafka inside this pod"))
 	v.Wait("what is true of Kafka, whatever the reason", banner+`"Kafka does not take messages now. Your messages wait here until Kafka takes them."`)
 	v.say("waits")
 	v.Wait("what it waits for", state("waits", "Waits for Kafka"))

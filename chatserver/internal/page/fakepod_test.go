@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -152,6 +154,16 @@ func newPod(t *testing.T) *fakePod {
 	pod := &fakePod{t: t, version: served.Version(), sockets: make(chan *socket, 16)}
 	mux := http.NewServeMux()
 	mux.Handle("/chat/", http.StripPrefix("/chat", served))
+	// A slow machine must not reach the page's bounds of time. The script of client.js tests those of the connection.
+	bounds := regexp.MustCompile(`(PATIENCE|SILENCE|OVERDUE|SLEPT|NEWS|FIRST)_MS = [\d_]+`)
+	for name, source := range sources(t) {
+		if path.Ext(name) == ".js" {
+			mux.HandleFunc("/chat/"+name, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/javascript")
+				fmt.Fprint(w, bounds.ReplaceAllString(source, "${1}_MS = 1e9"))
+			})
+		}
+	}
 	mux.HandleFunc("/chat/ws", pod.serveSocket)
 	pod.server = httptest.NewServer(mux)
 	t.Cleanup(pod.server.Close)

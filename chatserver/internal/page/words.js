@@ -29,7 +29,7 @@ export const words = {
 	behind: (count = 0) => `${number.format(count)} behind`,
 	gone: "gone",
 	morePods: (count = 0) => `and ${count} more`,
-	standalone: "standalone: only people on this pod see your messages",
+	standalone: "standalone: your messages go only to the Kafka inside this pod",
 
 	kafkaDown: (reason = "", broker = "") => `${reason || "Kafka does not take messages now"}${broker && ` (${broker})`}. Your messages wait here until Kafka takes them.`,
 	partitions: (topic = "", count = 0) => `The topic “${topic}” has ${count} partitions. Only partition 0 is the chat.`,

@@ -1,8 +1,8 @@
 // Naive is the usual last step of the lab: messages go to a topic, and handleMessages reads the
-// topic. Two servers with one Kafka are one chat. Do not copy it: ../README.md lists its faults.
+// topic. Two servers with one Kafka are one chat. ../README.md lists the faults. Kafka must run first:
 //
-//	go run ./chatserver                                                               (its broker is enough)
-//	PORT=8002 KAFKA_BROKER=localhost:9092 go run chatserver/lesson/naive/main.go
+//	go run ./chatserver                                                           (its broker is enough)
+//	PORT=8001 KAFKA_BROKER=localhost:9092 go run chatserver/lesson/naive/main.go
 package main
 
 import (
