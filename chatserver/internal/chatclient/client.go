@@ -10,7 +10,6 @@ package chatclient
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
 	"time"
 )
 
@@ -157,11 +156,7 @@ func (c *Client) Say(text string) (ok bool) {
 // refused message is sent as a new message.
 func (c *Client) Decide(id string, again bool) {
 	c.do(func() {
-		i := slices.IndexFunc(c.outbox, func(e *entry) bool { return e.id == id })
-		if i < 0 {
-			return
-		}
-		e := c.outbox[i]
+		e := c.find(id)
 		if !again || e.state == refused {
 			c.remove(id)
 		}

@@ -55,8 +55,7 @@ func (c *Client) hear(frame []byte) {
 		c.observe(Event{Kind: e.Type, ID: e.ID, Offset: e.Offset, Pod: e.Pod, Reason: e.Reason})
 		c.follow(e)
 	}
-	// Each frame until "live" gives the pod more time; while it waits for Kafka, up to the next
-	// status.
+	// Each frame until "live" gives the pod more time; while it waits for Kafka, up to the next status.
 	if c.phase == replaying && !c.asked {
 		wait := patience
 		if !c.kafkaUp {
@@ -91,20 +90,13 @@ func (c *Client) follow(e event) {
 		// A sent message that is still in the outbox was not in the replay, so it did not arrive.
 		c.sendAll(sent, waiting)
 	case Acked:
-		for _, mine := range c.outbox {
-			if mine.id == e.ID {
-				mine.state, mine.offset = stored, e.Offset
-			}
-		}
+		mine := c.find(e.ID)
+		mine.state, mine.offset = stored, e.Offset
 		c.settle(c.lastOffset + 1)
 	case Rejected:
+		c.find(e.ID).state = refused
 		if c.opt.Again {
 			c.remove(e.ID)
-		}
-		for _, mine := range c.outbox {
-			if mine.id == e.ID {
-				mine.state = refused
-			}
 		}
 	case Gap:
 		c.doubt()
@@ -141,6 +133,16 @@ func (c *Client) doubt() {
 // settle removes stored messages before an offset: their events were in a gap and will not come.
 func (c *Client) settle(before int64) {
 	c.outbox = slices.DeleteFunc(c.outbox, func(e *entry) bool { return e.state == stored && e.offset < before })
+}
+
+// find returns the message with this id, or one that is not in the outbox.
+func (c *Client) find(id string) *entry {
+	for _, e := range c.outbox {
+		if e.id == id {
+			return e
+		}
+	}
+	return new(entry)
 }
 
 func (c *Client) remove(id string) {
