@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -46,11 +47,11 @@ func (w *world) stopReading(d time.Duration) {
 // checkGaps checks that nobody but the slow ones was told of a gap.
 func (w *world) checkGaps() (wrong string) {
 	for _, p := range w.people {
-		for _, e := range p.journal.events {
-			gap := e.Kind == chatclient.Gap || e.Kind == chatclient.Welcomed && e.Reason == chat.Gap
-			if gap && !slices.Contains(w.slow, p) {
-				wrong += p.journal.name + " was told of a gap because of others; "
-			}
+		gap := func(e chatclient.Event) bool {
+			return e.Kind == chatclient.Gap || e.Kind == chatclient.Welcomed && e.Reason == chat.Gap
+		}
+		if slices.ContainsFunc(p.journal.events, gap) && !slices.Contains(w.slow, p) {
+			wrong += p.journal.name + " was told of a gap because of others; "
 		}
 	}
 	return wrong
@@ -58,21 +59,17 @@ func (w *world) checkGaps() (wrong string) {
 
 // eachNowAndThen does something to each person every 1-3 s, and returns after d.
 func (w *world) eachNowAndThen(d time.Duration, do func(*person)) {
-	end := time.Now().Add(d)
+	pause := func(dice *rand.Rand) time.Duration { return between(dice, time.Second, 3*time.Second) }
+	ctx, cancel := context.WithTimeout(w.ctx, d)
+	defer cancel()
 	var all sync.WaitGroup
 	for _, p := range w.people {
 		dice := rand.New(rand.NewPCG(w.rng.Uint64(), 5))
 		all.Go(func() {
-			for {
-				pause := time.Second + time.Duration(dice.Int64N(int64(2*time.Second)))
-				if time.Until(end) < pause {
-					return
-				}
-				sleep(w.ctx, pause)
+			for sleep(ctx, pause(dice)); ctx.Err() == nil; sleep(ctx, pause(dice)) {
 				do(p)
 			}
 		})
 	}
 	all.Wait()
-	sleep(w.ctx, time.Until(end))
 }

@@ -117,21 +117,17 @@ func (w *world) hide(p *pod) {
 
 // stop asks pods to stop, as Kubernetes does, and checks that they do so well.
 func (w *world) stop(pods ...*pod) {
-	const drainTimeout = 30 * time.Second
 	for _, p := range pods {
 		w.hide(p)
 		p.asked = true
 		p.Signal(syscall.SIGTERM)
 	}
 	for _, p := range pods {
-		select {
-		case <-p.Ended():
-			if code := p.ExitCode(); code != 0 {
-				w.t.Errorf("pod %s ended with exit code %d", p.Name, code)
-			}
-		case <-time.After(drainTimeout):
-			w.t.Errorf("pod %s did not end within %s", p.Name, drainTimeout)
+		kill := time.AfterFunc(patience, p.Kill)
+		if code := p.ExitCode(); code != 0 {
+			w.t.Errorf("pod %s ended with exit code %d; -1 after %s", p.Name, code, patience)
 		}
+		kill.Stop()
 	}
 }
 
