@@ -5,16 +5,57 @@ package scale
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
+// must ends a process that is not the test, if something has failed.
+func must(err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Getenv(roleVariable), err)
+		os.Exit(1)
+	}
+}
+
+// A poll has sockets whose reader waits for all of them at once.
+type poll struct {
+	epoll  int
+	events [512]unix.EpollEvent
+}
+
+func newPoll() *poll {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	must(err)
+	return &poll{epoll: epoll}
+}
+
+// add takes a connection's socket out of Go's hands.
+func (p *poll) add(conn net.Conn) (fd int) {
+	defer conn.Close()
+	socket, err := conn.(*net.TCPConn).SyscallConn()
+	must(err)
+	must(socket.Control(func(its uintptr) { fd, err = unix.Dup(int(its)) }))
+	must(err)
+	must(unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}))
+	return fd
+}
+
+// wait returns which sockets can be read, after so many milliseconds at the latest; -1 has no end.
+func (p *poll) wait(most int) []unix.EpollEvent {
+	n, err := unix.EpollWait(p.epoll, p.events[:], most)
+	if err != unix.EINTR {
+		must(err)
+	}
+	return p.events[:max(n, 0)]
+}
+
 // A bare is the limit of what one loop can do: it takes messages, and writes those that came
 // during a pass over the clients to every client with one write(2). It trusts its clients.
 type bare struct {
-	epoll    int
+	*poll
 	clients  map[int]*bareClient
 	gathered []byte
 }
@@ -28,24 +69,13 @@ type bareClient struct {
 // bareMain is the process of the limit. It says where it listens, and ends with its standard input.
 func bareMain() {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		die("bare", err)
-	}
-	b := &bare{clients: make(map[int]*bareClient)}
-	if b.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		die("bare", err)
-	}
+	must(err)
+	b := &bare{poll: newPoll(), clients: make(map[int]*bareClient)}
 	go func() { // accepted by Go, served by the loop
 		for {
 			conn, err := ln.Accept()
-			if err != nil {
-				die("bare", err)
-			}
-			fd, err := detach(conn)
-			if err != nil {
-				die("bare", err)
-			}
-			listenTo(b.epoll, fd)
+			must(err)
+			b.add(conn)
 		}
 	}()
 	go b.loop()
@@ -54,18 +84,13 @@ func bareMain() {
 }
 
 func (b *bare) loop() {
-	events := make([]unix.EpollEvent, 512)
 	buf := make([]byte, 64<<10)
 	for full := false; ; {
-		wait := -1
+		most := -1
 		if full {
-			wait = 1 // ms
+			most = 1
 		}
-		n, err := unix.EpollWait(b.epoll, events, wait)
-		if err != nil && err != unix.EINTR {
-			die("bare", err)
-		}
-		for _, e := range events[:max(n, 0)] {
+		for _, e := range b.wait(most) {
 			b.read(int(e.Fd), buf)
 		}
 		if len(b.gathered) > 0 || full {

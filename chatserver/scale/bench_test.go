@@ -5,6 +5,7 @@ package scale
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -77,23 +78,17 @@ func startProcess(t *testing.T, role string) *process {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	in, noIn := cmd.StdinPipe()
+	out, noOut := cmd.StdoutPipe()
+	p, err := child.Start(cmd)
+	if err := errors.Join(noIn, noOut, err); err != nil {
+		t.Fatalf("starting a process: %v", err)
 	}
 	t.Cleanup(func() {
+		p.Kill()
 		in.Close()
 		out.Close()
 	})
-	p, err := child.Start(cmd)
-	if err != nil {
-		t.Fatalf("starting a process: %v", err)
-	}
-	t.Cleanup(p.Kill)
 	return &process{p, json.NewEncoder(in), json.NewDecoder(out)}
 }
 
@@ -110,8 +105,8 @@ func (b *bench) ask(c command, loads ...*process) (answers []answer) {
 			if err == nil {
 				err = p.out.Decode(&answers[i])
 			}
-			if err != nil || answers[i].Err != "" {
-				b.t.Errorf("load, %s: %v %s", c.Do, err, answers[i].Err)
+			if err != nil { // the process says more on standard error
+				b.t.Errorf("load, %s: %v", c.Do, err)
 			}
 		})
 	}

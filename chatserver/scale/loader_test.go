@@ -31,7 +31,6 @@ type command struct {
 }
 
 type answer struct {
-	Err   string
 	Took  time.Duration // of send, with the pause after the last message
 	Tally *Tally
 }
@@ -41,8 +40,8 @@ const patience = 60 * time.Second // for the slowest of everything on a busy mac
 // A loader is a process with many clients. It reads for all of them in one goroutine, into one
 // buffer; 15,000 of them cost it a few MB.
 type loader struct {
-	epoll int
-	fds   []int // only grows, by connect
+	*poll
+	fds []int // only grows, by connect
 
 	mu       sync.Mutex // guards the following; held by the reader for the events of one wake-up
 	clients  map[int]*client
@@ -61,18 +60,9 @@ type client struct {
 	rest  []byte // a part of a frame
 }
 
-func die(what string, err error) {
-	fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
-	os.Exit(1)
-}
-
 // loadMain is the load process. It ends with its standard input.
 func loadMain() {
-	l := &loader{clients: make(map[int]*client)}
-	var err error
-	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		die("load", err)
-	}
+	l := &loader{poll: newPoll(), clients: make(map[int]*client), tally: newTally(0)}
 	go l.read()
 	out := json.NewEncoder(os.Stdout)
 	for in := json.NewDecoder(os.Stdin); ; {
@@ -83,88 +73,55 @@ func loadMain() {
 		var a answer
 		switch c.Do {
 		case "connect":
-			err = l.connect(c)
+			l.connect(c)
 		case "begin":
 			l.begin(c)
 		case "send":
-			a.Took, err = l.send(c)
+			a.Took = l.send(c)
 		case "tally":
 			a.Tally = l.end()
 		}
-		if err != nil {
-			a.Err = err.Error()
-		}
-		if out.Encode(a) != nil {
-			return
-		}
+		must(out.Encode(a))
 	}
 }
 
 // connect has clients come, a few at a time.
-func (l *loader) connect(c command) error {
-	errs, few := make([]error, c.Clients), make(chan struct{}, 8)
+func (l *loader) connect(c command) {
+	const few = 8
 	var all sync.WaitGroup
-	for i := range c.Clients {
-		few <- struct{}{}
+	for first := range few {
 		all.Go(func() {
-			errs[i] = l.join(c.Addrs[i%len(c.Addrs)], c.Source)
-			<-few
+			for i := first; i < c.Clients; i += few {
+				l.join(c.Addrs[i%len(c.Addrs)], c.Source)
+			}
 		})
 	}
 	all.Wait()
-	return errors.Join(errs...)
 }
 
 // join opens a websocket; from then on it is read.
-func (l *loader) join(addr, source string) error {
+func (l *loader) join(addr, source string) {
+	// Connect chooses the port. Bind would search one that is free for all servers, which takes the
+	// kernel long when most are taken.
+	portByConnect := func(_, _ string, socket syscall.RawConn) error {
+		return socket.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
+	}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: patience, Control: portByConnect}
 	conn, err := dialer.Dial("tcp4", addr)
-	if err != nil {
-		return err
-	}
+	must(err)
 	conn.SetDeadline(time.Now().Add(patience))
 	io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	// Nobody speaks before all are there, so nothing but the answer is in the reader.
 	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
-	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
-		return fmt.Errorf("handshake with %s answered with %+v: %w", addr, response, err)
+	if must(err); response.StatusCode != http.StatusSwitchingProtocols {
+		must(fmt.Errorf("%s answered the handshake with %+v", addr, response))
 	}
-	fd, err := detach(conn)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
+	l.mu.Lock() // the reader looks the client up when it has the lock
+	defer l.mu.Unlock()
+	fd := l.add(conn)
 	l.clients[fd] = &client{index: len(l.fds)}
 	l.fds = append(l.fds, fd)
-	l.mu.Unlock()
-	return listenTo(l.epoll, fd)
-}
-
-// portByConnect lets connect choose the port. Bind would search one that is free for all servers,
-// which takes the kernel long when most are taken.
-func portByConnect(_, _ string, socket syscall.RawConn) error {
-	return socket.Control(func(fd uintptr) { // without the option connecting takes longer, no more
-		unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-	})
-}
-
-// detach takes a connection's socket out of Go's hands.
-func detach(conn net.Conn) (fd int, err error) {
-	defer conn.Close()
-	file, err := conn.(*net.TCPConn).File()
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	if fd, err = unix.Dup(int(file.Fd())); err == nil { // Fd makes it blocking
-		err = unix.SetNonblock(fd, true)
-	}
-	return fd, err
-}
-
-func listenTo(epoll, fd int) error {
-	return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
 // begin makes ready for a run.
@@ -183,7 +140,7 @@ func (l *loader) begin(c command) {
 
 // send has the run's senders send its messages. In a closed loop it sends the first message of each;
 // the others are sent by the reader.
-func (l *loader) send(c command) (time.Duration, error) {
+func (l *loader) send(c command) time.Duration {
 	send := func(n int) error { return write(l.fds[n%c.Senders], messageFrame(c.Run, n)) }
 	if c.PerSecond == 0 {
 		l.mu.Lock()
@@ -191,7 +148,9 @@ func (l *loader) send(c command) (time.Duration, error) {
 		l.mu.Unlock()
 		c.Messages, c.PerSecond = min(c.Senders, c.Messages), 1e9
 	}
-	return c.pace(send)
+	took, err := c.pace(send)
+	must(err)
+	return took
 }
 
 func messageFrame(run, n int) []byte { return clientFrame(opText, message(run, n, time.Now())) }
@@ -237,19 +196,15 @@ func (l *loader) end() *Tally {
 
 // read reads for all clients, as long as the process lives.
 func (l *loader) read() {
-	events := make([]unix.EpollEvent, 512)
 	buf := make([]byte, 256<<10)
 	for {
-		n, err := unix.EpollWait(l.epoll, events, -1)
-		if err != nil && err != unix.EINTR {
-			die("load: waiting for clients", err)
-		}
+		events := l.wait(-1)
 		l.mu.Lock()
-		for _, e := range events[:max(n, 0)] {
-			if !l.readClient(int(e.Fd), buf) {
+		for _, e := range events {
+			if fd := int(e.Fd); !l.readClient(fd, buf) {
 				// Its descriptor stays, so that no other client gets its number.
-				unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, int(e.Fd), nil)
-				delete(l.clients, int(e.Fd))
+				unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+				delete(l.clients, fd)
 				l.tally.Gone++
 			}
 		}
