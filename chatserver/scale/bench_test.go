@@ -153,7 +153,7 @@ func (b *bench) measure(do func()) use {
 		for _, p := range b.loads {
 			u.load += cpuTime(b.t, p.PID())
 		}
-		busy, all = machineTime(b.t)
+		busy, all = machineTime()
 		return u, busy, all
 	}
 	before, busyBefore, allBefore := used()
@@ -220,7 +220,7 @@ func (b *bench) fromOutside(c command) time.Duration {
 // rss is the memory of all servers, in bytes.
 func (b *bench) rss() (sum float64) {
 	for _, s := range b.servers {
-		sum += rss(b.t, s.PID())
+		sum += rss(s.PID())
 	}
 	return sum
 }

@@ -20,20 +20,13 @@ type row struct {
 	wrong       []string
 }
 
+// median needs a run.
 func (r *row) median(column string) float64 {
 	values := make([]float64, len(r.runs))
 	for i, f := range r.runs {
 		values[i] = f[column]
 	}
-	return median(values)
-}
-
-// median is NaN if there are no values.
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	values = slices.Sorted(slices.Values(values))
+	slices.Sort(values)
 	n := len(values)
 	return (values[(n-1)/2] + values[n/2]) / 2
 }

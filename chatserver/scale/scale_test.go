@@ -70,7 +70,7 @@ func TestScale(t *testing.T) {
 	pods := func(n int) func(*testing.T) *bench {
 		return func(t *testing.T) *bench { return newBench(t, brokers, server, n) }
 	}
-	text := machine(t)
+	text := machine()
 	t.Run("ladder", func(t *testing.T) {
 		var all []measurement
 		for _, c := range parse(t, "ladder") {
