@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -42,13 +43,11 @@ func podRows(where way) []row {
 		{name: "a pod is frozen (SIGSTOP)", fault: func(w *world) {
 			p := w.pods[0]
 			w.hold(where, p)
-			if err := p.Pause(); err != nil {
-				w.t.Error(err)
-			}
+			err := p.Pause()
 			release(p)
 			w.hide(p)
 			sleep(w.ctx, w.during(10*time.Second))
-			if err := p.Resume(); err != nil {
+			if err := errors.Join(err, p.Resume()); err != nil {
 				w.t.Error(err)
 			}
 		}},

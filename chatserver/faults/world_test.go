@@ -134,12 +134,8 @@ func (w *world) stop(pods ...*pod) {
 // crashed names the pods that have ended though nobody asked them to.
 func (w *world) crashed() (wrong string) {
 	for _, p := range w.pods {
-		select {
-		case <-p.Ended():
-			if !p.asked {
-				wrong += p.Name + " has crashed; "
-			}
-		default:
+		if !p.asked && p.Signal(syscall.Signal(0)) != nil {
+			wrong += p.Name + " has crashed; "
 		}
 	}
 	return wrong
