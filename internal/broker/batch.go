@@ -19,7 +19,7 @@ const maxBatch = 1<<20 + 12
 const headerLength = 61 // of a batch
 
 // produce sends the batches of a Produce request to kfake. It decodes the request itself, because
-// kmsg trusts the length of an array, and allocates that much memory.
+// kmsg allocates memory for as many topics as a request says it has, up to 32 times its size.
 func (b *Broker) produce(version int16, number int32, r kbin.Reader) ([]byte, error) {
 	b.producing.Lock()
 	defer b.producing.Unlock()
