@@ -96,7 +96,7 @@ func TestFranz(t *testing.T) {
 func TestAddresses(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	a := start(t, Config{Addr: "0.0.0.0:0"})
+	a, all := start(t, Config{}), start(t, Config{Addr: "0.0.0.0:0"})
 	b := &Broker{cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
 	if err := b.listen(a.Addr()); err != nil {
 		t.Fatal(err)
@@ -110,12 +110,12 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("at %s: %v", addr, err)
 		}
 	}
-	w := dial(t, a.Addr())
+	w := dial(t, all.Addr())
 	brokers := w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Brokers
 	coordinator := w.ask(kmsg.NewPtrFindCoordinatorRequest(), 1).(*kmsg.FindCoordinatorResponse)
 	for _, told := range []string{fmt.Sprintf("%s:%d", brokers[0].Host, brokers[0].Port), fmt.Sprintf("%s:%d", coordinator.Host, coordinator.Port)} {
-		if told != a.Addr() {
-			t.Errorf("a client of %s is told %s", a.Addr(), told)
+		if told != all.Addr() {
+			t.Errorf("a client of %s is told %s", all.Addr(), told)
 		}
 	}
 }
