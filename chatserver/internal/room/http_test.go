@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -52,6 +51,9 @@ func TestGuard(t *testing.T) {
 		server := r.Server(page)
 		if c.admin {
 			server = r.AdminServer(page)
+		}
+		if c.limits.UserHeader != "" && !c.admin && server.IdleTimeout != 650*time.Second {
+			t.Errorf("a proxy's idle connection is closed after %v", server.IdleTimeout)
 		}
 		req := httptest.NewRequest(c.method, c.path, nil)
 		req.Host, req.RemoteAddr = c.host, c.remote
@@ -110,6 +112,9 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	r.plain = 8
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = r.Server(http.NotFoundHandler())
+	if c := server.Config; c.IdleTimeout != 30*time.Second || c.ReadTimeout != 10*time.Second || c.WriteTimeout != 30*time.Second || c.MaxHeaderBytes != 32<<10 {
+		t.Errorf("%v, %v, %v, %d", c.IdleTimeout, c.ReadTimeout, c.WriteTimeout, c.MaxHeaderBytes)
+	}
 	server.Start()
 	defer server.Close()
 	var first net.Conn
@@ -179,14 +184,4 @@ func TestPlainConnections(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestIdleTime(t *testing.T) {
-	t.Parallel()
-	for idle, proxies := range map[time.Duration][]netip.Prefix{30 * time.Second: nil, 650 * time.Second: trusted("10.0.0.0/8")} {
-		s := start(t, Limits{TrustedProxies: proxies}, io.Discard).Server(nil)
-		if s.IdleTimeout != idle || s.ReadTimeout != 10*time.Second || s.WriteTimeout != 30*time.Second || s.MaxHeaderBytes != 32<<10 {
-			t.Errorf("%v, %v, %v, %d", s.IdleTimeout, s.ReadTimeout, s.WriteTimeout, s.MaxHeaderBytes)
-		}
-	}
 }
