@@ -46,12 +46,6 @@ func TestMemoryIsBoundedAndUsed(t *testing.T) {
 		"ever larger":         func(i int) int { return i / 10 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			heap := func() int {
-				var memory runtime.MemStats
-				runtime.GC()
-				runtime.ReadMemStats(&memory)
-				return int(memory.HeapAlloc)
-			}
 			frame := make([]byte, limit)
 			content := make([]int, 0, 4*limit/100) // a frame's bytes by offset
 			before := heap()
@@ -81,6 +75,13 @@ func TestMemoryIsBoundedAndUsed(t *testing.T) {
 			runtime.KeepAlive(log)
 		})
 	}
+}
+
+func heap() int {
+	var memory runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&memory)
+	return int(memory.HeapAlloc)
 }
 
 // Each frame says what it holds. Readers at all distances from the end check a frame when they get

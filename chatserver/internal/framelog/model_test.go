@@ -39,7 +39,7 @@ func runProgram(t *testing.T, program []byte) {
 	m := &model{t: t, limit: limits[next()%len(limits)], tracks: 1 + next()%3}
 	m.start = int64(next() % 3 * 1000)
 	m.log = framelog.New(m.limit, m.tracks, m.start)
-	m.end, m.origin = m.start, entry{framelog.Position{Offset: m.start - 1}, m.start != 0}
+	m.end, m.entries = m.start, []entry{{framelog.Position{Offset: m.start - 1}, m.start != 0}}
 	offset := func() int64 { // near the log's bounds, or in between
 		return m.start - 2 + int64(next()<<8|next())%(m.end-m.start+5)
 	}
@@ -75,8 +75,7 @@ type model struct {
 	t             *testing.T
 	log           *framelog.Log
 	limit, tracks int
-	origin        entry // directly before the first of entries
-	entries       []entry
+	entries       []entry // the first is directly before the log's first start
 	start, end    int64
 }
 
@@ -118,12 +117,12 @@ func (m *model) append(hole int64, gap bool, size1, size2 int) {
 }
 
 func (m *model) skip(hole int64) {
-	if len(m.entries) > 0 {
+	if len(m.entries) > 1 {
 		return
 	}
-	m.origin = entry{framelog.Position{Offset: m.end + hole, Sum: uint32(hole)*2654435761 | 1}, false}
-	m.log.Skip(m.origin.Position)
-	m.end = m.origin.Offset + 1
+	e := framelog.Position{Offset: m.end + hole, Sum: uint32(hole)*2654435761 | 1}
+	m.log.Skip(e)
+	m.entries[0], m.end = entry{e, false}, e.Offset+1
 	m.bounds()
 }
 
@@ -138,7 +137,7 @@ func (m *model) bounds() {
 		m.t.Fatalf("start is %d, which follows no entry (%v)", start, before)
 	}
 	size, n := m.log.Size()
-	if want := len(m.inLog()); n != want || n == 0 && len(m.entries) > 0 {
+	if want := len(m.inLog()); n != want || n == 0 && len(m.entries) > 1 {
 		m.t.Fatalf("%d entries, want %d, and the newest in any case", n, want)
 	}
 	// One chunk may be larger than the limit: a 64th of it or 4 KiB, and one entry, doubled by
@@ -149,21 +148,13 @@ func (m *model) bounds() {
 	}
 }
 
-// index returns the index of the first entry at or after offset.
-func (m *model) index(offset int64) int {
-	i, _ := slices.BinarySearchFunc(m.entries, offset, func(e entry, offset int64) int { return cmp.Compare(e.Offset, offset) })
-	return i
-}
-
-func (m *model) inLog() []entry { return m.entries[m.index(m.start):] }
-
 // known is what is in the log, after the entry directly before its start.
 func (m *model) known() []entry {
-	if i := m.index(m.start); i > 0 {
-		return m.entries[i-1:]
-	}
-	return slices.Insert(slices.Clone(m.entries), 0, m.origin)
+	i, _ := slices.BinarySearchFunc(m.entries, m.start, func(e entry, offset int64) int { return cmp.Compare(e.Offset, offset) })
+	return m.entries[i-1:]
 }
+
+func (m *model) inLog() []entry { return m.known()[1:] }
 
 // read reads from from to to, in as many pieces as the log makes of it.
 func (m *model) read(track int, from, to int64) {

@@ -36,33 +36,22 @@ const accepts = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 // dial makes a websocket with a receive buffer of so many bytes, 0 for the system's choice.
 func (s *server) dial(path string, rcvbuf int, header ...string) *client {
 	s.t.Helper()
-	c, err := dial(s.t, s.http.Listener.Addr().String(), path, rcvbuf, header...)
+	conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return c
-}
-
-func dial(t testing.TB, addr, path string, rcvbuf int, header ...string) (*client, error) {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	t.Cleanup(func() { conn.Close() })
+	s.t.Cleanup(func() { conn.Close() })
 	if rcvbuf > 0 {
 		conn.(*net.TCPConn).SetReadBuffer(rcvbuf)
 	}
-	c := &client{t: t, conn: conn, r: bufio.NewReaderSize(conn, 4096)}
+	c := &client{t: s.t, conn: conn, r: bufio.NewReaderSize(conn, 4096)}
 	io.WriteString(conn, request(path, header...))
 	conn.SetReadDeadline(time.Now().Add(patience))
 	response, err := http.ReadResponse(c.r, nil)
-	if err != nil {
-		return nil, err
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Sec-WebSocket-Accept") != accepts {
+		s.t.Fatalf("handshake answered with %v, %v", response, err)
 	}
-	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Sec-WebSocket-Accept") != accepts {
-		return nil, fmt.Errorf("handshake answered with %v", response)
-	}
-	return c, nil
+	return c
 }
 
 // join makes a websocket that is live.
@@ -162,14 +151,28 @@ func (c *client) wantEvent(want string) {
 	}
 }
 
+// skipTo wants a message after any others.
+func (c *client) skipTo(message string) {
+	c.t.Helper()
+	for e := c.next(); e != "text "+message; e = c.next() {
+		if !strings.HasPrefix(e, "text ") {
+			c.t.Fatalf("got %.80q, want %.80q", e, message)
+		}
+	}
+}
+
+// skipAll returns the first event that is no message.
+func (c *client) skipAll() (event string) {
+	for event = c.next(); strings.HasPrefix(event, "text "); event = c.next() {
+	}
+	return event
+}
+
 // wantClose wants a close frame with the code after any messages, and nothing after it. It returns
 // the frame's reason.
 func (c *client) wantClose(code int) (reason string) {
 	c.t.Helper()
-	last := c.next()
-	for strings.HasPrefix(last, "text ") {
-		last = c.next()
-	}
+	last := c.skipAll()
 	reason, ok := strings.CutPrefix(last, fmt.Sprintf("close %d ", code))
 	if !ok {
 		c.t.Fatalf("the connection ended with %.80q, want close code %d", last, code)

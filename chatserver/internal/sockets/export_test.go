@@ -2,7 +2,8 @@ package sockets
 
 import "time"
 
-// Both are called before the first connection comes.
+// SetTick is called before Run, the others before the first connection comes.
+func (l *Loop) SetTick(d time.Duration)      { l.tick = d }
 func (l *Loop) SetCloseWait(d time.Duration) { l.closeWait = d }
 func (l *Loop) WriteWithDeadlines()          { l.out = writeWithDeadline }
 

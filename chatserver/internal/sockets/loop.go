@@ -43,6 +43,7 @@ const (
 
 // Loop owns the connections. Any goroutine may call its methods.
 type Loop struct {
+	tick      time.Duration // between two sweeps
 	closeWait time.Duration // in which a peer must take and answer a close frame
 	wake      chan struct{} // capacity 1, never closed: the log has grown, or a function is posted
 
@@ -77,13 +78,13 @@ type Stats struct {
 
 // NewLoop returns a loop over log; it works while Run runs.
 func NewLoop(log *framelog.Log) *Loop {
-	return &Loop{log: log, out: newWriter(), wake: make(chan struct{}, 1), closeWait: closeWait}
+	return &Loop{log: log, out: newWriter(), wake: make(chan struct{}, 1), tick: time.Second, closeWait: closeWait}
 }
 
 // Run serves the connections until ctx ends. Then Run closes the sockets, except those of
 // connections that are closing already, and returns when all readers have finished.
 func (l *Loop) Run(ctx context.Context) {
-	ticker := time.NewTicker(time.Second)
+	ticker := time.NewTicker(l.tick)
 	defer ticker.Stop()
 	stop := ctx.Done()
 	for ending := false; !ending || len(l.conns) > 0; {

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,7 +40,7 @@ type server struct {
 	t      testing.TB
 	loop   *sockets.Loop
 	http   *httptest.Server
-	stop   func() // the loop, and waits for it and the readers
+	stop   func() // the loop, and waits for it and its readers
 	cancel context.CancelFunc
 	log    *framelog.Log
 
@@ -57,12 +56,12 @@ func newServer(t testing.TB, logBytes int) *server {
 	s := &server{t: t, log: framelog.New(logBytes, tracks, 0), ended: make(chan error, 100)}
 	s.opts = sockets.Options{Limit: limit, MessageTime: patience}
 	s.loop = sockets.NewLoop(s.log)
+	s.loop.SetTick(time.Hour)         // ticks come from the test, so that nobody is pinged, nor a lost wake-up made good
 	s.loop.SetCloseWait(2 * patience) // a test sees that the server does not notice a peer's end
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.loop.Run(ctx) })
-	var readers atomic.Int64 // a WaitGroup could not be waited for while connections come
 	upgrader := websocket.Upgrader{Subprotocols: []string{"notices"}, ReadBufferSize: 256, WriteBufferPool: &sync.Pool{}}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.loop.Upgrade(w, r, &upgrader, func(protocol string) sockets.Options {
@@ -74,18 +73,13 @@ func newServer(t testing.TB, logBytes int) *server {
 			return o
 		})
 		if err == nil {
-			readers.Add(1)
-			go func() {
-				defer readers.Add(-1)
-				s.serve(c)
-			}()
+			go s.serve(c)
 		}
 	}))
 	s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.stop = sync.OnceFunc(func() {
 		s.cancel()
 		running.Wait()
-		until(t, "all readers have ended", func() bool { return readers.Load() == 0 })
 		s.http.Close()
 	})
 	t.Cleanup(s.stop)
@@ -154,18 +148,12 @@ func (s *server) fill(bytes int) {
 	}
 }
 
-// makeSlow appends long messages until the socket of the only client, which does not read, is full.
+// makeSlow appends a message that is too long for the sockets of clients that do not read.
 func (s *server) makeSlow() {
 	s.t.Helper()
-	filling := strings.Repeat("x", 100<<10)
-	for n, slow := 0, false; !slow; n++ {
-		before := s.stats()
-		s.append(fmt.Sprint(n, filling))
-		until(s.t, "the message is delivered, or the socket is full", func() bool {
-			slow = s.stats().BecameSlow > before.BecameSlow
-			return slow || s.stats().Deliveries > before.Deliveries
-		})
-	}
+	before := s.stats().BecameSlow
+	s.append(strings.Repeat("x", 4<<20))
+	until(s.t, "a socket is full", func() bool { return s.stats().BecameSlow > before })
 }
 
 // stats are published by the loop some time after a client has seen their cause, so that a test

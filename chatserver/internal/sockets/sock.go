@@ -36,6 +36,15 @@ func (s *sock) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// SetWriteDeadline is called by gorilla, which gives a close frame a second. After the handshake the
+// loop's closeWait counts instead.
+func (s *sock) SetWriteDeadline(t time.Time) error {
+	if s.conn.ws != nil {
+		return nil
+	}
+	return s.TCPConn.SetWriteDeadline(t)
+}
+
 // sendBuffer is the size in bytes of a socket's send buffer. Linux doubles the size, and counts the
 // 128 KiB of a peer that does not read as the pod's memory. Without a set size Linux would keep 4
 // MB.

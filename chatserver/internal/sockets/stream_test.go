@@ -20,8 +20,7 @@ func TestMarkDoesNotWait(t *testing.T) {
 	for pieces := range 12 {
 		c := s.dial(fmt.Sprintf("/?last=%d", 60*pieces), 128<<10, notices)
 		c.want("hello", "status")
-		for c.next() != "text live" {
-		}
+		c.skipTo("live")
 		c.conn.Close()
 	}
 	s.wantConns(0)
@@ -97,26 +96,21 @@ func TestPlaceLater(t *testing.T) {
 	}
 }
 
-func TestNoticesAreTheNewest(t *testing.T) {
+// Of each notice a newcomer gets the newest. Clients with notices are moved to another log, and the
+// others are closed.
+func TestNoticesAndReset(t *testing.T) {
 	s := newTCP(t, 1<<20)
-	raw, early := s.join(0), s.join(0, notices)
-	for _, n := range []struct {
-		which int
-		text  string
-	}{{1, "b1"}, {0, "a1"}, {1, "b2"}} {
-		s.loop.SetNotice(n.which, []byte(n.text))
-		early.want(n.text)
+	s.append("old")
+	raw, notified := s.join(0), s.join(0, notices)
+	for _, n := range []string{"1: old", "0: new", "1: new"} {
+		s.loop.SetNotice(int(n[0]-'0'), []byte(n))
+		notified.want(n)
 	}
-	s.dial("/", 0, notices).want("hello", "a1", "b2", "live")
+	s.dial("/", 0, notices).want("hello", "0: new", "1: new", "live")
 	s.append("x")
 	raw.want("x")
-	early.want("n:x")
-}
+	notified.want("n:x")
 
-func TestReset(t *testing.T) {
-	s := newTCP(t, 1<<20)
-	s.append("old 0", "old 1")
-	raw, notified := s.join(0), s.join(0, notices)
 	s.log = framelog.New(1<<20, tracks, 100)
 	s.log.Append(framelog.Position{Offset: 100}, text("new 0"), text("n:new 0"))
 	for range 2 { // the second time it is no other log

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,7 +27,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 		s.appendFrames(text(payload), nil)
 		sent += int64(len(text(payload)))
 	}
-	wait := func(counters []*counter) {
+	wait := func(counters ...*counter) {
 		for _, c := range counters {
 			c.wait(sent)
 		}
@@ -40,37 +39,31 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			joined = s.dial("/?last=1", 0)
 		case event < 12: // fill a socket, then have it emptied
 			c := choppy[rng.IntN(len(choppy))]
-			wait([]*counter{c})
+			wait(c)
 			filled++
 			c.pause.Store(true)
 			for range 8 {
 				send(strings.Repeat("x", 64<<10))
 			}
-			wait(steady)
+			wait(steady...)
 			c.goOn()
 		case event < 16:
 			time.Sleep(time.Duration(rng.IntN(25_000)) * time.Microsecond) // full sockets are asked again about now
 		case event < 100:
 			runtime.Gosched()
 		}
-		if round%100 == 0 {
-			for _, c := range slices.Concat(steady, choppy) {
-				c.live()
-			}
-		}
 		m := fmt.Sprint(round)
 		send(m)
-		wait(steady)
+		wait(steady...)
 		if joined != nil {
-			for joined.next() != "text "+m {
-			}
+			joined.skipTo(m)
 			joined.conn.Close()
 		}
 		if rng.IntN(100) == 0 {
-			wait(choppy)
+			wait(choppy...)
 		}
 	}
-	wait(choppy)
+	wait(choppy...)
 	if stats := s.stats(); filled == 0 || stats.BecameSlow < int64(filled) || stats.FellBehind > 0 {
 		t.Errorf("%+v: %d times a socket was to become full, but nobody to fall behind", stats, filled)
 	}
@@ -88,7 +81,6 @@ type counter struct {
 func count(c *client) *counter {
 	n := &counter{client: c, arrived: make(chan struct{}, 1), goes: make(chan struct{}, 1)}
 	n.got.Store(int64(c.r.Buffered()))
-	n.live()
 	go func() {
 		defer close(n.arrived)
 		buf := make([]byte, 64<<10)
@@ -106,9 +98,6 @@ func count(c *client) *counter {
 	c.t.Cleanup(n.goOn)
 	return n
 }
-
-// live shows that the client is alive, so that it is not pinged.
-func (n *counter) live() { n.conn.Write(masked(opPong|fin, nil)) }
 
 func (n *counter) goOn() {
 	n.pause.Store(false)
