@@ -51,18 +51,18 @@ type server struct {
 }
 
 // newServer returns a server that does not listen yet. The test fails if it leaves goroutines.
-func newServer(t testing.TB, logBytes int) *server {
+func newServer(t testing.TB, logBytes int, tick ...time.Duration) *server {
 	noLeaks(t)
 	s := &server{t: t, log: framelog.New(logBytes, tracks, 0), ended: make(chan error, 100)}
 	s.opts = sockets.Options{Limit: limit, MessageTime: patience}
 	s.loop = sockets.NewLoop(s.log)
-	s.loop.SetTick(time.Hour)         // ticks come from the test, so that nobody is pinged, nor a lost wake-up made good
-	s.loop.SetCloseWait(2 * patience) // a test sees that the server does not notice a peer's end
+	s.loop.SetTick(append(tick, time.Hour)[0]) // ticks come from the test, so that nobody is pinged, nor a lost wake-up made good
+	s.loop.SetCloseWait(2 * patience)          // a test sees that the server does not notice a peer's end
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.loop.Run(ctx) })
-	upgrader := websocket.Upgrader{Subprotocols: []string{"notices"}, ReadBufferSize: 256, WriteBufferPool: &sync.Pool{}}
+	upgrader := websocket.Upgrader{Subprotocols: []string{"notices"}, HandshakeTimeout: patience, ReadBufferSize: 256, WriteBufferPool: &sync.Pool{}}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.loop.Upgrade(w, r, &upgrader, func(protocol string) sockets.Options {
 			o := s.opts
@@ -87,8 +87,8 @@ func newServer(t testing.TB, logBytes int) *server {
 }
 
 // newTCP returns a server that listens on a loopback socket.
-func newTCP(t testing.TB, logBytes int) *server {
-	s := newServer(t, logBytes)
+func newTCP(t testing.TB, logBytes int, tick ...time.Duration) *server {
+	s := newServer(t, logBytes, tick...)
 	s.http.Start()
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"kafkachat/chatserver/internal/sockets"
 )
@@ -33,6 +34,13 @@ func TestPeersArePinged(t *testing.T) {
 		dead.wantEvent(want)
 	}
 	until(t, "one is dead", func() bool { return s.stats().Dead == 1 && s.stats().Conns == 2 })
+}
+
+func TestClockTicks(t *testing.T) {
+	c := newTCP(t, 1<<20, time.Millisecond).join(0)
+	for _, want := range []string{"ping", "ping", "end"} {
+		c.wantEvent(want)
+	}
 }
 
 // While the reader waits for Kafka it reads no pongs, so the silence is not the peer's; the peer
