@@ -68,10 +68,5 @@ func TestWorld(t *testing.T) {
 		p := write(clitest.Start(t, k.Addrs(), compacted, "kafkawrite"), many)
 		p.WantExit(1)
 		p.WaitFor(&p.Err, `kafkawrite: 0 of \d+ lines written; line 1: WRITE of topic ".*" is refused: .*compacted topic wants keys.*\n$`)
-		small := k.Topic(map[string]string{"max.message.bytes": "1000"}, []int32{0})
-		p = write(clitest.Start(t, k.Addrs(), small, "kafkawrite"), clitest.Numbers(0, 500)+strings.Repeat("x", 2000)+"\n3\n")
-		p.WantExit(1)
-		p.WaitFor(&p.Err, `kafkawrite: 500 of 50\d lines written; line 501: WRITE of topic ".*" is refused: .*max.message.bytes.*\n$`)
-		clitest.WantStored(t, k.Addrs(), small, clitest.Numbers(0, 500))
 	})
 }

@@ -107,7 +107,8 @@ func TestTooLarge(t *testing.T) {
 	some := messages(topic, 1000, 1003)
 	some[1].Value = sarama.StringEncoder(strings.Repeat("x", 2000))
 	failed, ok := producer.SendMessages(some).(sarama.ProducerErrors)
-	if !ok || len(failed) != 2 || failed[0].Msg != some[1] || !errors.Is(failed[0].Err, sarama.ErrMessageSizeTooLarge) {
+	if !ok || len(failed) != 2 || failed[0].Msg != some[1] || !errors.Is(failed[0].Err, sarama.ErrMessageSizeTooLarge) ||
+		!strings.Contains(failed[0].Err.Error(), "larger than its max.message.bytes") {
 		t.Errorf("a record that is too large: %v, want it and the one behind it", failed)
 	}
 	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 1001))
