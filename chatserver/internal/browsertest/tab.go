@@ -7,11 +7,9 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/browser"
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -154,19 +152,6 @@ func (tab *Tab) Screenshot(name string) {
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), run(tab, "take a screenshot", chromedp.CaptureScreenshot()), 0o644); err != nil {
 		tab.t.Fatal(err)
 	}
-}
-
-// MainThread returns how long the tab's main thread has computed so far: the time is the thread's
-// own, without other programs on the machine.
-func (tab *Tab) MainThread() (busy time.Duration) {
-	tab.t.Helper()
-	command(tab, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
-	for _, metric := range command(tab, performance.GetMetrics, cdp.Empty{}).Metrics {
-		if metric.Name == "TaskDuration" {
-			busy = time.Duration(metric.Value * float64(time.Second))
-		}
-	}
-	return busy
 }
 
 // focus makes the tab believe that it has the focus, as if each tab were on a screen of its own.
