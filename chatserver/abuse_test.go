@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,13 +24,9 @@ import (
 	"kafkachat/chatserver/internal/room"
 )
 
-// TestAbuse is rude to one server, a process of its own, in every way, while a client in the same chat
-// watches that it is none the worse for it. At last nothing is left of all that: no goroutine, no
-// descriptor, no memory.
-//
-// What Go's runtime keeps of the largest crowd that there has been, such as the descriptors of
-// goroutines, is not the server's to give back. So the largest crowd comes twice, and the second time
-// is compared with the first.
+// TestAbuse is rude to one server in every way, while a client in the same chat goes on. At last nothing is left of all that: no
+// goroutine, no descriptor, no memory. What Go's runtime keeps of the largest crowd, such as the descriptors of goroutines, is
+// not the server's to give back: so the largest crowd comes twice.
 func TestAbuse(t *testing.T) {
 	// Not parallel: its own load on the machine would disturb tests that measure, and they it.
 	v := &victim{startProcess(t, podtest.Build(t), "LOG_BYTES=4194304")}
@@ -52,18 +46,15 @@ func TestAbuse(t *testing.T) {
 	v.settle()
 	before := v.usage(t)
 	t.Logf("before: %+v", before)
-	for _, abuse := range []struct {
-		name string
-		do   func(t *testing.T)
-	}{
-		{"connections opened and dropped at once", func(t *testing.T) { v.storm(t, crowd) }},
-		{"random handshakes", func(t *testing.T) { v.randomHandshakes(t, size(100000, 10000)) }},
-		{"messages that do not end", func(t *testing.T) { v.unfinished(t, min(most, size(4700, 1000))) }},
-		{"floods", func(t *testing.T) { v.floods(t, time.Duration(size(5, 2))*time.Second) }},
+	for name, abuse := range map[string]func(*testing.T){
+		"connections opened and dropped at once": func(t *testing.T) { v.storm(t, crowd) },
+		"random handshakes":                      func(t *testing.T) { v.randomHandshakes(t, size(100000, 10000)) },
+		"messages that do not end":               func(t *testing.T) { v.unfinished(t, min(most, size(4700, 1000))) },
+		"floods":                                 func(t *testing.T) { v.floods(t, time.Duration(size(5, 2))*time.Second) },
 	} {
-		t.Run(abuse.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			// The promise is a second, on a machine that does not also carry this load and other tests.
-			t.Logf("a message took %v at most", v.watch(t, func() { abuse.do(t) }))
+			t.Logf("a message took %v at most", v.watch(t, func() { abuse(t) }))
 		})
 	}
 	v.settle()
@@ -81,9 +72,13 @@ func TestAbuse(t *testing.T) {
 // A victim is a process of the real server.
 type victim struct{ *testPod }
 
-// handshake asks for a websocket, but for the empty line at its end.
-const handshake = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+const (
+	handshake = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" // but for the empty line at its end
+	rawHandshake  = handshake + "\r\n"
+	chatHandshake = handshake + "Sec-WebSocket-Protocol: " + chat.Protocol + "\r\n\r\n"
+	pageRequest   = "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+)
 
 // usage is what a server has taken from its machine, after a garbage collection; more than one, since what is in a pool
 // survives one.
@@ -98,10 +93,8 @@ func (v *victim) usage(t *testing.T) usage {
 		v.metric("chat_records_total")}
 }
 
-// settle waits until the server has noticed that everybody has gone, and fills its log, which has a
-// limit, so that it is as large as it gets.
+// settle waits until everybody has gone, and fills the server's log, so that it is as large as it gets.
 func (v *victim) settle() {
-	v.t.Helper()
 	c := v.raw("")
 	text := strings.Repeat("x", 8000)
 	for range 300 {
@@ -124,13 +117,11 @@ func (v *victim) watch(t *testing.T, do func()) time.Duration {
 		var worst time.Duration
 		defer func() { worsts <- worst }()
 		for i := 0; ctx.Err() == nil; i++ {
-			text, begun := fmt.Sprint("control ", i), time.Now()
+			text, begun := fmt.Append(nil, "control ", i), time.Now()
 			c.ws.SetReadDeadline(begun.Add(patience))
-			err := c.ws.WriteMessage(websocket.TextMessage, []byte(text))
-			for heard := ""; err == nil && heard != text; { // others talk, too
-				var b []byte
-				_, b, err = c.ws.ReadMessage()
-				heard = string(b)
+			err := c.ws.WriteMessage(websocket.TextMessage, text)
+			for heard := []byte(nil); err == nil && !bytes.Equal(heard, text); { // others talk, too
+				_, heard, err = c.ws.ReadMessage()
 			}
 			if err != nil {
 				t.Errorf("the client that watches, after %d messages: %v", i, err)
@@ -146,27 +137,33 @@ func (v *victim) watch(t *testing.T, do func()) time.Duration {
 }
 
 // join opens n websockets, some at a time, and sends first on each; whoever is not let in is a fault.
-func (v *victim) join(t *testing.T, n int, first []byte) []net.Conn {
+func (v *victim) join(t *testing.T, n int, first string) []net.Conn {
 	conns := make([]net.Conn, n)
 	inParallel(n, func(i int) {
-		conns[i] = v.open(t)
-		protocol := ""
-		if first != nil || i%2 == 0 { // only chat.v1 takes frames that are longer than a message
-			protocol = "Sec-WebSocket-Protocol: " + chat.Protocol + "\r\n"
+		head := chatHandshake
+		if first == "" && i%2 == 0 {
+			head = rawHandshake
 		}
-		io.WriteString(conns[i], handshake+protocol+"\r\n")
-		answer := make([]byte, 12)
-		if _, err := io.ReadFull(conns[i], answer); err != nil || string(answer) != "HTTP/1.1 101" {
-			t.Errorf("client %d is answered with %q, %v", i, answer, err)
-		}
-		conns[i].Write(first) // some are closed before that has gone
+		conns[i] = v.ask(t, head)
+		io.WriteString(conns[i], first) // some are closed before that has gone
 	})
 	return conns
 }
 
+// ask opens a connection, and sends a request, whose answer has to begin well.
+func (v *victim) ask(t *testing.T, request string) net.Conn {
+	c := v.open(t)
+	io.WriteString(c, request)
+	answer := make([]byte, 12)
+	if _, err := io.ReadFull(c, answer); err != nil || string(answer) != "HTTP/1.1 101" && request != pageRequest {
+		t.Errorf("a client is answered with %q, %v", answer, err)
+	}
+	return c
+}
+
 // unfinished has n clients send a message of 50,000 bytes but for the last hundred.
 func (v *victim) unfinished(t *testing.T, n int) {
-	conns := v.join(t, n, append([]byte{0x81, 0x80 | 126, 0xc3, 0x50, 0, 0, 0, 0}, bytes.Repeat([]byte("x"), 49_900)...))
+	conns := v.join(t, n, "\x81\xfe\xc3\x50\x00\x00\x00\x00"+strings.Repeat("x", 49_900))
 	most := float64(room.UnreadBytes + n*16<<10 + 64<<20) // 16 KiB a client, and what the collector has not freed yet
 	if heap := v.metric("go_memstats_heap_alloc_bytes"); heap > most {
 		t.Errorf("%.0f MiB of heap", heap/(1<<20))
@@ -179,48 +176,31 @@ func (v *victim) unfinished(t *testing.T, n int) {
 	}
 }
 
-// floods has clients send as fast as they can what costs the server something, and read little.
+// floods has clients send as fast as they can what costs the server something, and read little or nothing.
 func (v *victim) floods(t *testing.T, d time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	frame := func(opcode byte, payload string) string {
-		return string([]byte{opcode, 0x80 | byte(len(payload)), 0, 0, 0, 0}) + payload
-	}
-	const raw, chat, page = handshake + "\r\n", handshake + "Sec-WebSocket-Protocol: " + chat.Protocol + "\r\n\r\n", "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
-	same := frame(0x81, `{"type":"message","id":"`+longID("the-same")+`","text":"x"}`)
 	var all sync.WaitGroup
-	for _, f := range []struct {
-		head, first, flood string
-		reads              bool
-	}{
-		{raw, "", frame(0x89, "ping"), false},
-		{raw, "", frame(0x89, "ping"), true},
-		{raw, "", frame(0x81, ""), true},
-		{raw, frame(0x01, ""), frame(0x00, "fragment"), true},
-		{chat, "", frame(0x81, "{}"), true},
-		{raw, "", frame(0x81, "flood"), true},
-		{raw, "", frame(0x81, "flood"), false},
-		{chat, "", same, true},
-		{chat, "", same, false},
-		{page, "", page, true},
-		{page, "", page, false},
+	for _, f := range []struct{ head, first, flood string }{
+		{rawHandshake, "", "\x89\x84\x00\x00\x00\x00ping"},
+		{rawHandshake, "", "\x81\x80\x00\x00\x00\x00"},
+		{rawHandshake, "\x01\x80\x00\x00\x00\x00", "\x00\x88\x00\x00\x00\x00fragment"},
+		{rawHandshake, "", "\x81\x85\x00\x00\x00\x00flood"},
+		{chatHandshake, "", "\x81\x82\x00\x00\x00\x00{}"},
+		{chatHandshake, "", "\x81\xbc\x00\x00\x00\x00" + `{"type":"message","id":"the-same-0123456789","text":"flood"}`},
+		{pageRequest, "", pageRequest},
 	} {
 		flood := []byte(strings.Repeat(f.flood, 1+4096/len(f.flood)))
-		for range 2 {
+		for i := range 4 {
 			all.Go(func() {
 				for ctx.Err() == nil { // whoever is thrown out comes again
-					c := v.open(t)
+					c := v.ask(t, f.head)
 					stop := context.AfterFunc(ctx, func() { c.Close() })
-					io.WriteString(c, f.head)
-					line, err := bufio.NewReaderSize(c, 16).ReadString('\n')
-					if f.head != page && err == nil && !strings.Contains(line, " 101 ") {
-						t.Errorf("the handshake was answered with %q", line)
-					}
 					time.Sleep(10 * time.Millisecond) // frames before the whole answer would end the handshake
-					if f.reads {
+					if i%2 == 0 {
 						go io.Copy(io.Discard, c)
 					}
-					for _, err = io.WriteString(c, f.first); err == nil; {
+					for _, err := io.WriteString(c, f.first); err == nil; {
 						_, err = c.Write(flood)
 					}
 					stop()
@@ -234,8 +214,11 @@ func (v *victim) floods(t *testing.T, d time.Duration) {
 
 // storm opens n websockets and drops them all at once.
 func (v *victim) storm(t *testing.T, n int) {
-	conns := v.join(t, n, nil)
+	conns := v.join(t, n, "")
 	waitFor(t, "the crowd to be in", func() bool { return v.metric("chat_connections") >= float64(n) })
+	if files := v.metric("process_open_fds"); files > float64(n+200) { // a pod has a handful of connections to Kafka
+		t.Errorf("%v descriptors for %d clients", files, n)
+	}
 	for _, c := range conns {
 		drop(c)
 	}
@@ -247,12 +230,10 @@ func (v *victim) storm(t *testing.T, n int) {
 func (v *victim) randomHandshakes(t *testing.T, n int) {
 	seed, stop := uint64(time.Now().UnixNano()), time.Now().Add(90*time.Second) // however slow the machine is
 	t.Logf("seed %d", seed)
-	var done atomic.Int64
 	inParallel(n, func(i int) {
 		if time.Now().After(stop) {
 			return
 		}
-		done.Add(1)
 		c := v.open(t)
 		defer drop(c)
 		c.Write(mutate(rand.New(rand.NewPCG(seed, uint64(i)))))
@@ -262,9 +243,6 @@ func (v *victim) randomHandshakes(t *testing.T, n int) {
 			t.Errorf("handshake %d is neither answered nor closed", i)
 		}
 	})
-	if done.Load() < int64(n)/10 {
-		t.Errorf("only %d handshakes", done.Load())
-	}
 }
 
 // mutate returns a handshake, with a frame after it, that random has changed.
@@ -278,14 +256,9 @@ func mutate(random *rand.Rand) []byte {
 		b = append(b, byte(random.Uint32()))
 	}
 	for range random.IntN(6) {
-		switch at := random.IntN(len(b)); random.IntN(3) {
-		case 0:
-			b = b[:at+1]
-		case 1:
-			b = slices.Insert(b, at, byte(random.Uint32()))
-		case 2:
-			b[at] ^= 1 << random.IntN(8)
-		}
+		at := random.IntN(len(b))
+		b[at] ^= 1 << random.IntN(8)
+		b = slices.Delete(b, at, min(len(b)-1, at+random.IntN(4)))
 	}
 	return b
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -40,22 +39,8 @@ func (p *testPod) dial(query, protocol string) *testClient {
 	return c
 }
 
-// raw connects without a subprotocol.
-func (p *testPod) raw(query string) *testClient { p.t.Helper(); return p.dial(query, "") }
-
-// chat connects with chat.v1.
+func (p *testPod) raw(query string) *testClient  { p.t.Helper(); return p.dial(query, "") }
 func (p *testPod) chat(query string) *testClient { p.t.Helper(); return p.dial(query, chat.Protocol) }
-
-// connect opens a TCP connection.
-func (p *testPod) connect() net.Conn {
-	p.t.Helper()
-	c, err := net.Dial("tcp", p.host())
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { c.Close() })
-	return c
-}
 
 func (c *testClient) send(text string) {
 	c.t.Helper()
@@ -92,14 +77,14 @@ func (c *testClient) echo(text string) {
 func (c *testClient) closed() int {
 	c.t.Helper()
 	c.ws.SetReadDeadline(time.Now().Add(patience))
-	for {
-		if _, _, err := c.ws.ReadMessage(); err != nil {
-			if closed, ok := errors.AsType[*websocket.CloseError](err); ok {
-				return closed.Code
-			}
-			return websocket.CloseAbnormalClosure
-		}
+	var err error
+	for err == nil {
+		_, _, err = c.ws.ReadMessage()
 	}
+	if closed, ok := errors.AsType[*websocket.CloseError](err); ok {
+		return closed.Code
+	}
+	return websocket.CloseAbnormalClosure
 }
 
 // An event is any event of chat.v1.
@@ -178,5 +163,4 @@ func (c *testClient) publish(id, text string) (message, ack event) {
 	return message, ack
 }
 
-// longID makes an id of a short word.
 func longID(word string) string { return fmt.Sprintf("%s-0123456789abcdef", word) }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -41,7 +42,11 @@ func TestFewFiles(t *testing.T) {
 		t.Errorf("%d are in, %d were refused", in, refused)
 	}
 	for range 200 { // and HTTP connections that nobody closes
-		c := pod.connect()
+		c, err := net.Dial("tcp", pod.host())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
 		fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		c.SetReadDeadline(time.Now().Add(patience))
 		if _, err := io.ReadFull(c, make([]byte, 12)); err != nil {

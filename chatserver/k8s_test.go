@@ -1,10 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,10 +14,9 @@ import (
 	"kafkachat/internal/kafka"
 )
 
-const kiB, miB = 1 << 10, 1 << 20
-
 // What a pod costs at most, in bytes, beside what its settings say.
 const (
+	kiB, miB         = 1 << 10, 1 << 20
 	ownMemory        = 100 * miB // the runtime, the ids of the dedupe window, what sarama holds of a fetch
 	connectionMemory = 16 * kiB  // of Go's heap: 9.5 kB were measured for an idle one
 	kernelMemory     = 512 * kiB // what the kernel keeps of a client that neither reads nor is read
@@ -29,13 +29,7 @@ const (
 // the pod has; and a stop fits into the time that the cluster gives a pod, and that into the load
 // balancer's. That the manifests are valid is checked by .ci/k8s.
 func TestManifests(t *testing.T) {
-	known := []string{"GOMEMLIMIT"} // Go's own
-	for _, v := range settings.Variables() {
-		known = append(known, v.Name)
-	}
-	for _, v := range kafka.Variables() {
-		known = append(known, v.Name)
-	}
+	known := fmt.Sprint("{GOMEMLIMIT ", settings.Variables(), kafka.Variables()) // GOMEMLIMIT is Go's own
 	for _, file := range []string{"../k8s/chatserver.yaml", "../k8s/local/chatserver.yaml"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -49,7 +43,7 @@ func TestManifests(t *testing.T) {
 		}
 		env := make(map[string]string)
 		for _, v := range regexp.MustCompile(`\n +- \{name: ([A-Za-z_]+), value(?:From)?: "?([^"}]+)`).FindAllSubmatch(text, -1) {
-			if env[string(v[1])] = string(v[2]); !slices.Contains(known, string(v[1])) {
+			if env[string(v[1])] = string(v[2]); !strings.Contains(known, "{"+string(v[1])+" ") {
 				t.Errorf("%s: the server does not read %s", file, v[1])
 			}
 		}
@@ -61,7 +55,6 @@ func TestManifests(t *testing.T) {
 		if port := number(`\{name: http, containerPort: (\d+)\}`); c.Embedded || c.Port != port {
 			t.Errorf("%s: the server listens on %d, the manifest says %d; with a broker inside: %v", file, c.Port, port, c.Embedded)
 		}
-
 		heap, limit := number(`GOMEMLIMIT, value: (\d+)MiB\}`)*miB, number(`limits: \{memory: (\d+)Mi\}`)*miB
 		connections := c.Limits.Connections
 		if need := ownMemory + room.UnreadBytes + c.LogBytes + connections*connectionMemory + otherConnections*otherMemory; need > heap {
@@ -73,9 +66,8 @@ func TestManifests(t *testing.T) {
 
 		seconds := func(pattern string) time.Duration { return time.Duration(number(pattern)) * time.Second }
 		preStop, grace := seconds(`preStop: \{sleep: \{seconds: (\d+)\}\}`), seconds(`\n {6}terminationGracePeriodSeconds: (\d+)`)
-		const spare = 5 * time.Second // for the process to end, and a busy node
-		if preStop == 0 || preStop+c.DrainTimeout+spare > grace {
-			t.Errorf("%s: preStop %s + DRAIN_TIMEOUT %s + %s is more than the %s until the pod is killed", file, preStop, c.DrainTimeout, spare, grace)
+		if preStop == 0 || preStop+c.DrainTimeout+5*time.Second > grace { // 5 s for the process to end, and a busy node
+			t.Errorf("%s: preStop %s + DRAIN_TIMEOUT %s is too much for the %s until the pod is killed", file, preStop, c.DrainTimeout, grace)
 		}
 		if draining := seconds(`drainingTimeoutSec: (\d+)`); regexp.MustCompile(`kind: BackendConfig`).Match(text) && draining < grace {
 			t.Errorf("%s: the load balancer cuts connections after %s, the pod may take %s", file, draining, grace)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -11,7 +10,6 @@ import (
 	"testing"
 
 	"kafkachat/chatserver/internal/browsertest"
-	"kafkachat/internal/kafkatest"
 )
 
 // chromium is one process for all tests of this package.
@@ -72,21 +70,4 @@ func TestPageOnTwoPods(t *testing.T) {
 	const want = `"hello from ann, hello from bob, ann is away, typed while away"`
 	ann.Wait("everything once, in order", all+" === "+want)
 	bob.Wait("the same", all+" === "+want)
-}
-
-// What was said before a page came is read on demand, up to where the topic begins.
-func TestPageReadsOlderMessages(t *testing.T) {
-	env := onKafka(t)("pod-a")
-	var lines []string
-	for i := range 150 {
-		lines = append(lines, fmt.Sprint("line ", i))
-	}
-	kafkatest.Produce(t, env["KAFKA_BROKER"], env["TOPIC"], lines...)
-	a := startPod(t, env)
-	tab := chromium.Open(t, a.url)
-	const first = `document.querySelector("#rows .text")?.textContent`
-	const scroll = `document.querySelector("#log").scrollTop = 0, `
-	tab.Wait("the newest 100", connected+` && (`+scroll+first+` === "line 50" && document.querySelector("#older").checkVisibility({ visibilityProperty: true }))`)
-	tab.Click("#older")
-	tab.Wait("all of them", `(`+scroll+first+` === "line 0" && document.querySelector("#log-start-text").textContent === "The topic begins here.")`)
 }

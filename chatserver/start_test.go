@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,19 +15,10 @@ import (
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 
+	"kafkachat/chatserver/internal/ops"
 	"kafkachat/chatserver/internal/settings"
 	"kafkachat/internal/cli"
 )
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	return ln
-}
 
 // A server with a broker inside is an island that keeps its records; two cannot have one folder.
 func TestEmbeddedBroker(t *testing.T) {
@@ -97,32 +89,30 @@ func TestServingFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, ended := listen(t), make(chan error, 1)
-	ln.Close() // as a listener that fails for good
-	go func() {
-		ended <- newPod(cfg, slog.New(slog.DiscardHandler)).serve(t.Context(), ln, listen(t), io.Discard)
-	}()
-	select {
-	case err := <-ended:
-		if !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), "serving HTTP") {
-			t.Errorf("ended with %v", err)
-		}
-	case <-time.After(patience):
-		t.Error("goes on without serving")
+	chat, admin, err := ops.Listen(0, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chat.Close() // as a listener that fails for good
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = newPod(cfg, slog.New(slog.DiscardHandler)).serve(ctx, chat, admin, io.Discard)
+	if !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), "serving HTTP") {
+		t.Errorf("ended with %v", err)
 	}
 }
 
 func TestStopLeavesNothingBehind(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
-		waitFor(t, "all goroutines to end", func() bool {
+		var err error
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 			// sarama's circuit breaker sleeps for ten seconds, whatever has ended.
-			err := goleak.Find(ignore, goleak.IgnoreTopFunction("time.Sleep"))
-			if err != nil {
-				t.Log(err)
+			if err = goleak.Find(ignore, goleak.IgnoreTopFunction("time.Sleep")); err == nil {
+				return
 			}
-			return err == nil
-		})
+		}
+		t.Error(err)
 	})
 	env := onKafka(t)("a")
 	env["DRAIN_TIMEOUT"] = "1h" // few clients do not need it
@@ -139,12 +129,7 @@ func TestStopLeavesNothingBehind(t *testing.T) {
 	if code := chat.closed(); code != websocket.CloseServiceRestart {
 		t.Errorf("closed with %d", code)
 	}
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("the pod does not stop")
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

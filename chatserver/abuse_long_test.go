@@ -1,5 +1,0 @@
-//go:build linux && long
-
-package main
-
-const fullAbuse = true // TestAbuse, in its full size
