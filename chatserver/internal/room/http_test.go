@@ -115,6 +115,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	if c := server.Config; c.IdleTimeout != 30*time.Second || c.ReadTimeout != 10*time.Second || c.WriteTimeout != 30*time.Second || c.MaxHeaderBytes != 32<<10 {
 		t.Errorf("%v, %v, %v, %d", c.IdleTimeout, c.ReadTimeout, c.WriteTimeout, c.MaxHeaderBytes)
 	}
+	server.Config.IdleTimeout = time.Hour // it shall not be what closes the first
 	server.Start()
 	defer server.Close()
 	var first net.Conn
