@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"syscall"
 	"testing"
 	"time"
 
@@ -46,27 +45,4 @@ func TestChildDiesWithItsParent(t *testing.T) {
 		t.Errorf("the child has outlived its parent by %s", after)
 	}
 	parent.Wait()
-}
-
-func TestProcess(t *testing.T) {
-	p, err := child.Start(exec.Command("cat", "/dev/zero"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Kill()
-	if err := errors.Join(p.Pause(), p.Resume(), p.Signal(syscall.SIGTERM)); err != nil {
-		t.Error(err)
-	}
-	if code := p.ExitCode(); code != -1 {
-		t.Errorf("exit code %d", code)
-	}
-	if err := p.Signal(syscall.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
-		t.Errorf("a signal to a process that has ended: %v", err)
-	}
-	if p, err = child.Start(exec.Command("sh", "-c", "exit 3")); err != nil || p.ExitCode() != 3 {
-		t.Errorf("a program that exits with 3: %v", err)
-	}
-	if _, err := child.Start(exec.Command("/no such program")); err == nil {
-		t.Error("a program that is not there was started")
-	}
 }

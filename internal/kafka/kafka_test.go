@@ -76,23 +76,22 @@ func advertising(t *testing.T, addr string) string {
 	return broker.Addr()
 }
 
-// What a person reads who has named the wrong brokers works from where this person stands.
-func TestCheck(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
+func listen(t *testing.T) net.Listener {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	silent := listener.Addr().String()
+	return listener
+}
+
+// What a person reads who has named the wrong brokers works from where this person stands.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	silent, hasty := listen(t), listen(t)
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
-	hasty, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { hasty.Close() })
 	go func() {
 		for conn, err := hasty.Accept(); err == nil; conn, err = hasty.Accept() {
 			defer conn.Close()
@@ -104,10 +103,9 @@ func TestCheck(t *testing.T) {
 		"a broker":                  {brokers, "", `^<nil>$`},
 		"a dead one and a live one": {dead + "," + brokers, "", `^<nil>$`},
 		"a nameless and a live one": {"kafka.invalid," + brokers, "", `^<nil>$`},
-		"no broker": {dead, "",
-			"^no Kafka broker at 127.0.0.1:1 \\(connection refused\\): correct KAFKA_BROKER, or start a broker \\(.*`go run ./chatserver` has one inside\\)$"},
-		"two dead ones":        {dead + "," + dead, "", `^no Kafka broker at 127.0.0.1:1 \(connection refused\), 127.0.0.1:1 \(connection refused\): `},
-		"a silent one":         {silent, "", `^no Kafka broker at 127.0.0.1:\d+ \(no answer\): [^;]*$`},
+		"no broker": {dead + "," + dead, "",
+			"^no Kafka broker at 127.0.0.1:1 \\(connection refused\\), 127.0.0.1:1 \\(connection refused\\): correct KAFKA_BROKER, or start a broker \\(.*`go run ./chatserver` has one inside\\)$"},
+		"a silent one":         {silent.Addr().String(), "", `^no Kafka broker at 127.0.0.1:\d+ \(no answer\): [^;]*$`},
 		"the port of the page": {web.Listener.Addr().String(), "", `; a web server is at 127.0.0.1:\d+, and a broker's port is usually 9092$`},
 		"a hasty web server":   {hasty.Addr().String(), "", `^no Kafka broker at 127.0.0.1:\d+ \(its answer is not Kafka's\): a broker's port is usually 9092$`},
 		"no broker, in a pod":  {dead, pod, `KAFKA_BROKER must name a Service of this cluster`},
@@ -176,16 +174,13 @@ func TestTopics(t *testing.T) {
 
 func TestMend(t *testing.T) {
 	t.Parallel()
-	const command = "kafka-configs.sh --bootstrap-server BROKER --alter --entity-type topics --entity-name chat --add-config min.insync.replicas="
-	for state, want := range map[kafka.State]string{
-		{Copies: 1, MinInSync: 1}: "", // the lab's one broker
-		{Copies: 3, MinInSync: 2}: "",
-		{Copies: 2, MinInSync: 0}: "", // not known
-		{Copies: 2, MinInSync: 2}: command + "1",
-		{Copies: 3, MinInSync: 3}: command + "2",
+	for state, want := range map[kafka.State]string{ // 0 is not known
+		{Copies: 1, MinInSync: 1}: "^$", {Copies: 3, MinInSync: 2}: "^$", {Copies: 2, MinInSync: 0}: "^$",
+		{Copies: 2, MinInSync: 2}: "^kafka-configs.sh .* --entity-name chat --add-config min.insync.replicas=1$",
+		{Copies: 3, MinInSync: 3}: "=2$",
 	} {
-		if got := state.Mend("chat"); got != want {
-			t.Errorf("%+v: %q, want %q", state, got, want)
+		if got := state.Mend("chat"); !matches(want, got) {
+			t.Errorf("%+v: %q, want %s", state, got, want)
 		}
 	}
 }

@@ -56,22 +56,20 @@ func TestProxyInFrontOfThreeBrokers(t *testing.T) {
 	}
 	t.Cleanup(brokers.Close)
 	p := kafkatest.NewProxy(t, brokers.ListenAddrs()[0])
-	produced := make(map[int]bool) // connections that carried records
+	produced := 0
 	p.SetFault(func(r kafkatest.Request) kafkatest.Action {
 		if r.Key == kmsg.Produce {
-			produced[r.Conn] = true
+			produced++
 		}
 		return kafkatest.Action{}
 	})
 	for range 6 { // leaders are spread over the brokers
 		topic := kafkatest.Topic(t, p.Addr())
-		kafkatest.Produce(t, p.Addr(), topic, "a", "b", "c")
-		expect(t, consume(t, p.Addr(), topic, 0), "a", "b", "c")
-		kafkatest.Recreate(t, p.Addr(), topic, "d")
-		expect(t, consume(t, p.Addr(), topic, 0), "d")
+		kafkatest.Recreate(t, p.Addr(), topic, "a", "b")
+		expect(t, consume(t, p.Addr(), topic, 0), "a", "b")
 	}
-	if p.SetFault(nil); len(produced) < 12 {
-		t.Errorf("%d of 12 producers went through the proxy", len(produced))
+	if p.SetFault(nil); produced < 6 {
+		t.Errorf("%d requests of 6 producers went through the proxy", produced)
 	}
 }
 

@@ -52,7 +52,7 @@ func (r *reading) place(query string, wait time.Duration) (got outcome) {
 }
 
 // reasons reads the frames of a hello.
-func reasons(t testing.TB, hello []byte) string {
+func reasons(t *testing.T, hello []byte) string {
 	t.Helper()
 	if hello == nil {
 		return "-"
@@ -218,11 +218,9 @@ func TestNewestWhenItCame(t *testing.T) {
 	r.add("", "d")
 	r.all()
 	log, _ := r.Frames()
-	if chat, _ := place(log); chat.From != 2 {
-		t.Errorf("it starts at %d, want 2", chat.From)
-	}
-	if text, _ := raw(log); text.From != 2 {
-		t.Errorf("it starts at %d, want 2", text.From)
+	asChat, _ := place(log)
+	if asRaw, _ := raw(log); asChat.From != 2 || asRaw.From != 2 {
+		t.Errorf("it starts at %d and %d, want 2", asChat.From, asRaw.From)
 	}
 }
 

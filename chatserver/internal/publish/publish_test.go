@@ -25,7 +25,7 @@ import (
 const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
-	metrics.UseNilMetrics = true // sarama's own, which would leave a goroutine behind
+	metrics.UseNilMetrics = true // sarama's own leave a goroutine behind
 	os.Exit(m.Run())
 }
 
@@ -207,13 +207,5 @@ func TestKafkaAway(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-func TestTooLargeIsRejected(t *testing.T) {
-	w := newWorld(t)
-	_, err := w.publish(w.ctx, strings.Repeat("x", 2<<20))
-	if !errors.Is(err, publish.ErrRejected) || !strings.Contains(err.Error(), "not taken by Kafka: ") {
-		t.Errorf("a message of 2 MiB: %v", err)
 	}
 }
