@@ -112,13 +112,19 @@ func TestOneOrderForAll(t *testing.T) {
 func TestTopicMadeAgainIsAReset(t *testing.T) {
 	t.Parallel()
 	env := onKafka(t)("a")
+	broker := env["KAFKA_BROKER"]
+	proxy := kafkatest.NewProxy(t, broker)
+	env["KAFKA_BROKER"] = proxy.Addr()
 	a := startPod(t, env)
 	chat, raw := a.chat(""), a.raw("")
 	chat.arrive()
 	old, _ := chat.publish(longID("old"), "old")
 	raw.want("old")
-	kafkatest.Recreate(t, env["KAFKA_BROKER"], env["TOPIC"], "new 0", "new 1", "new 2")
-	chat.until("reset", "ack", "message")
+	proxy.Refuse(true) // the pod would make the topic by itself
+	proxy.Cut()
+	kafkatest.Recreate(t, broker, env["TOPIC"], "new 0", "new 1", "new 2")
+	proxy.Refuse(false)
+	chat.until("reset") // and no message of the new log before it
 	for i := range 3 {
 		if m := chat.until("message"); m.Text != fmt.Sprint("new ", i) {
 			t.Fatalf("message %d of the new log is %+v", i, m)
