@@ -24,7 +24,7 @@ import (
 // A reading is a topic, a consumer of it, and the history that it feeds.
 type reading struct {
 	*History
-	t        *testing.T
+	t        testing.TB
 	base     int64                     // the topic's first offset
 	records  []*sarama.ConsumerMessage // from there on; nil: a marker
 	at       int64                     // what the consumer reads next
@@ -35,7 +35,7 @@ type reading struct {
 }
 
 // newReading returns one of the topic that set makes, with a window of 3.
-func newReading(t *testing.T, base int64, texts string) *reading {
+func newReading(t testing.TB, base int64, texts string) *reading {
 	r := &reading{t: t}
 	r.History = New(Config{
 		Cluster: new(kafka.Cluster), ClientID: func(string) string { return "test" }, Limit: 1 << 25,
@@ -361,5 +361,28 @@ func TestWebServerInPlaceOfBroker(t *testing.T) {
 	r.ready = true
 	if r.wait.Say(os.ErrDeadlineExceeded); strings.Contains(log.String(), asked) {
 		t.Errorf("the log is %s", &log)
+	}
+}
+
+// BenchmarkAdd is what a pod does with a record of 128 bytes before its first client gets it: decode,
+// look for a copy, encode for both kinds of clients, append to the frame log.
+func BenchmarkAdd(b *testing.B) {
+	r := newReading(b, 0, "")
+	r.windowSize = chat.WindowSize
+	r.open()
+	for i := range chat.WindowSize + 1 { // an id comes again when the window has let it go
+		r.add(id(i), strings.Repeat("x", 128))
+	}
+	b.ReportAllocs()
+	var offset int64
+	for b.Loop() {
+		m := r.records[offset%r.end()]
+		m.Offset = offset
+		offset++
+		r.Add(m)
+	}
+	b.ReportMetric(float64(offset)/b.Elapsed().Seconds(), "records/s")
+	if copies := r.Stats().Copies; copies > 0 {
+		b.Fatalf("%d records were left out", copies)
 	}
 }

@@ -52,7 +52,7 @@ func (r *reading) place(query string, wait time.Duration) (got outcome) {
 }
 
 // reasons reads the frames of a hello.
-func reasons(t *testing.T, hello []byte) string {
+func reasons(t testing.TB, hello []byte) string {
 	t.Helper()
 	if hello == nil {
 		return "-"
