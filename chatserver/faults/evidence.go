@@ -72,7 +72,7 @@ type verdict struct {
 
 // wrong returns what makes the verdict bad, for any fault; "" if nothing does.
 func (v *verdict) wrong() (s string) {
-	const median, worst = 10 * time.Second, 20 * time.Second // a client gives its pod up after 20 s
+	const median, worst = 10 * time.Second, 20 * time.Second // a client whose message is overdue leaves its pod after 20 s
 	for t := lost; t <= silent; t++ {
 		if v.n[t] > 0 {
 			s += fmt.Sprintf("%d %s; ", v.n[t], t)

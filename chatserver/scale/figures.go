@@ -20,7 +20,7 @@ type row struct {
 	wrong       []string
 }
 
-// median needs a run.
+// median returns the median of a column over the runs, of which there is at least one.
 func (r *row) median(column string) float64 {
 	values := make([]float64, len(r.runs))
 	for i, f := range r.runs {

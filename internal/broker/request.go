@@ -83,7 +83,7 @@ func (b *Broker) answer(c *client, request []byte) ([]byte, error) {
 	newest, ok := b.offered.LookupMaxKeyVersion(key.Int16())
 	if !r.Ok() || !ok || version < 0 || version > newest && key != kmsg.ApiVersions ||
 		len(request) > maxOtherRequest && key != kmsg.Produce {
-		return nil, fmt.Errorf("no request that is known here (key %d, version %d, %d bytes)", key, version, len(request))
+		return nil, fmt.Errorf("a request that this broker does not take (key %d, version %d, %d bytes)", key, version, len(request))
 	}
 	b.clientsMu.Lock()
 	c.last, c.own = time.Now(), b.cfg.Own != "" && id != nil && strings.HasPrefix(*id, b.cfg.Own)

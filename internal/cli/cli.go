@@ -69,6 +69,7 @@ func Interrupts() (first, second context.Context) {
 	return first, second
 }
 
+// Terminal returns whether w is a terminal.
 func Terminal(w io.Writer) bool {
 	f, _ := w.(*os.File)
 	info, err := f.Stat() // an error for nil, too
@@ -167,6 +168,7 @@ func CheckPartition(partition int32, topic string, partitions int32) error {
 	return Fail(Usage, fmt.Errorf("-partition %d: topic %q has %s", partition, topic, has))
 }
 
+// Escapes lists what Unescape replaces.
 const Escapes = `\n, \r, \t, \0, \\`
 
 // Unescape replaces the escapes in the value of a flag.

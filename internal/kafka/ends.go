@@ -110,6 +110,7 @@ func (e *Ends) Wake() {
 	}
 }
 
+// Last returns the newest answer.
 func (e *Ends) Last() End {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -107,9 +107,9 @@ const (
 	sayAgain     = time.Minute
 )
 
-// A Wait pauses between the attempts at something that fails. The pause grows from 0.1 s to 10 s (1
-// s after Passing errors). A Wait says each reason when it is new, and again once a minute. The
-// zero value says nothing. A Wait belongs to one goroutine.
+// A Wait pauses between the attempts at something that fails. The pause grows from firstPause to
+// longPause, or to passingPause after Passing errors. A Wait says each reason when it is new, and
+// again after sayAgain. The zero value says nothing. A Wait belongs to one goroutine.
 type Wait struct {
 	// Say gets the reason, or nil: an attempt has worked after a reason was said. Say may be nil.
 	Say   func(err error)

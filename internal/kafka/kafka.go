@@ -24,8 +24,7 @@ const (
 
 const (
 	dialTimeout = 3 * time.Second // for a connection, with its TLS handshake
-
-	ioTimeout = 3 * time.Second // for one request
+	ioTimeout   = 3 * time.Second // for one request
 	// produceTimeout is less than ioTimeout: the broker answers before the client gives up.
 	produceTimeout = 2 * time.Second
 	// backoff is the pause between two attempts at something that failed.

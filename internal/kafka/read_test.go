@@ -162,7 +162,7 @@ func batch(first int64, offsets int32, attributes int16, values ...string) []byt
 // it has records, and sends none, is given up, and has answered nothing.
 func TestFetch(t *testing.T) {
 	t.Parallel()
-	a, stalled := batch(0, 1, 0, "a"), "the partition goes on, but nothing arrives$"
+	a, stalled := batch(0, 1, 0, "a"), "the broker has more records, but nothing arrives$"
 	for name, c := range map[string]struct {
 		batches [][]byte
 		values  []string

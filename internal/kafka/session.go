@@ -18,7 +18,7 @@ import (
 // partition no longer has the records that were read.
 var ErrAnotherTopic = errors.New("the topic is another one than was read, or Kafka has lost records")
 
-var errStalled = errors.New("the partition goes on, but nothing arrives")
+var errStalled = errors.New("the broker has more records, but nothing arrives")
 
 const (
 	// sessionRetries is how often a session looks for a leader, every tenth of a second, before it

@@ -18,6 +18,7 @@ import (
 	"kafkachat/internal/kafka"
 )
 
+// Options are what the flags say.
 type Options struct {
 	Exit bool // stop at the end
 
@@ -32,7 +33,7 @@ type Options struct {
 func Parse(args []string, stdout io.Writer, manual string) (Options, error) {
 	opt := Options{partition: -1, format: "%s\n"}
 	flags := flag.NewFlagSet("kafkaread", flag.ContinueOnError)
-	flags.Func("offset", "`where` to start: oldest, newest (which it is without this flag), an offset,\n"+
+	flags.Func("offset", "`where` to start: oldest, newest (the default), an offset,\n"+
 		"-N for the newest N records of each partition, a time such as\n"+
 		"2026-01-31T12:00:00, or how long ago, such as 10m", func(s string) (err error) {
 		opt.start, err = parseStart(s, time.Now())

@@ -16,6 +16,7 @@ import (
 	"kafkachat/internal/kafka"
 )
 
+// A Topic is the topic to read.
 type Topic struct {
 	Options
 	cluster *kafka.Cluster
@@ -26,7 +27,7 @@ type Topic struct {
 	opening atomic.Int32 // how many of them are to be read and have no start yet
 }
 
-// Await waits until the topic exists, and returns it. With -exit it does not wait.
+// Await returns the topic as soon as the topic exists. With -exit Await does not wait.
 func Await(ctx context.Context, opt Options, cluster *kafka.Cluster, name string, say cli.Say) (*Topic, error) {
 	wait := kafka.Wait{Say: func(err error) { say("%v; waiting for it", err) }}
 	partitions, err := cluster.Lookup(ctx, name)

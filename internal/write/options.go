@@ -14,6 +14,7 @@ import (
 	"kafkachat/internal/kafka"
 )
 
+// Options are what the flags say.
 type Options struct {
 	Headers   []sarama.RecordHeader // of all records
 	Partition int32

@@ -139,7 +139,7 @@ func (p *producer) step(messages []*sarama.ProducerMessage) (stored int, err err
 	}
 }
 
-// round sends up to five batches of the messages and waits for the answers. It returns how many
+// round sends up to underWay batches of the messages and waits for the answers. It returns how many
 // messages are stored, and why the one after them is not.
 //
 // If a batch is stored, those before it are stored too, whatever their answers say: they may have

@@ -108,8 +108,8 @@ func CheckName(name string) error {
 }
 
 // CheckPod returns an error that a person understands if name cannot be a pod's name: a record's
-// header carries it, and the page shows it. Nothing in it turns or hides the text around it, as
-// U+202E does.
+// header carries the name, and the page shows the name. A valid name has no character that turns or
+// hides the text around the name, as U+202E does.
 func CheckPod(name string) error {
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	if name == "" || len(name) > MaxPod || !utf8.ValidString(name) || strings.ContainsFunc(name, unprintable) {

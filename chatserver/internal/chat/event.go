@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Protocol is the name of the websocket subprotocol whose events are encoded here. The
-// README of chatserver has its table.
+// Protocol is the name of the websocket subprotocol whose events are encoded here. README.md of
+// chatserver has the table of the events.
 const Protocol = "chat.v1"
 
 // Reasons of a welcome that does not continue the client's position.
 const (
-	Fresh = "fresh" // the client named no position, or none that this server can read
+	Fresh = "fresh" // the client named no position, or one that this server cannot read
 	Gap   = "gap"   // the position is older than the pod's log: something is missing
 	Reset = "reset" // the position belongs to another log
 )

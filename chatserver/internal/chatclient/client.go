@@ -60,7 +60,7 @@ const (
 	mostPending = 40               // messages in the outbox
 	check       = 5 * time.Second  // between two checks of the connection
 	overdue     = 20 * time.Second // the age of the oldest sent message that is a reason to connect anew
-	silence     = 60 * time.Second // and that of the last frame: a pod sends a status each 25 s at the latest
+	silence     = 60 * time.Second // and that of the last frame: a pod sends a status at least every 25 s
 )
 
 // Client is one person with one page. Any goroutine may call the methods while Run runs; after it

@@ -29,7 +29,7 @@ func (h *History) Connect(ctx context.Context) (session *kafka.Session, from int
 		session.Close()
 		return nil, 0, err
 	}
-	from = h.Open(bounds.Oldest, bounds.Newest)
+	from = h.open(bounds.Oldest, bounds.Newest)
 	h.Log.Info("reading the topic", "topic", h.Topic, "from", from, "end", bounds.Newest)
 	return session, from, nil
 }
@@ -66,13 +66,13 @@ func (h *History) Reached(offset int64) {
 	}
 	h.mu.Lock()
 	h.next = max(h.next, offset)
-	first, wasLoading := h.why != nil, h.state == loading
+	wasFailing, wasLoading := h.why != nil, h.state == loading
 	h.why = nil
 	if wasLoading && h.next >= h.target {
 		h.state, h.ready = live, true
 	}
 	h.mu.Unlock()
-	if first {
+	if wasFailing {
 		h.wait.Worked()
 		h.Report("consumer", nil)
 	}

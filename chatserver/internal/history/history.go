@@ -42,7 +42,7 @@ var errNotAsked = errors.New("no answer from Kafka yet")
 type state int
 
 const (
-	unknown state = iota // the log belongs to no known topic: the next Open begins a new log
+	unknown state = iota // the log belongs to no known topic: open will begin a new log
 	loading              // the log takes in the records that the topic had when the log was begun
 	live                 // the log has those records, and grows with the topic
 )
@@ -125,11 +125,11 @@ func New(c Config) *History {
 	return h
 }
 
-// Open returns the offset from which to read the topic, which now begins at oldest and ends at
-// newest. The caller has checked that the topic is still the one that was read. Open begins a new
-// log if the state is unknown, or if the topic has lost records that the log was still loading. If
-// the topic has lost the records to be read next, Open adds a gap.
-func (h *History) Open(oldest, newest int64) (from int64) {
+// open returns the offset from which to read the topic, which now begins at oldest and ends at
+// newest. The caller has checked that the topic is still the one that was read. A new log begins if
+// the state is unknown, or if the topic has lost records that the log was still loading. If the
+// topic has lost the records to be read next, the log gets a gap.
+func (h *History) open(oldest, newest int64) (from int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.consumer++

@@ -112,7 +112,7 @@ func (r *reading) open() {
 	if another {
 		r.Interrupted(r.t.Context(), kafka.ErrAnotherTopic)
 	}
-	r.at = r.Open(r.base, r.end())
+	r.at = r.History.open(r.base, r.end())
 }
 
 func (r *reading) all() {

@@ -32,7 +32,8 @@ const (
 	oldAtMost   = 4096 // most old records whose positions are kept
 )
 
-// A client is the request of one connecting client. One goroutine at a time uses it.
+// A client is a client that connects: what it asked for, and what it was told. One goroutine at a
+// time uses a client.
 type client struct {
 	*History
 	// From the query.
@@ -262,7 +263,7 @@ func (h *History) learn(ctx context.Context, offset int64) {
 	ctx, cancel := context.WithTimeout(ctx, oldPatience)
 	defer cancel()
 	h.mu.Lock()
-	old := h.old // if the topic is made anew meanwhile, Open replaces the map
+	old := h.old // if the topic is made anew meanwhile, open replaces the map
 	h.mu.Unlock()
 	var position *framelog.Position
 	r, err := h.record(ctx, offset)

@@ -1,5 +1,5 @@
-// Package ops is what an operator sees of a pod: Prometheus metrics, and Go's profiler, on an
-// address of their own.
+// Package ops is what an operator sees of a pod: the log, the greeting and the health checks, and on
+// an address of their own Prometheus metrics and Go's profiler.
 package ops
 
 import (

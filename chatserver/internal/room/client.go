@@ -42,6 +42,7 @@ type Client struct {
 // Again says that the client has sent the message before.
 type Publish func(ctx context.Context, m chat.Message, again bool) (offset int64, err error)
 
+// options returns how the connection is served under protocol, and sets take to match.
 func (c *Client) options(protocol string, asChat, asRaw sockets.Place) sockets.Options {
 	o := sockets.Options{
 		Track: history.Raw, Limit: int64(c.room.Limits.MessageBytes), MessageTime: c.room.messageTime,

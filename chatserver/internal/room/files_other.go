@@ -4,5 +4,5 @@ package room
 
 import "math"
 
-// maxFiles has no limit: a process cannot ask Windows for one.
+// maxFiles returns no limit: Windows tells a process none.
 func maxFiles() int { return math.MaxInt32 }

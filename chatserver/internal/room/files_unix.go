@@ -8,7 +8,7 @@ import (
 )
 
 // maxFiles returns the number of files that this process may have open; each connection is one. The
-// Go runtime has raised the limit to its maximum when the process began.
+// Go runtime raised the limit to its maximum when the process began.
 func maxFiles() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

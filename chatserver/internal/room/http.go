@@ -34,7 +34,7 @@ func (r *Room) server(handler http.Handler, connections int) *http.Server {
 		ConnState:      p.note,
 		ReadTimeout:    10 * time.Second, // of one request
 		MaxHeaderBytes: 32 << 10,
-		ErrorLog:       slog.NewLogLogger(r.Log.Handler(), slog.LevelError), // no more sockets, a handler that panics
+		ErrorLog:       slog.NewLogLogger(r.Log.Handler(), slog.LevelError), // for example: no more sockets, or a handler that panics
 	}
 }
 

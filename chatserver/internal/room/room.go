@@ -51,11 +51,11 @@ type Config struct {
 
 // The notices for all chat.v1 clients. A client gets the newest of each kind.
 const (
-	StatusNotice = iota // whether Kafka can be used
+	StatusNotice = iota // whether Kafka can be used; sockets sends notice 0 again with each ping
 	PodsNotice          // the list of pods
 )
 
-// All requests use one Room at once.
+// All requests share one Room.
 type Room struct {
 	Config
 	names       []string      // of this machine
@@ -70,7 +70,7 @@ type Room struct {
 	closed  bool
 	inside  int
 	from    map[netip.Prefix]int // clients by the network that counts as one address
-	leaving sync.WaitGroup       // the clients that are inside; none is added once the room is closed
+	present sync.WaitGroup       // the clients that are inside; none is added once the room is closed
 }
 
 // New returns an open room.
@@ -148,7 +148,7 @@ func (r *Room) admit(req *http.Request) (network netip.Prefix, refused *refusal)
 	}
 	r.inside++
 	r.from[network]++
-	r.leaving.Add(1)
+	r.present.Add(1)
 	return network, nil
 }
 
@@ -159,7 +159,7 @@ func (r *Room) leave(network netip.Prefix) {
 	if r.from[network]--; r.from[network] == 0 {
 		delete(r.from, network)
 	}
-	r.leaving.Done()
+	r.present.Done()
 }
 
 // Ready returns why no client is admitted, or nil.
@@ -188,4 +188,4 @@ func (r *Room) Drain(limit time.Duration) {
 }
 
 // Wait returns when every client's Talk has ended. It is called after Drain.
-func (r *Room) Wait() { r.leaving.Wait() }
+func (r *Room) Wait() { r.present.Wait() }

@@ -103,8 +103,8 @@ func (c *Config) variables() []Variable {
 	}
 }
 
-// Load reads the environment. An error in it has the code cli.Usage. If args ask for help or the
-// version, Load prints it and returns flag.ErrHelp.
+// Load reads the environment. The error for a value that is not valid has the status cli.Usage. If
+// args ask for help or the version, Load prints it and returns flag.ErrHelp.
 func Load(args []string, getenv func(string) string, stdout io.Writer) (*Config, error) {
 	var own []kafka.Variable
 	for _, v := range Variables() {
@@ -138,7 +138,7 @@ func (c *Config) load(getenv func(string) string) (err error) {
 	if getenv("KUBERNETES_SERVICE_HOST") != "" { // Kubernetes sets it in every container
 		c.Where = "cluster"
 	}
-	lab := Variable{Name: "podname", Default: "()", set: text(&c.Pod, chat.CheckPod)} // the lab's spelling; POD_NAME takes precedence
+	lab := Variable{Name: "podname", set: text(&c.Pod, chat.CheckPod)} // the lab's spelling; POD_NAME takes precedence
 	for _, v := range append([]Variable{lab}, c.variables()...) {
 		value := strings.TrimSpace(getenv(v.Name))
 		if value == "" && !strings.HasPrefix(v.Default, "(") {

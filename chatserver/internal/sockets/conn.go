@@ -62,7 +62,7 @@ type farewell struct {
 	sent   context.CancelFunc
 }
 
-// closeWait is the closeWait of all loops but those of tests.
+// closeWait is the value of Loop.closeWait, except in tests.
 const closeWait = time.Second
 
 // Upgrade upgrades a request to a websocket. On an error the request has been answered. The caller

@@ -23,8 +23,8 @@ const (
 
 // Drain closes all connections with 1012, evenly spread over time. A connection that gets notices
 // is sent the payload first. A connection that is added meanwhile is closed at once. The time grows
-// with the number of connections, up to limit less drainGrace. In that rest of limit, Run waits for
-// the last connections after its context has ended.
+// with the number of connections, up to limit less drainGrace. In the last part of limit, drainGrace,
+// Run waits for the last connections after its context has ended.
 func (l *Loop) Drain(limit time.Duration, payload []byte, reason string) {
 	limit = max(0, limit-drainGrace)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)

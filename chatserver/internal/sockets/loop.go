@@ -11,8 +11,8 @@
 //   - All writes are whole frames. The rest that a full socket did not take goes first.
 //   - A pass over the connections reads the end of the log once, before it begins. So a flood of
 //     messages cannot make a pass endless.
-//   - The only queue of a connection is one frame from its reader. While that frame waits, the
-//     reader waits, and so does the peer.
+//   - The only queue of a connection is one frame from its reader. While that frame waits, a reader
+//     that has another frame waits, and so does the peer.
 package sockets
 
 import (
@@ -31,11 +31,12 @@ const (
 	// turn is the number of writes that a connection gets in a row.
 	turn = 4
 
-	// maxRest is the longest rest after a pass. Messages and acks that come during the rest wait
-	// for its end. To sleep and to wake up is more work than a pass shorter than minRest.
-	minRest  = 100 * time.Microsecond
-	longPass = time.Millisecond
-	maxRest  = 5 * time.Millisecond
+	// After a pass shorter than minGather the loop does not gather: to sleep and to wake up is more
+	// work than such a pass. After a pass longer than longPass the loop always gathers. Messages and
+	// acks that come meanwhile wait, for maxGather at most.
+	minGather = 100 * time.Microsecond
+	longPass  = time.Millisecond
+	maxGather = 5 * time.Millisecond
 
 	// nothing is the next offset of a connection that needs nothing from the log.
 	nothing = math.MaxInt64
@@ -108,22 +109,22 @@ func (l *Loop) Run(ctx context.Context) {
 		l.published = l.stats
 		l.mu.Unlock()
 		if passed {
-			l.rest(time.Since(began))
+			l.gather(time.Since(began))
 		}
 	}
 	l.runPosted(true)
 }
 
-// rest waits after a pass for as long as the pass took, up to maxRest. Meanwhile other goroutines
+// gather waits after a pass for as long as the pass took, up to maxGather. Meanwhile other goroutines
 // read from Kafka and from the clients, and their messages share a write. Under load that is less
-// work than a pass for each message. There is no rest after a short pass during which the log has
-// not grown: then there is no load.
-func (l *Loop) rest(took time.Duration) {
+// work than a pass for each message. After a short pass during which the log has not grown, gather
+// does not wait: then there is no load.
+func (l *Loop) gather(took time.Duration) {
 	_, end := l.log.Bounds()
-	if took < minRest || took < longPass && end == l.end {
+	if took < minGather || took < longPass && end == l.end {
 		return
 	}
-	time.Sleep(min(took, maxRest))
+	time.Sleep(min(took, maxGather))
 }
 
 // Wake says that the log has grown, or that a Place may have another answer.
@@ -220,7 +221,7 @@ func (l *Loop) serve(c *Conn) {
 		l.flush(c, end)
 	}
 	if c.phase == ended {
-		c.endWriting()
+		c.endWriting() // Finish does not wait for a farewell that came too late
 	}
 }
 

@@ -33,9 +33,9 @@ func newWriter() writer {
 
 // resendSoon bounds the pause before the kernel sends again what the peer's kernel has dropped.
 // Without a bound each pause is twice the one before: a peer that reads again after 15 s would wait
-// nearly as long once more. Linux has the option since 6.15. With it the kernel gives up 61 s after
-// the peer's last sign of life (tcp_retries2 = 15); a shorter pause would make that less than
-// deadAfter.
+// nearly as long once more. Linux has had the option since 6.15. With the option the kernel gives up
+// 61 s after the peer's last sign of life (tcp_retries2 = 15); a shorter pause would make that less
+// than deadAfter.
 func resendSoon(socket syscall.RawConn) {
 	const optionRTOMaxMS, pause = 44, 5000 // TCP_RTO_MAX_MS, in ms
 	if runtime.GOOS == "linux" {

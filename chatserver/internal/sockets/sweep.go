@@ -1,7 +1,7 @@
 package sockets
 
-// In ticks of a second. A silent peer gets a ping after each pingAfter, and counts as dead after
-// deadAfter. Load balancers cut idle connections after 60 s and more.
+// A silent peer gets a ping after each pingAfter, and counts as dead after deadAfter. Both are in
+// ticks of a second. Load balancers cut idle connections after 60 s and more.
 const (
 	pingAfter = 25
 	deadAfter = 60
