@@ -36,7 +36,7 @@ import { Connection } from "./connection.js";
 const randomID = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
- * What was said and is not in the topic yet, oldest first.
+ * What was said and has not come back as a message yet, oldest first.
  *
  * - waiting: never given to a socket, so it cannot be in the topic
  * - sent: given to a socket; it may be in the topic
@@ -86,8 +86,8 @@ class Outbox {
 	}
 
 	/**
-	 * Say it again. A doubtful one keeps its id: if the first copy is in the topic after all, every pod drops the second.
-	 * A refused one is done with, so the new attempt is a new message.
+	 * Says an entry again. An unsure entry keeps its id: if the first copy is in the topic after all, every pod drops the
+	 * second. A refused entry is done with, so the new attempt is a new message.
 	 * @param {Entry} entry
 	 */
 	again(entry) {
@@ -118,9 +118,9 @@ class Outbox {
 export class Chat {
 	/** How often to look whether the connection is really alive. */
 	static CHECK_MS = 5_000;
-	/** The oldest message that is sent and not acked, while Kafka is up. */
+	/** How long a sent message may wait for its ack while Kafka is up. */
 	static OVERDUE_MS = 20_000;
-	/** Between two looks: the machine slept. Browsers stretch the timers of hidden tabs to a minute. */
+	/** So much time between two checks means that the machine slept. Browsers stretch the timers of hidden tabs to a minute. */
 	static SLEPT_MS = 90_000;
 	/** Ids that are remembered, so that no message appears twice. */
 	static KNOWN = 20_000;
@@ -200,7 +200,7 @@ export class Chat {
 		return id;
 	}
 
-	/** What is unsure or refused. @param {string} id @param {"again" | "remove"} action */
+	/** Decides about an entry that is unsure or refused. @param {string} id @param {"again" | "remove"} action */
 	decide(id, action) {
 		const entry = this.#outbox.get(id);
 		if (!entry) return;
@@ -210,7 +210,7 @@ export class Chat {
 	}
 
 	/**
-	 * Reads up to so many messages before a position, those first that are newest, in the topic's order. It uses a socket of its own.
+	 * Reads the newest messages before a position, at most so many, in the topic's order. The call has a socket of its own.
 	 * @returns {Promise<{ messages: Said[], gone: boolean }>} gone: there were older ones, and the pod has them no more
 	 */
 	older(position = "", last = 100) {
@@ -311,7 +311,7 @@ export class Chat {
 		this.#lost(kind);
 	}
 
-	/** Messages of one's own that are stored before this offset, where a gap was: their events will not come. */
+	/** Shows one's own messages that are stored before this offset: their events were in a gap, and will not come. */
 	#settle(before = 0) {
 		for (const { id, name, text, offset = 0 } of this.#outbox.all("stored")) {
 			if (offset >= before) continue;
@@ -346,7 +346,7 @@ export class Chat {
 
 	#watch() {
 		clearInterval(this.#checks);
-		let looked = Date.now(); // of the wall: the other clock may stand still while the machine sleeps
+		let looked = Date.now(); // of the wall clock: the other clock may stand still while the machine sleeps
 		this.#checks = setInterval(() => {
 			const slept = Date.now() - looked > Chat.SLEPT_MS;
 			looked = Date.now();

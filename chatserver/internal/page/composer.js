@@ -52,7 +52,7 @@ export class Composer {
 		this.#text.focus({ preventScroll: true });
 	}
 
-	/** The pod knows who writes, or, with "", the person says it. */
+	/** Fixes the name that the pod knows of the person; with "" the person chooses a name. */
 	fix(name = "") {
 		this.#fixed = name;
 		/** @type {HTMLElement} */ (this.#name.parentElement).hidden = name !== "";
@@ -141,7 +141,7 @@ export class Composer {
 	}
 }
 
-/** The name of who has none: the same in all tabs of a browser, another one in the next. */
+/** The name of a person who gives none: the same in all tabs of a browser, and another one in the next browser. */
 function guestName() {
 	const number = local.get("guest", 0) || 100 + Math.floor(Math.random() * 900);
 	local.set("guest", number);

@@ -25,7 +25,7 @@ export class Connection {
 	static GOOD_MS = 5_000;
 	/** For the handshake up to the welcome, and then for each frame until "live". */
 	static PATIENCE_MS = 10_000;
-	/** A pod sends a status each 25 s at the latest. While it waits for Kafka, it sends nothing else, and is not to blame. */
+	/** A pod sends a status at least every 25 s. While the pod waits for Kafka, it sends nothing else, and is not to blame. */
 	static SILENCE_MS = 60_000;
 	/**
 	 * After so many failures each attempt asks by HTTP first: to say what is wrong, and because a browser (Firefox) delays
@@ -177,7 +177,7 @@ export class Connection {
 		this.#asked = false;
 	}
 
-	/** Before the phase changes. */
+	/** Called before the phase changes: after a good connection the next wait is short. */
 	#judge() {
 		if (this.phase === "live" && now() - this.#openedAt > Connection.GOOD_MS) this.#failures = 0;
 	}

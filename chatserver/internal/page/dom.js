@@ -1,5 +1,5 @@
 // @ts-check
-/** How the page writes into its document, and what of it the browser keeps. What others wrote gets there as text, never as markup. */
+/** How the page writes into its document, where text from others is text, never markup; and what the browser keeps for the page. */
 import { words } from "./words.js";
 
 /**

@@ -4,7 +4,7 @@
 import { byID, element, podHue, session, setText, showBanner } from "./dom.js";
 import { words } from "./words.js";
 
-/** Where one is, and how the connection is. */
+/** Shows which pod the page is on, and how the connection is. */
 export function showStatus(/** @type {Chat} */ chat, unread = 0) {
 	const { phase, retryAt, welcome, kafka } = chat;
 	const closed = phase === "closed";
@@ -49,7 +49,7 @@ export class Strip {
 	static MOST = 16;
 	/** A pod that is gone, and the people that came to another, are shown for so long. */
 	static NEWS_MS = 5_000;
-	/** The first to come is oneself. */
+	/** Whoever joins so soon after the first list is oneself. */
 	static FIRST_MS = 2_000;
 	/** A message goes on to the next part of the picture after so long, and lights it for three times that. */
 	static STEP_MS = 250;

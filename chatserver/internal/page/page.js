@@ -20,7 +20,7 @@ class Page {
 	static KEPT_ITEMS = 200;
 	static KEPT_LETTERS = 500_000;
 	static KEPT_MS = 1_000;
-	/** A replay is in the document so long after its end; until then it is not read out. */
+	/** So long after the end of a replay its rows are in the document; until then they are not read out. */
 	static QUIET_MS = 500;
 	/** A hidden tab gets no animation frames. */
 	static HIDDEN_FRAME_MS = 200;
@@ -267,7 +267,7 @@ class Page {
 			const plain = !key.ctrlKey && !key.metaKey && !key.altKey && !key.isComposing;
 			const writing = document.activeElement?.matches("input, textarea");
 			if ((key.ctrlKey || key.metaKey) && key.key === "f" && byID("find").hidden) {
-				// The browser finds only what is in the document. Whoever presses it again gets the browser's own.
+				// The browser finds only what is in the document. Whoever presses Ctrl+F again gets the browser's own search.
 				key.preventDefault();
 				this.#openFind(true);
 			} else if (key.key === "Escape" && plain) {
@@ -278,7 +278,7 @@ class Page {
 		});
 	}
 
-	/** Closes what is open, the newest first; else it leads back to where one writes. */
+	/** Closes what is open, the newest first. If nothing is open, goes back to the text field. */
 	#escape() {
 		if (!byID("find").hidden) return this.#openFind(false);
 		if (this.#panel.isOpen) return this.#panel.open(false);

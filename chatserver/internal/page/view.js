@@ -70,7 +70,7 @@ export class Conversation {
 		else if (last?.kind !== "note" || last.text !== text) this.#items.push({ kind: "note", text, moved });
 	}
 
-	/** The newest items, without the days, which add derives: so many, and not more text than this. */
+	/** The newest items without the days, which add makes anew: at most so many, with at most so many letters. */
 	newest(count = 0, letters = 0) {
 		const newest = [];
 		for (const item of this.#items.slice(-count).reverse()) {
@@ -122,7 +122,7 @@ export class View {
 	static MOST_NODES = 700;
 	/** So many rows come at once when the person scrolls towards the window's edge: less than a quarter of the window. */
 	static STEP = 20;
-	/** Scrolled down to this close to the end is the end: browsers round. */
+	/** This close to the end counts as the end, since browsers round. */
 	static END_PX = 4;
 	/** A message with more letters or lines is shown in part. */
 	static LONG_LETTERS = 1_500;
@@ -179,7 +179,7 @@ export class View {
 		return this.#first === this.#conversation.start;
 	}
 
-	/** To be rendered at once: a scroll event that is on its way must not undo it. */
+	/** Goes to the end. The caller renders at once, so that a scroll event on its way does not undo this. */
 	toEnd() {
 		this.pinned = true;
 	}

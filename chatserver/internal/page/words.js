@@ -1,5 +1,5 @@
 // @ts-check
-/** Every word that a person reads. data-text and data-label in index.html name them. */
+/** Every word that a person reads. data-text, data-label and data-placeholder in index.html name them. */
 export const words = {
 	title: (pod = "") => `Connected to Pod ${pod}`,
 	heading: (pod = "") => `Chatting on ${pod}`,
