@@ -122,8 +122,8 @@ func (b *Broker) listen(usual string) (err error) {
 		return fmt.Errorf("EMBEDDED_ADDR=%q cannot be used: choose another port or address of this machine, or unset EMBEDDED_ADDR (%w)", b.cfg.Addr, err)
 	}
 	if err != nil {
-		b.cfg.Log.Warn("another program has the usual address of a broker, so this server has a broker and a chat of its own; join would be the same chat",
-			"address", usual, "join", "KAFKA_BROKER="+usual)
+		b.cfg.Log.Warn("the usual address of a broker is not free, so this server has a broker and a chat of its own; join would be the chat that is there",
+			"err", err, "join", "KAFKA_BROKER="+usual)
 		b.ln, err = net.Listen("tcp", "127.0.0.1:0")
 	}
 	return err

@@ -52,19 +52,21 @@ func Signals(ctx context.Context) context.Context {
 }
 
 // Interrupts returns a context that ends at the first Ctrl-C or SIGTERM, and one that ends at the
-// second. A terminal shows ^C; what the program says next begins on a new line.
+// second. A terminal shows ^C; what the program says next begins on a new line. The third one ends
+// the process at once.
 func Interrupts() (first, second context.Context) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	first, endFirst := context.WithCancel(context.Background())
 	second, endSecond := context.WithCancel(context.Background())
 	go func() {
-		if <-signals == os.Interrupt && Terminal(os.Stderr) {
-			os.Stderr.WriteString("\n")
+		for _, end := range []context.CancelFunc{endFirst, endSecond} {
+			if <-signals == os.Interrupt && Terminal(os.Stderr) {
+				os.Stderr.WriteString("\n")
+			}
+			end()
 		}
-		endFirst()
-		<-signals
-		endSecond()
+		signal.Stop(signals)
 	}()
 	return first, second
 }
@@ -195,5 +197,8 @@ func Connect(ctx context.Context, getenv func(string) string) (cluster *kafka.Cl
 	if err != nil {
 		return nil, "", Fail(Usage, err)
 	}
-	return cluster, topic, Unreached(cluster.Check(ctx))
+	if err = cluster.Check(ctx); ctx.Err() != nil {
+		return nil, "", errors.New("stopped before a broker answered")
+	}
+	return cluster, topic, Unreached(err)
 }

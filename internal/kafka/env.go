@@ -62,10 +62,11 @@ func CheckTopic(name string, longest int) error {
 // text. An error names the variable, its value and what would be valid.
 func FromEnv(getenv func(string) string) (*Cluster, error) {
 	c := &Cluster{inPod: getenv("KUBERNETES_SERVICE_HOST") != "", mechanism: getenv("KAFKA_SASL_MECHANISM"),
-		user: getenv("KAFKA_SASL_USERNAME"), password: getenv("KAFKA_SASL_PASSWORD"),
-		Misspelt: getenv("KAFKA_BROKER") == "" && getenv("KAFKA_BROKERS") != ""}
+		user: getenv("KAFKA_SASL_USERNAME"), password: getenv("KAFKA_SASL_PASSWORD")}
 	var brokers, secure, login error
-	c.Brokers, brokers = parseBrokers(getenv("KAFKA_BROKER"))
+	if c.Brokers, brokers = parseBrokers(getenv("KAFKA_BROKER")); getenv("KAFKA_BROKER") == "" && getenv("KAFKA_BROKERS") != "" {
+		brokers = fmt.Errorf("KAFKA_BROKERS=%q is not read: the variable is KAFKA_BROKER", getenv("KAFKA_BROKERS"))
+	}
 	c.tls, secure = tlsFromEnv(getenv)
 	switch c.mechanism {
 	case "":

@@ -41,6 +41,8 @@ func TestFromEnv(t *testing.T) {
 		"KAFKA_BROKER=a:70000":                 `"a:70000" is no host:port`,
 		"KAFKA_BROKER=tcp://a:1":               `"tcp://a:1" is no host:port`,
 		"KAFKA_BROKER=a:b:c":                   `"a:b:c" is no host:port`,
+		"KAFKA_BROKERS=a:1":                    `^KAFKA_BROKERS="a:1" is not read: the variable is KAFKA_BROKER$`,
+		"KAFKA_BROKERS=a:1;KAFKA_BROKER=b:2":   `b:2`,
 		"KAFKA_TLS=yes":                        `^KAFKA_TLS="yes": valid is true or false$`,
 		"KAFKA_TLS=1;KAFKA_TLS_CA=/missing":    `^KAFKA_TLS_CA="/missing": open .*`,
 		"KAFKA_TLS=1;KAFKA_TLS_CA=" + notPEM:   `^KAFKA_TLS_CA=".*not.pem": there is no certificate in this file`,

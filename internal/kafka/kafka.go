@@ -42,8 +42,6 @@ const (
 type Cluster struct {
 	// Brokers are the bootstrap brokers, host:port.
 	Brokers []string
-	// Misspelt: KAFKA_BROKERS is set and KAFKA_BROKER is not. No program reads KAFKA_BROKERS.
-	Misspelt bool
 
 	tls                       *tls.Config // nil: plain text
 	mechanism, user, password string      // of SASL; no mechanism: no login

@@ -42,11 +42,12 @@ func (c *Cluster) Check(ctx context.Context) error {
 }
 
 // Hint returns err. If no broker has answered, and a web server is at one of the addresses, the
-// error says so.
+// error says so. Hint takes at most a second.
 func (c *Cluster) Hint(err error) error {
 	if silent := net.Error(nil); errors.As(err, &silent) && silent.Timeout() {
+		client := http.Client{Timeout: time.Second / time.Duration(len(c.Brokers))}
 		for _, addr := range c.Brokers { // a broker that answers never gets an HTTP request
-			if page, failed := (&http.Client{Timeout: time.Second}).Get("http://" + addr); failed == nil {
+			if page, failed := client.Get("http://" + addr); failed == nil {
 				page.Body.Close()
 				return newFault(err, "%v; a web server is at %s, and a broker's port is usually 9092", err, addr)
 			}
@@ -62,10 +63,7 @@ func (q questions) metadata(topics ...string) (response *sarama.MetadataResponse
 		brokers = append(brokers, sarama.NewBroker(addr))
 	}
 	mend := "correct KAFKA_BROKER, or start a broker (while KAFKA_BROKER is not set, `go run ./chatserver` has one inside)"
-	switch {
-	case q.Misspelt:
-		mend = "KAFKA_BROKERS is set, but the variable is KAFKA_BROKER"
-	case q.inPod:
+	if q.inPod {
 		mend = "KAFKA_BROKER must name a Service of this cluster that has a broker (kubectl get endpoints)"
 	}
 	err = q.first(brokers, "no Kafka broker at %s: %s", mend, func(broker *sarama.Broker) (err error) {

@@ -176,6 +176,7 @@ func compressedBombs(t *testing.T, kafkaAt string) {
 			config := cluster.Config(t.Context(), "test")
 			config.Producer.Compression = codec
 			config.Producer.MaxMessageBytes = 1 << 30
+			config.Producer.Retry.Max = 100 // the leader is new
 			config.Producer.Timeout, config.Net.ReadTimeout = 50*time.Second, time.Minute
 			producer, err := sarama.NewSyncProducer(cluster.Brokers, config)
 			if err != nil {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -43,8 +42,8 @@ func Parse(args []string, stdout io.Writer, manual string) (Options, error) {
 	flags.Func("n", "stop after `count` records (default 0, all)", func(s string) (err error) {
 		if opt.count, err = strconv.ParseUint(s, 10, 64); err != nil {
 			err = errors.New("valid is a number of records, 0 is all")
-			if n, found := strings.CutPrefix(s, "-"); found {
-				err = fmt.Errorf("%w; the newest %s records: -offset %s -exit", err, n, s)
+			if n, negative := strconv.ParseInt(s, 10, 32); negative == nil && n < 0 {
+				err = fmt.Errorf("%w; the newest %d records of each partition: -offset %d -exit", err, -n, n)
 			}
 		}
 		return err

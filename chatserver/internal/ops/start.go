@@ -66,12 +66,12 @@ func Greet(ctx context.Context, w io.Writer, pod string, port int, network bool,
 		Logger(w, slog.LevelInfo, pod).Info("chatting", "open", local, "network", others, "edition", Edition())
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, settled)
-	defer cancel()
-	for ready() != nil && ctx.Err() == nil {
+	for begun := time.Now(); ready() != nil && time.Since(begun) < settled && ctx.Err() == nil; {
 		time.Sleep(settled / 200)
 	}
-	greet(w, pod, local, others, ready() == nil)
+	if ctx.Err() == nil {
+		greet(w, pod, local, others, ready() == nil)
+	}
 }
 
 func greet(w io.Writer, pod, local, others string, ready bool) {

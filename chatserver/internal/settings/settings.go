@@ -206,9 +206,6 @@ func (c *Config) Tell(log *slog.Logger, metrics net.Addr) {
 	if slices.Contains(c.Limits.Origins, "*") {
 		log.Warn("ALLOWED_ORIGINS=* lets every web site write into the chat in the name of its visitors")
 	}
-	if c.Cluster.Misspelt {
-		log.Warn("KAFKA_BROKERS is not read: the variable is KAFKA_BROKER")
-	}
 	if err := c.Cluster.Insecure(); err != nil {
 		log.Warn("the password for Kafka is not protected", "err", err)
 	}

@@ -69,8 +69,9 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	tcp.SetWriteBuffer(sendBuffer) // an error means that the socket is gone, which its reader will see
 	h.sock.TCPConn = tcp
-	h.sock.raw, err = tcp.SyscallConn()
-	resendSoon(h.sock.raw)
+	if h.sock.raw, err = tcp.SyscallConn(); err == nil {
+		resendSoon(h.sock.raw)
+	}
 	return h.sock, rw, err
 }
 
