@@ -149,6 +149,13 @@ func TestTopics(t *testing.T) {
 			t.Errorf("a missing topic: %d partitions, %v", partitions, err)
 		}
 	}
+	if _, err := c.EnsureTopic(t.Context(), "kiwi", nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, hint := range map[string]string{"kwii": ` [(]did you mean "kiwi"[?][)]`, "kwi": ` [(]did you mean "kiwi"[?][)]`, "ki": ""} {
+		_, err := c.Lookup(t.Context(), name)
+		wantError(t, err, fmt.Sprintf("^there is no topic %q%s$", name, hint))
+	}
 	missing := kafkatest.TopicName(t, brokers)
 	var creators sync.WaitGroup
 	var makers atomic.Int64

@@ -58,8 +58,9 @@ func (c *Cluster) Lookup(ctx context.Context, topic string) (partitions int32, e
 	return 0, newFault(sarama.ErrUnknownTopicOrPartition, "there is no topic %q%s", topic, hint)
 }
 
-// alike says whether a and b differ by a typing error at one place: a letter (from eight letters on,
-// two) too many, missing or wrong. Names of up to three letters must be the same.
+// alike says whether a and b differ by a typing error at one place: two letters in the wrong order,
+// or a letter (from eight letters on, two) too many, missing or wrong. Names of up to three letters
+// must be the same.
 func alike(a, b string) bool {
 	longest := min(2, max(len(a), len(b))/4)
 	for a != "" && b != "" && a[0] == b[0] {
@@ -68,7 +69,8 @@ func alike(a, b string) bool {
 	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
-	return max(len(a), len(b)) <= longest
+	swapped := len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
+	return max(len(a), len(b)) <= longest || swapped && longest > 0
 }
 
 // Partitions returns how many partitions a topic has, 0 if the topic does not exist.
