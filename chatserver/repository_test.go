@@ -37,7 +37,7 @@ func TestWalls(t *testing.T) {
 		{"internal/kafka", "internal/kafkatest", module + "chatserver", "everybody connects through it, so it depends on no program"},
 		{"internal/kafka", "internal/kafkatest", module + "internal/broker", "it is a client of any broker"},
 		{"internal/wire", "", module, "it knows bytes and nothing else"},
-		{"", "internal/kafkatest internal/cli/clitest internal/realkafka chatserver/internal/browsertest chatserver/internal/chatclient chatserver/internal/podtest", "testing", "test support stays out of the programs"},
+		{"", "internal/kafkatest internal/leaktest internal/cli/clitest internal/realkafka chatserver/internal/browsertest chatserver/internal/chatclient chatserver/internal/podtest", "testing", "test support stays out of the programs"},
 		{"", "internal/realkafka chatserver/internal/podtest", module + "internal/child", "the same"},
 	}
 	command := exec.Command("go", "list", "-f", `{{.ImportPath}} {{len .GoFiles}} {{join .Imports " "}}`, "./...")

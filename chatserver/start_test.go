@@ -18,6 +18,7 @@ import (
 	"kafkachat/chatserver/internal/ops"
 	"kafkachat/chatserver/internal/settings"
 	"kafkachat/internal/cli"
+	"kafkachat/internal/leaktest"
 )
 
 // A server with a broker inside is an island that keeps its records; two cannot have one folder.
@@ -103,17 +104,8 @@ func TestServingFails(t *testing.T) {
 }
 
 func TestStopLeavesNothingBehind(t *testing.T) {
-	ignore := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		var err error
-		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-			// sarama's circuit breaker sleeps for ten seconds, whatever has ended.
-			if err = goleak.Find(ignore, goleak.IgnoreTopFunction("time.Sleep")); err == nil {
-				return
-			}
-		}
-		t.Error(err)
-	})
+	// sarama's circuit breaker sleeps for ten seconds, whatever has ended.
+	leaktest.Check(t, patience, goleak.IgnoreTopFunction("time.Sleep"))
 	env := onKafka(t)("a")
 	env["DRAIN_TIMEOUT"] = "1h" // few clients do not need it
 	a := startPod(t, env)

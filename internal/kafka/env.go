@@ -64,8 +64,9 @@ func FromEnv(getenv func(string) string) (*Cluster, error) {
 	c := &Cluster{inPod: getenv("KUBERNETES_SERVICE_HOST") != "", mechanism: getenv("KAFKA_SASL_MECHANISM"),
 		user: getenv("KAFKA_SASL_USERNAME"), password: getenv("KAFKA_SASL_PASSWORD")}
 	var brokers, secure, login error
-	if c.Brokers, brokers = parseBrokers(getenv("KAFKA_BROKER")); getenv("KAFKA_BROKER") == "" && getenv("KAFKA_BROKERS") != "" {
-		brokers = fmt.Errorf("KAFKA_BROKERS=%q is not read: the variable is KAFKA_BROKER", getenv("KAFKA_BROKERS"))
+	c.Brokers, brokers = parseBrokers(getenv("KAFKA_BROKER"))
+	if slip := getenv("KAFKA_BROKERS"); slip != "" && getenv("KAFKA_BROKER") == "" {
+		brokers = fmt.Errorf("KAFKA_BROKERS=%q is not read: the variable is KAFKA_BROKER", slip)
 	}
 	c.tls, secure = tlsFromEnv(getenv)
 	switch c.mechanism {

@@ -78,31 +78,38 @@ func Recreate(t testing.TB, brokers, topic string, values ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deleted, late, made := false, false, false
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if !deleted {
-			err = admin.DeleteTopic(topic)
-			deleted = err == nil || errors.Is(err, sarama.ErrUnknownTopicOrPartition)
-		}
-		if deleted && !made {
-			// Kafka may still be deleting the older topic, or may have made the new one though it answered late.
-			err = admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: -1}, false)
-			made = err == nil || late && errors.Is(err, sarama.ErrTopicAlreadyExists)
-			late = late || errors.Is(err, sarama.ErrRequestTimedOut)
-		}
-		if made {
-			err = client.RefreshMetadata(topic)
-		}
-		if err == nil {
-			_, err = client.Leader(topic, 0)
-		}
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("making topic %s: %v", topic, err)
+	deadline := time.Now().Add(2 * time.Minute)
+	until := func(works func() error) {
+		t.Helper()
+		for err := works(); err != nil; err = works() {
+			if time.Now().After(deadline) {
+				t.Fatalf("making topic %s: %v", topic, err)
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
 	}
+	until(func() error {
+		if err := admin.DeleteTopic(topic); !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			return err
+		}
+		return nil
+	})
+	late := false // Kafka may have made the topic though it answered late
+	until(func() error {
+		err := admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: -1}, false)
+		if late && errors.Is(err, sarama.ErrTopicAlreadyExists) {
+			return nil
+		}
+		late = late || errors.Is(err, sarama.ErrRequestTimedOut)
+		return err // Kafka may still be deleting the older topic
+	})
+	until(func() error {
+		if err := client.RefreshMetadata(topic); err != nil {
+			return err
+		}
+		_, err := client.Leader(topic, 0)
+		return err
+	})
 	Produce(t, brokers, topic, values...)
 }
 

@@ -20,6 +20,7 @@ import (
 	"kafkachat/chatserver/internal/publish"
 	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
+	"kafkachat/internal/leaktest"
 )
 
 const patience = 2 * time.Minute
@@ -87,16 +88,7 @@ func (w *world) read(messages <-chan *sarama.ConsumerMessage) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	// sarama's circuit breaker sleeps for ten seconds, whatever has ended.
-	ignore, breaker := goleak.IgnoreCurrent(), goleak.IgnoreTopFunction("time.Sleep")
-	t.Cleanup(func() {
-		err := goleak.Find(ignore, breaker)
-		for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); {
-			err = goleak.Find(ignore, breaker)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	leaktest.Check(t, patience, goleak.IgnoreTopFunction("time.Sleep"))
 	brokers := kafkatest.Broker(t)
 	w := &world{t: t, topic: kafkatest.Topic(t, brokers), proxy: kafkatest.NewProxy(t, brokers), records: records{ids: make(map[string]int64)}}
 	var cancel context.CancelFunc

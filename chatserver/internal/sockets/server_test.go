@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"go.uber.org/goleak"
 
 	"kafkachat/chatserver/internal/framelog"
 	"kafkachat/chatserver/internal/sockets"
+	"kafkachat/internal/leaktest"
 )
 
 const (
@@ -52,7 +52,7 @@ type server struct {
 
 // newServer returns a server that does not listen yet. The test fails if it leaves goroutines.
 func newServer(t testing.TB, logBytes int, tick ...time.Duration) *server {
-	noLeaks(t)
+	leaktest.Check(t, patience)
 	s := &server{t: t, log: framelog.New(logBytes, tracks, 0), ended: make(chan error, 100)}
 	s.opts = sockets.Options{Limit: limit, MessageTime: patience}
 	s.loop = sockets.NewLoop(s.log)
@@ -174,17 +174,4 @@ func until(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("waited too long until %s", what)
 		}
 	}
-}
-
-func noLeaks(t testing.TB) {
-	ignore := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		err := goleak.Find(ignore) // waits less than half a second
-		for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); {
-			err = goleak.Find(ignore)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
 }
