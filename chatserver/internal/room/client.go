@@ -31,7 +31,6 @@ type Client struct {
 	conn     *sockets.Conn
 	name     string       // of the signed-in person, else ""
 	network  netip.Prefix // for which the client is counted
-	remote   string       // address, for the log
 	take     func(message []byte, publish Publish) error
 	messages *rate.Limiter // nil until the first message: most clients only read
 	bytes    *rate.Limiter // likewise
@@ -75,7 +74,7 @@ func (c *Client) Talk(publish Publish) {
 		release()
 		if err != nil {
 			c.count(err)
-			c.room.Log.Debug("client gone", "remote", c.remote, "err", err)
+			c.room.Log.Debug("client gone", "remote", c.conn.RemoteAddr(), "err", err)
 			return
 		}
 	}

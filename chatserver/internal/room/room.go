@@ -118,7 +118,7 @@ func (r *Room) Enter(w http.ResponseWriter, req *http.Request) (*Client, error) 
 	if refused != nil {
 		return nil, r.refuse(w, req, refused)
 	}
-	c := &Client{room: r, name: name, network: network, remote: req.RemoteAddr}
+	c := &Client{room: r, name: name, network: network}
 	options := func(protocol string) sockets.Options { return c.options(protocol, asChat, asRaw) }
 	if c.conn, err = r.Sockets.Upgrade(w, req, &r.upgrader, options); err != nil {
 		r.leave(network)

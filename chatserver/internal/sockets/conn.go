@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -23,10 +24,12 @@ type Conn struct {
 	ctx    context.Context // ends when the connection does, or is about to
 	cancel context.CancelFunc
 
-	slot    chan []byte // capacity 1: a frame from the reader, to be written next
+	slot    atomic.Pointer[outgoing] // a frame from the reader, to be written next
 	closing atomic.Pointer[farewell]
 	heard   atomic.Bool // the peer has sent a byte since the last tick
 	waiting atomic.Bool // the reader is not reading
+
+	taken chan struct{} // of the reader's last frame; nil: there was none; owned by the reader
 
 	// Owned by the loop.
 	phase      phase
@@ -55,6 +58,12 @@ const (
 	ended                  // nothing more is written
 )
 
+// An outgoing is a frame from the reader.
+type outgoing struct {
+	frame []byte
+	taken chan struct{} // closed when the loop writes the frame
+}
+
 // A farewell is how a connection ends.
 type farewell struct {
 	frames []byte          // the last frames
@@ -68,7 +77,7 @@ const closeWait = time.Second
 // Upgrade upgrades a request to a websocket. On an error the request has been answered. The caller
 // starts the reader's goroutine, which must end with Finish.
 func (l *Loop) Upgrade(w http.ResponseWriter, r *http.Request, upgrader *websocket.Upgrader, opts func(protocol string) Options) (*Conn, error) {
-	c := &Conn{loop: l, slot: make(chan []byte, 1), phase: placing, next: nothing}
+	c := &Conn{loop: l, phase: placing, next: nothing}
 	c.sock.conn = c
 	ws, err := upgrader.Upgrade(hijacker{w, &c.sock}, r, nil)
 	if err != nil {
@@ -102,14 +111,22 @@ func (c *Conn) send(frame []byte) error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
-	select {
-	case c.slot <- frame:
-		c.loop.post(func() { c.loop.serve(c) })
-		return nil
-	case <-c.ctx.Done():
-		return c.ctx.Err()
+	if c.taken != nil {
+		select {
+		case <-c.taken:
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		}
 	}
+	p := &outgoing{frame, make(chan struct{})}
+	c.taken = p.taken
+	c.slot.Store(p)
+	c.loop.post(func() { c.loop.serve(c) })
+	return nil
 }
+
+// RemoteAddr returns the address of the peer, also after the end of the connection.
+func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
 
 // Close ends the connection. The frame in the slot is still sent, then a close frame. The socket is
 // closed when the peer has answered, or after closeWait. Close does not wait.
@@ -178,9 +195,9 @@ func (c *Conn) takePosted() (frames []byte) {
 	if c.phase == greeting && farewell == nil {
 		return nil
 	}
-	select {
-	case frames = <-c.slot:
-	default:
+	if p := c.slot.Swap(nil); p != nil {
+		frames = p.frame
+		close(p.taken)
 	}
 	if farewell != nil {
 		c.phase, c.next = closing, nothing
