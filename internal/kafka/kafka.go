@@ -71,7 +71,7 @@ func (c *Cluster) Config(ctx context.Context, clientID string) *sarama.Config {
 	// Sarama asks only for topics in use, and a client can start while the broker is away.
 	config.Metadata.Full = false
 	config.Metadata.AllowAutoTopicCreation = false
-	config.Metadata.RefreshFrequency = time.Second // finds dead connections, and keeps live ones from idling out
+	config.Metadata.RefreshFrequency = 5 * time.Second // finds dead connections, and keeps live ones from idling out
 	config.Metadata.Retry.Max = metadataRetries
 	config.Metadata.Timeout = metadataTimeout
 	config.Metadata.Retry.BackoffFunc = func(int, int) time.Duration {

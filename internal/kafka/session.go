@@ -226,9 +226,11 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 		if time.Since(moved) > stalledAfter {
 			return errStalled
 		}
-		select {
-		case <-time.After(pause):
-		case <-s.ctx.Done():
+		if pause > 0 {
+			select {
+			case <-time.After(pause):
+			case <-s.ctx.Done():
+			}
 		}
 	}
 }

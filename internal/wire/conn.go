@@ -8,6 +8,7 @@
 package wire
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ const maxAnswer = 100 << 20 // sarama's limit
 // A Conn is a connection to a broker. One goroutine may read while another writes.
 type Conn struct {
 	net.Conn
+	in      *bufio.Reader // of Conn
 	silence time.Duration
 	fetched func(batches []byte)
 	asked   chan kmsg.Response // for each request, in order: decodes its answer; nil: the answer stays as it is
@@ -33,7 +35,7 @@ type Conn struct {
 // as long as silence. Fetched gets the batches of each fetched partition, before the rest of the
 // answer can be read. If fetched is nil, the batches stay in the answer.
 func NewConn(conn net.Conn, silence time.Duration, fetched func(batches []byte)) *Conn {
-	return &Conn{Conn: conn, silence: silence, fetched: fetched, asked: make(chan kmsg.Response, 16)}
+	return &Conn{Conn: conn, in: bufio.NewReader(conn), silence: silence, fetched: fetched, asked: make(chan kmsg.Response, 16)}
 }
 
 // Write sends a request, and notes how to decode its answer. Sarama writes each request with one
@@ -65,7 +67,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 func (c *Conn) next() error {
 	head := make([]byte, 8) // size and correlation id
-	n, err := io.ReadFull(c.Conn, head)
+	n, err := io.ReadFull(c.in, head)
 	size := int(int32(binary.BigEndian.Uint32(head)))
 	switch {
 	case n == 0:
@@ -77,7 +79,7 @@ func (c *Conn) next() error {
 	frame := make([]byte, size+4)
 	for at := copy(frame, head); at < len(frame); at += n { // the deadline limits a pause, not a whole large answer
 		c.SetReadDeadline(time.Now().Add(c.silence))
-		if n, err = c.Conn.Read(frame[at:]); n == 0 && err != nil {
+		if n, err = c.in.Read(frame[at:]); n == 0 && err != nil {
 			return err
 		}
 	}

@@ -27,7 +27,7 @@ const (
 	longPause  = time.Second
 	// readCheck is the time between two checks of how far the topic has been read. The record
 	// itself wakes its waiter at once.
-	readCheck = 20 * time.Millisecond
+	readCheck = 100 * time.Millisecond
 	// forgetAfter is how often a failed send is forgotten, while no call of Publish waits.
 	forgetAfter = 10 * time.Second
 )
