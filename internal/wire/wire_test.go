@@ -38,47 +38,45 @@ func records(values ...string) (all []kmsg.Record) {
 	return all
 }
 
-// What is read of batches from offset 1 on, and where it ends.
+// What is read of batches from offset 1 on, headers with the value of their record too, and the end.
 func TestMessages(t *testing.T) {
 	t.Parallel()
-	const plain, zstd, logAppendTime, control = 0, 4, 8, 32
+	const plain, lz4, zstd, logAppendTime, control = 0, 3, 4, 8, 32
 	large := strings.Repeat("a", 9<<20)
-	garbage := batch(5, 6, 0, records("a", "b")...)
-	broken := batch(5, 5, zstd, kmsg.Record{})
-	odd := func(deltas ...int32) []byte {
-		b := kmsg.RecordBatch{FirstOffset: 5, Magic: 2, LastOffsetDelta: 1, NumRecords: int32(len(deltas)), FirstTimestamp: 1000}
-		for _, d := range deltas {
-			b.Records = (&kmsg.Record{Length: 6, OffsetDelta: d}).AppendTo(b.Records)
-		}
+	flipped := batch(2, 2, plain, records("b")...)
+	flipped[len(flipped)-1] ^= 1
+	odd := func(codec int16, records ...byte) []byte { // says that it has two records
+		b := kmsg.RecordBatch{FirstOffset: 5, Magic: 2, LastOffsetDelta: 1, NumRecords: 2, Attributes: codec, Records: records}
 		return wire.AppendBatch(nil, b)
 	}
+	place := func(delta int32) []byte { return (&kmsg.Record{Length: 6, OffsetDelta: delta}).AppendTo(nil) }
+	const twoLeftOut, skipped = "6=(offsets 5 to 6 (2 records) were left out: ", " kafkachat-skipped "
 	for name, c := range map[string]struct {
 		batches [][]byte
 		want    string
 		next    int64
 		err     string
 	}{
-		"nothing":              {nil, "", 1, ""},
-		"plain and compressed": {[][]byte{batch(0, 1, plain, records("a", "b")...), batch(2, 2, zstd, records("c")...)}, "1=b@1005 2=c@1005 ", 3, ""},
-		"the broker's time":    {[][]byte{batch(1, 1, logAppendTime, records("a")...)}, "1=a@2000 ", 2, ""},
-		"some compacted away":  {[][]byte{batch(0, 9, zstd, records("a", "b")...)}, "8=a@1005 9=b@1005 ", 10, ""},
+		"plain and compressed": {[][]byte{batch(0, 1, plain, records("a", "b")...), batch(2, 2, zstd, records("c")...)}, "1=b@1005 k 2=c@1005 k ", 3, ""},
+		"the broker's time":    {[][]byte{batch(1, 1, logAppendTime, records("a")...)}, "1=a@2000 k ", 2, ""},
+		"some compacted away":  {[][]byte{batch(0, 9, zstd, records("a", "b")...)}, "8=a@1005 k 9=b@1005 k ", 10, ""},
 		"emptied by compaction, and a marker": {[][]byte{batch(1, 9, plain), batch(10, 10, control, records("x")...), batch(11, 19, zstd)},
 			"", 20, ""},
 		"a bomb": {[][]byte{batch(5, 5, zstd, records(strings.Repeat("a", wire.Limit+1))...), batch(6, 6, plain, records("after")...)},
-			"5=(offset 5 was left out: more than 16 MiB when decompressed)@1000 6=after@1005 ", 7, ""},
-		"a bomb of several": {[][]byte{batch(5, 7, zstd, records(large, large)...)},
-			"7=(offsets 5 to 7 (2 records) were left out: more than 16 MiB when decompressed)@1000 ", 8, ""},
-		"many headers": {[][]byte{batch(5, 5, zstd, kmsg.Record{Headers: make([]kmsg.Header, 1<<14+1)})}, "5=(offset 5 was left out: too many headers)@1000 ", 6, ""},
-		"no zstd": {[][]byte{wire.AppendBatch(nil, kmsg.RecordBatch{FirstOffset: 5, Magic: 2, Attributes: zstd, NumRecords: 1, FirstTimestamp: 1000, Records: []byte("no zstd")})},
-			"5=(offset 5 was left out: invalid input: magic number mismatch)@1000 ", 6, ""},
-		"no records": {[][]byte{wire.AppendBatch(nil, kmsg.RecordBatch{FirstOffset: 5, Magic: 2, NumRecords: 1, FirstTimestamp: 1000, Records: []byte{200}})},
-			"5=(offset 5 was left out: its records are broken)@1000 ", 6, ""},
-		"one place twice":     {[][]byte{odd(0, 0)}, "6=(offsets 5 to 6 (2 records) were left out: its records are out of order)@1000 ", 7, ""},
-		"past the last":       {[][]byte{odd(0, 2)}, "6=(offsets 5 to 6 (2 records) were left out: its records are out of order)@1000 ", 7, ""},
-		"the last one is cut": {[][]byte{batch(1, 1, zstd, records("a")...), batch(2, 2, zstd, records("b")...)[:70]}, "1=a@1005 ", 2, ""},
-		"a wrong checksum":    {[][]byte{batch(1, 1, plain, records("a")...), append(garbage[:len(garbage)-1:len(garbage)-1], 'x')}, "1=a@1005 ", 2, "checksum"},
+			"5=(offset 5 was left out: more than 16 MiB when decompressed)@1000" + skipped + "6=after@1005 k ", 7, ""},
+		"a bomb of two records": {[][]byte{batch(5, 6, zstd, records(large, large)...)},
+			twoLeftOut + "more than 16 MiB when decompressed)@1000" + skipped, 7, ""},
+		"many headers": {[][]byte{batch(5, 5, zstd, kmsg.Record{Headers: make([]kmsg.Header, 1<<14+1)})},
+			"5=(offset 5 was left out: too many headers)@1000" + skipped, 6, ""},
+		"no lz4":              {[][]byte{odd(lz4, 'n', 'o', 'n', 'e')}, twoLeftOut + "lz4: bad magic number)@0" + skipped, 7, ""},
+		"no records":          {[][]byte{odd(plain, 200)}, twoLeftOut + "its records are broken)@0" + skipped, 7, ""},
+		"one place twice":     {[][]byte{odd(plain, append(place(0), place(0)...)...)}, twoLeftOut + "its records are out of order)@0" + skipped, 7, ""},
+		"past the last":       {[][]byte{odd(plain, append(place(0), place(2)...)...)}, twoLeftOut + "its records are out of order)@0" + skipped, 7, ""},
+		"the last one is cut": {[][]byte{batch(1, 1, zstd, records("a")...), batch(2, 2, zstd, records("b")...)[:70]}, "1=a@1005 k ", 2, ""},
+		"a wrong checksum":    {[][]byte{batch(1, 1, plain, records("a")...), flipped}, "1=a@1005 k ", 2, "checksum"},
 		"a format of 2016":    {[][]byte{make([]byte, 29)}, "", 1, wire.ErrFormat.Error()},
-		"somebody has enough": {[][]byte{broken, batch(6, 9, plain, records("a", "stop", "b")...)}, "5=@1000 7=a@1005 ", 6, "stop"},
+		"somebody has enough": {[][]byte{batch(5, 5, zstd, records("a")...), batch(6, 9, plain, records("b", "stop", "c")...)},
+			"5=a@1005 k 7=b@1005 k ", 6, "stop"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got strings.Builder
@@ -87,37 +85,17 @@ func TestMessages(t *testing.T) {
 					return errors.New("stop")
 				}
 				fmt.Fprintf(&got, "%d=%s@%d ", m.Offset, m.Value, m.Timestamp.UnixMilli())
+				for _, h := range m.Headers {
+					if strings.Trim(string(m.Value), "()") == string(h.Value) {
+						fmt.Fprintf(&got, "%s ", h.Key)
+					}
+				}
 				return nil
 			})
 			if got.String() != c.want || next != c.next || (c.err == "") != (err == nil) || !strings.Contains(fmt.Sprint(err), c.err) {
 				t.Errorf("got %.300q, next %d, %v, want %q, %d, %q", got.String(), next, err, c.want, c.next, c.err)
 			}
 		})
-	}
-}
-
-// Headers are those that were sent, and the one of what was left out.
-func TestHeaders(t *testing.T) {
-	t.Parallel()
-	both := append(batch(1, 1, 4, records("a")...), batch(2, 2, 3, records("b")...)...)
-	var got []string
-	new(wire.Decompressor).Messages(both, 1, func(m *sarama.ConsumerMessage) error {
-		for _, h := range m.Headers {
-			got = append(got, string(h.Key)+"="+string(h.Value))
-		}
-		return nil
-	})
-	if text := strings.Join(got, " "); text != "k=a kafkachat-skipped=offset 2 was left out: lz4: bad magic number" {
-		t.Errorf("got %q", text)
-	}
-}
-
-// A decompressor keeps to a bound of its own, where zstd's decoder has the larger one.
-func TestMax(t *testing.T) {
-	t.Parallel()
-	w, _ := zstd.NewWriter(nil)
-	if _, err := (&wire.Decompressor{Max: 100}).Decompress(w.EncodeAll(make([]byte, 101), nil), 4); !errors.Is(err, wire.ErrTooLarge) {
-		t.Errorf("101 bytes where 100 are allowed: %v", err)
 	}
 }
 
