@@ -238,6 +238,26 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// A topic may be made anew while a slow receiver keeps a session from sending a fetch. Then the
+// session notices by its newest record; a receiver that was only slow gets each record once.
+func TestTopicMadeAgainBetweenFetches(t *testing.T) {
+	t.Parallel()
+	brokers, topic, _ := proxied(t)
+	kafkatest.Produce(t, brokers, topic, "c")
+	s := read(t, at(t, brokers), topic, func(c *sarama.Config) { c.ChannelBufferSize = 1 })
+	expect(t, s, "a")
+	time.Sleep(2 * time.Second)
+	kafkatest.Produce(t, brokers, topic, "d")
+	expect(t, s, "b", "c", "d")
+	kafkatest.Produce(t, brokers, topic, "e", "f", "g")
+	expect(t, s, "e")
+	time.Sleep(2 * time.Second)
+	kafkatest.Recreate(t, brokers, topic, "0", "1", "2", "3", "4", "5", "6", "7")
+	if expect(t, s, "f", "g", end); !errors.Is(s.Err(), kafka.ErrAnotherTopic) {
+		t.Error(s.Err())
+	}
+}
+
 // What a person has to change ends a reader at once, with a sentence.
 func TestNotAllowedToRead(t *testing.T) {
 	t.Parallel()

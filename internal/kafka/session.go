@@ -26,6 +26,10 @@ const (
 	sessionRetries = 10
 	// stalledAfter is how long a broker may have records and send none.
 	stalledAfter = 5 * time.Second
+	// unwatched is how late the next fetch may be, because the caller is slow or the process was
+	// stopped. A fetch that waits at the broker fails when the topic is deleted. After a longer time
+	// without one, the topic may have been made anew: the newest record is read and compared once more.
+	unwatched = 500 * time.Millisecond
 )
 
 // A Session reads a partition until the first fault or the end of its context. Then Messages() is
@@ -180,26 +184,21 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 	if err != nil {
 		return err
 	}
-	config := s.client.Config().Consumer
-	wait := int32(0) // the first answer comes at once, with records or without
-	for moved := time.Now(); ; {
-		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: sarama.MaxResponseSize, SessionEpoch: -1,
-			MaxWaitTime: wait, Isolation: config.IsolationLevel}
-		wait = int32(config.MaxWaitTime / time.Millisecond)
-		request.AddBlock(s.topic, partition, next, config.Fetch.Default, epoch)
-		response, err := leader.Fetch(request)
+	wait := time.Duration(0)           // the first answer comes at once, with records or without
+	var newest *sarama.ConsumerMessage // the last one that take got
+	for moved, sent := time.Now(), time.Now(); ; {
+		if newest != nil && time.Since(sent) > wait+unwatched {
+			s.last, next, from = newest, newest.Offset, newest.Offset+1
+		}
+		sent = time.Now()
+		block, pause, err := s.ask(leader, epoch, partition, next, wait)
 		if err != nil {
 			return err
 		}
-		pause, at := response.ThrottleTime, next
-		switch block := response.GetBlock(s.topic, partition); {
-		case block == nil && pause > 0: // a quota throttles the client
+		wait = s.client.Config().Consumer.MaxWaitTime
+		if at := next; block == nil { // a quota throttles the client
 			moved = time.Now()
-		case block == nil:
-			return sarama.ErrIncompleteResponse
-		case block.Err != sarama.ErrNoError:
-			return block.Err
-		default:
+		} else {
 			next, err = s.decompressor.Messages(s.batches, at, func(m *sarama.ConsumerMessage) error {
 				if last := s.last; last != nil && !continues(m, last) {
 					return ErrAnotherTopic
@@ -209,6 +208,7 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 					return nil
 				}
 				m.Topic, m.Partition = s.topic, partition
+				newest = m
 				return take(m)
 			})
 			if err == nil {
@@ -233,6 +233,27 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 			}
 		}
 	}
+}
+
+// ask sends one fetch from offset next on, and sets batches. It returns the partition's part of the
+// answer, or nil and the pause that a quota demands.
+func (s *Session) ask(leader *sarama.Broker, epoch, partition int32, next int64, wait time.Duration) (*sarama.FetchResponseBlock, time.Duration, error) {
+	config := s.client.Config().Consumer
+	request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: sarama.MaxResponseSize, SessionEpoch: -1,
+		MaxWaitTime: int32(wait / time.Millisecond), Isolation: config.IsolationLevel}
+	request.AddBlock(s.topic, partition, next, config.Fetch.Default, epoch)
+	response, err := leader.Fetch(request)
+	if err != nil {
+		return nil, 0, err
+	}
+	block := response.GetBlock(s.topic, partition)
+	switch {
+	case block == nil && response.ThrottleTime == 0:
+		return nil, 0, sarama.ErrIncompleteResponse
+	case block != nil && block.Err != sarama.ErrNoError:
+		return nil, 0, block.Err
+	}
+	return block, response.ThrottleTime, nil
 }
 
 // continues says whether the partition is still the one that last was read from. m is its first
