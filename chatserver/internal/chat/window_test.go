@@ -15,16 +15,12 @@ type topicLog []struct {
 // randomLog has many copies, at distances on both sides of the window.
 func randomLog(rng *rand.Rand) topicLog {
 	log := make(topicLog, 1+rng.IntN(300))
-	ids := 1 + rng.IntN(60)
-	holes := rng.IntN(5)
-	offset := rng.Int64N(1000)
+	ids, holes, offset := 1+rng.IntN(60), 1+rng.Int64N(5), rng.Int64N(1000)
 	for i := range log {
-		offset += 1 + rng.Int64N(int64(holes)+1)
-		if rng.IntN(20) == 0 {
+		if offset += 1 + rng.Int64N(holes); rng.IntN(20) == 0 {
 			offset += rng.Int64N(100) // a stretch of records without ids
 		}
-		log[i].offset = offset
-		log[i].id = fmt.Sprintf("id-%d", rng.IntN(ids))
+		log[i].offset, log[i].id = offset, fmt.Sprintf("id-%d", rng.IntN(ids))
 	}
 	return log
 }
@@ -41,72 +37,42 @@ func (log topicLog) copyOf(i int, size int64) (shown int64, isCopy bool) {
 	return shown, false
 }
 
+// A pod finds the copies among the records that it has read. Soon these are the copies of the whole log, wherever
+// the pod started.
 func TestWindowIsAFunctionOfTheLog(t *testing.T) {
 	copies, late := 0, 0
 	for seed := range uint64(150) {
 		rng := rand.New(rand.NewPCG(seed, 4))
-		log := randomLog(rng)
-		size := 1 + rng.Int64N(80)
-		// Pods that start at any record: the first is the log's true beginning.
+		whole, size := randomLog(rng), 1+rng.Int64N(80)
 		for pod := range 8 {
-			start := 0
-			if pod > 0 {
-				start = rng.IntN(len(log))
-			}
-			first := log[start].offset
-			window := NewWindow(size)
-			for i := start; i < len(log); i++ {
-				offset := log[i].offset
-				want, isCopy := log.copyOf(i, size)
-				shown, got := window.Add(log[i].id, offset)
-				switch {
-				case got && !isCopy:
-					t.Fatalf("seed %d: the pod that starts at %d hides offset %d, which others show", seed, first, offset)
-				case got != isCopy && (start == 0 || offset-first >= size):
-					t.Fatalf("seed %d, window %d: the pod that starts at %d shows the copy at %d", seed, size, first, offset)
-				case got != isCopy:
-					late++
-				case start == 0 && shown != want:
-					t.Fatalf("seed %d: offset %d is a copy of %d, want %d", seed, offset, shown, want)
-				case shown < first || shown > offset || !got && shown != offset:
-					t.Fatalf("seed %d: offset %d is a copy of %d, from %d on", seed, offset, shown, first)
-				case got:
-					copies++
+			start := rng.IntN(len(whole)) * min(pod, 1) // the first pod has the whole log
+			log, window := whole[start:], NewWindow(size)
+			for i, r := range log {
+				shown, isCopy := window.Add(r.id, r.offset)
+				if wantShown, want := log.copyOf(i, size); isCopy != want || shown != wantShown {
+					t.Fatalf("seed %d, window %d: Add at %d = %d, %v, want %d, %v", seed, size, r.offset, shown, isCopy, wantShown, want)
 				}
-				if i%5 == 0 {
-					checkFind(t, window, log[start:i+1], size)
+				switch _, everywhere := whole.copyOf(start+i, size); {
+				case isCopy:
+					copies++
+				case everywhere && r.offset-log[0].offset >= size:
+					t.Fatalf("seed %d, window %d: the pod that starts at %d shows the copy at %d", seed, size, log[0].offset, r.offset)
+				case everywhere:
+					late++
+				}
+				// Find says what Add would say of a record that came next.
+				asked := log[rng.IntN(i+1)].id
+				want, wantOK := append(log[:i+1:i+1], topicLog{{r.offset + 1, asked}}...).copyOf(i+1, size)
+				if got, ok := window.Find(asked); ok != wantOK || ok && got != want {
+					t.Fatalf("seed %d, window %d: Find(%s) after %d = %d, %v, want %d, %v", seed, size, asked, r.offset, got, ok, want, wantOK)
+				}
+				if int64(len(window.ids)) > size+1 || int64(cap(window.queue)) > 4*size+8 {
+					t.Fatalf("a window of %d offsets holds %d ids and a queue of %d", size, len(window.ids), cap(window.queue))
 				}
 			}
 		}
 	}
 	if copies == 0 || late == 0 {
 		t.Errorf("the logs do not try the window: %d copies, and %d times a pod started too late to know of the first", copies, late)
-	}
-}
-
-// checkFind asks, after the records of seen, for their ids: the answer is what Add would say of a
-// record that came next.
-func checkFind(t *testing.T, window *Window, seen topicLog, size int64) {
-	t.Helper()
-	next := seen[len(seen)-1].offset + 1
-	asked := seen[len(seen)*int(next%7)/7].id
-	want, wantOK := append(seen[:len(seen):len(seen)], topicLog{{next, asked}}...).copyOf(len(seen), size)
-	got, ok := window.Find(asked)
-	if ok != wantOK || ok && got != want {
-		t.Fatalf("Find(%s) before offset %d = %d, %v, want %d, %v", asked, next, got, ok, want, wantOK)
-	}
-	if _, ok := window.Find("nobody"); ok {
-		t.Fatal("found an id that nobody has")
-	}
-}
-
-func TestWindowForgets(t *testing.T) {
-	const size = 1000
-	w := NewWindow(size)
-	for offset := range int64(20 * size) {
-		w.Add(fmt.Sprint(offset), offset)
-		if len(w.ids) > size+1 || cap(w.queue) > 4*size {
-			t.Fatalf("a window of %d offsets holds %d ids and a queue of %d", size, len(w.ids), cap(w.queue))
-		}
 	}
 }
