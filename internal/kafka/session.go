@@ -196,9 +196,8 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 			return err
 		}
 		wait = s.client.Config().Consumer.MaxWaitTime
-		if at := next; block == nil { // a quota throttles the client
-			moved = time.Now()
-		} else {
+		at := next
+		if block != nil {
 			next, err = s.decompressor.Messages(s.batches, at, func(m *sarama.ConsumerMessage) error {
 				if last := s.last; last != nil && !continues(m, last) {
 					return ErrAnotherTopic
@@ -217,11 +216,11 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 			if err != nil {
 				return err
 			}
-			if pause = 0; next > at || block.HighWaterMarkOffset <= at {
-				moved = time.Now()
-			} else {
-				pause = backoff
-			}
+		}
+		if block == nil || next > at || block.HighWaterMarkOffset <= at {
+			moved = time.Now()
+		} else {
+			pause = backoff // there is more, and the broker has sent nothing
 		}
 		if time.Since(moved) > stalledAfter {
 			return errStalled
@@ -246,14 +245,15 @@ func (s *Session) ask(leader *sarama.Broker, epoch, partition int32, next int64,
 	if err != nil {
 		return nil, 0, err
 	}
-	block := response.GetBlock(s.topic, partition)
-	switch {
-	case block == nil && response.ThrottleTime == 0:
-		return nil, 0, sarama.ErrIncompleteResponse
-	case block != nil && block.Err != sarama.ErrNoError:
+	switch block := response.GetBlock(s.topic, partition); {
+	case block != nil && block.Err == sarama.ErrNoError:
+		return block, 0, nil
+	case block != nil:
 		return nil, 0, block.Err
+	case response.ThrottleTime > 0:
+		return nil, response.ThrottleTime, nil
 	}
-	return block, response.ThrottleTime, nil
+	return nil, 0, sarama.ErrIncompleteResponse
 }
 
 // continues says whether the partition is still the one that last was read from. m is its first
