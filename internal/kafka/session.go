@@ -180,10 +180,6 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 	defer func() {
 		err = fmt.Errorf("reading partition %d of topic %q at offset %d: %w", partition, s.topic, next, err)
 	}()
-	leader, epoch, err := s.client.LeaderAndEpoch(s.topic, partition)
-	if err != nil {
-		return err
-	}
 	wait := time.Duration(0)           // the first answer comes at once, with records or without
 	var newest *sarama.ConsumerMessage // the last one that take got
 	for moved, sent := time.Now(), time.Now(); ; {
@@ -191,7 +187,7 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 			s.last, next, from = newest, newest.Offset, newest.Offset+1
 		}
 		sent = time.Now()
-		block, pause, err := s.ask(leader, epoch, partition, next, wait)
+		block, pause, err := s.ask(partition, next, wait)
 		if err != nil {
 			return err
 		}
@@ -236,7 +232,11 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 
 // ask sends one fetch from offset next on, and sets batches. It returns the partition's part of the
 // answer, or nil and the pause that a quota demands.
-func (s *Session) ask(leader *sarama.Broker, epoch, partition int32, next int64, wait time.Duration) (*sarama.FetchResponseBlock, time.Duration, error) {
+func (s *Session) ask(partition int32, next int64, wait time.Duration) (*sarama.FetchResponseBlock, time.Duration, error) {
+	leader, epoch, err := s.client.LeaderAndEpoch(s.topic, partition)
+	if err != nil {
+		return nil, 0, err
+	}
 	config := s.client.Config().Consumer
 	request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: sarama.MaxResponseSize, SessionEpoch: -1,
 		MaxWaitTime: int32(wait / time.Millisecond), Isolation: config.IsolationLevel}
