@@ -1,25 +1,22 @@
-package ops_test
+package ops
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
 	"time"
-
-	"kafkachat/chatserver/internal/ops"
 )
 
 var errAway = errors.New("away")
 
+// Kafka is up when all parts are well, and what asks for the health hears the reason why it is not.
 func TestUpWhenAllAreWell(t *testing.T) {
-	t.Parallel()
 	var told []error
-	h := ops.NewHealth(slog.New(slog.DiscardHandler), func(why error) { told = append(told, why) }, "consumer", "ends")
+	h := NewHealth(slog.New(slog.DiscardHandler), func(why error) { told = append(told, why) }, "consumer", "ends")
 	errUnknown, errRefused := h.Why(), errors.New("refused")
 	if errUnknown == nil {
 		t.Error("up before any report")
@@ -39,8 +36,12 @@ func TestUpWhenAllAreWell(t *testing.T) {
 		{"consumer", nil, nil},
 	} {
 		h.Report(s.part, s.err)
-		if h.Why() != s.want {
-			t.Fatalf("step %d, %s reports %v: %v, want %v", i, s.part, s.err, h.Why(), s.want)
+		answer, want := httptest.NewRecorder(), "200 ok\n"
+		if Check(h.Why).ServeHTTP(answer, nil); s.want != nil {
+			want = fmt.Sprintf("503 not ready: %v\n", s.want)
+		}
+		if got := fmt.Sprint(answer.Code, " ", answer.Body); got != want {
+			t.Fatalf("step %d, %s reports %v: %q, want %q", i, s.part, s.err, got, want)
 		}
 	}
 	if want := []error{nil, errRefused, nil}; !slices.Equal(told, want) {
@@ -52,7 +53,7 @@ func TestUpWhenAllAreWell(t *testing.T) {
 func TestToldLastIsHowThingsAre(t *testing.T) {
 	t.Parallel()
 	last := errAway
-	h := ops.NewHealth(slog.New(slog.DiscardHandler), func(why error) { // the race detector watches that calls do not overlap
+	h := NewHealth(slog.New(slog.DiscardHandler), func(why error) { // the race detector watches that calls do not overlap
 		time.Sleep(10 * time.Microsecond)
 		last = why
 	})
@@ -69,19 +70,6 @@ func TestToldLastIsHowThingsAre(t *testing.T) {
 		parts.Wait()
 		if last != nil || h.Why() != nil {
 			t.Fatalf("told last %v, and it is %v", last, h.Why())
-		}
-	}
-}
-
-func TestCheck(t *testing.T) {
-	t.Parallel()
-	well := func() error { return nil }
-	away := func() error { return errAway }
-	for want, check := range map[string]http.Handler{"200 ok\n": ops.Check(well, well), "503 not ready: away\n": ops.Check(well, away)} {
-		w := httptest.NewRecorder()
-		check.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
-		if got := fmt.Sprint(w.Code, " ", w.Body); got != want {
-			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

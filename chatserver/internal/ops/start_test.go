@@ -1,53 +1,57 @@
-package ops_test
+package ops
 
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
+	"regexp"
 	"strings"
 	"testing"
-
-	"kafkachat/chatserver/internal/ops"
 )
 
-// What collects logs gets lines of JSON, and the greeting at once.
-func TestLogsForMachines(t *testing.T) {
-	t.Parallel()
+// What collects logs gets lines of JSON, and the greeting at once. For a person the address comes last and alone.
+func TestGreetings(t *testing.T) {
 	var b bytes.Buffer
-	ops.Logger(&b, slog.LevelWarn, "a pod").Info("not this")
-	ops.Greet(t.Context(), &b, "a pod", 8001, false, func() error { return errors.New("never") })
-	var line struct{ Level, Pod, Open, Network, Edition string }
-	if err := json.Unmarshal(b.Bytes(), &line); err != nil || line.Level != "INFO" || line.Pod != "a pod" || line.Open != "http://localhost:8001" ||
-		line.Network != "" || line.Edition == "" {
+	Logger(&b, slog.LevelWarn, "a pod").Info("not this")
+	Greet(t.Context(), &b, "a pod", 8001, false, func() error { return errAway })
+	type line struct{ Level, Pod, Open, Network, Edition string }
+	var got line
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got != (line{"INFO", "a pod", "http://localhost:8001", "", Edition()}) {
 		t.Errorf("%q: %v", b.String(), err)
+	}
+	for _, ready := range []bool{true, false} {
+		b.Reset()
+		greet(&b, "a pod", "http://localhost:8001", "http://192.0.2.2:8001", ready)
+		text := b.String()
+		if strings.Contains(text, "waits for Kafka") == ready || !strings.Contains(text, "Chatting on a pod") ||
+			!strings.HasSuffix(text, "\nOthers on this network open http://192.0.2.2:8001\nOpen\n\n    http://localhost:8001\n\n") {
+			t.Errorf("ready %v: %s", ready, text)
+		}
 	}
 }
 
-// Two servers on one machine, as on a laptop, do not get in each other's way, and whose metrics are whose is not for the
-// network. An address that is taken is said.
+// Two servers can run on one machine, as on a laptop, and the network does not see their metrics. An address that is taken is said.
 func TestListen(t *testing.T) {
-	t.Parallel()
-	var taken [2]string
+	var port int
+	var addr *net.TCPAddr
 	for range 2 {
-		chat, admin, err := ops.Listen(0, "")
+		chat, admin, err := Listen(0, "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer chat.Close()
 		defer admin.Close()
-		if addr := admin.Addr().(*net.TCPAddr); !addr.IP.IsLoopback() {
+		port, addr = chat.Addr().(*net.TCPAddr).Port, admin.Addr().(*net.TCPAddr)
+		if !addr.IP.IsLoopback() {
 			t.Errorf("listens on %s, which is not only for this machine", addr)
 		}
-		taken = [2]string{strconv.Itoa(chat.Addr().(*net.TCPAddr).Port), admin.Addr().String()}
 	}
-	port, _ := strconv.Atoi(taken[0])
-	if _, _, err := ops.Listen(port, ""); err == nil || !strings.Contains(err.Error(), "port "+taken[0]) || !strings.Contains(err.Error(), "PORT=") {
+	if _, _, err := Listen(port, ""); !regexp.MustCompile(fmt.Sprintf("port %d cannot .* PORT=", port)).MatchString(fmt.Sprint(err)) {
 		t.Errorf("a taken port: %v", err)
 	}
-	if _, _, err := ops.Listen(0, taken[1]); err == nil || !strings.Contains(err.Error(), "ADMIN_ADDR") || !strings.Contains(err.Error(), taken[1]) {
+	if _, _, err := Listen(0, addr.String()); !strings.Contains(fmt.Sprint(err), fmt.Sprintf("ADMIN_ADDR=%q", addr)) {
 		t.Errorf("a taken address: %v", err)
 	}
 }

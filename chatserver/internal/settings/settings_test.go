@@ -71,7 +71,7 @@ func TestBadValues(t *testing.T) {
 		{"MESSAGE_RATE", "whole number from 1", []string{"0", "fast"}},
 		{"MAX_CONNECTIONS", "from 0", []string{"-1", "99999999999999999999"}},
 		{"ALLOWED_HOSTS", "chat.example.com, without a port", []string{"a b", "https://a", "a:80", "a,", "*.a", "[::1]"}},
-		{"ALLOWED_ORIGINS", "https://host", []string{"a.b", "https://:443", "ftp://a", "https://a/path", "https://a?q", "https://a,", "null", "**"}},
+		{"ALLOWED_ORIGINS", "https://host", []string{"a.b", "http://:1", "ftp://a", "https://a/path", "https://a?q", "https://a,", "null", "**"}},
 		{"TRUSTED_PROXIES", "10.0.0.0/8", []string{"10.0.0.0/33", "10.0.0", "proxy", "10.0.0.1:80", "::ffff:10.0.0.0/104", "10.0.0.1,"}},
 		{"USER_HEADER", "hyphens", []string{"X Forwarded User"}},
 		{"LOG_LEVEL", "debug, info, warn and error", []string{"loud"}},
@@ -128,7 +128,7 @@ func TestTell(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	variables := settings.Variables()
 	for i, v := range variables {
-		for _, value := range []string{v.Default, "", "0", "-1", "9999999999999999999999", "https://a,*", "10.0.0.0/8,::1", "\xff\x00", "1h2m3s", "ü"} {
+		for _, value := range []string{v.Default, "", "0", "-1", "9999999999999999999999", "https://a,*", "::1", "\xff\x00", "1h2m3s", "ü"} {
 			f.Add(uint8(i), value)
 		}
 	}
