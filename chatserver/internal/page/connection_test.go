@@ -9,7 +9,7 @@ import (
 
 // TestReconnect uses a page whose dice are known. How long pauses are, the script of client.js says.
 func TestReconnect(t *testing.T) {
-	v := visitLive(t, nil)
+	v := visitLive(t, event{"where": "laptop"}, kafka("down", ""))
 	v.Do(`Math.random = () => 1000`) // the next wait is of 250 s, which no test waits; a person need not sit it out
 	v.cut()
 	v.Wait("a countdown", isClosed+` && document.title === "Connection closed" && /^Reconnecting in \d+ s$/.test($("#countdown").textContent)`)
@@ -20,7 +20,7 @@ func TestReconnect(t *testing.T) {
 	// A pod that stops says when to come back: the page picks a moment in that time, also if somebody looks at the tab.
 	v.Do(`Math.random = () => 0.5`)
 	asked := time.Now()
-	v.send(event{"type": "reconnect", "within_ms": 2000}, record(1000, "after-reconnect-01", "Ann", "the pod stops"))
+	v.send(event{"type": "reconnect", "within_ms": 2000}, hello(1000, "the pod stops"))
 	v.Wait("the page has read that", shown("the pod stops"))
 	v.write("written while the pod stops")
 	v.Wait("it waits", state("written while the pod stops", "Waits for the connection"))
@@ -43,16 +43,12 @@ func TestReconnect(t *testing.T) {
 	v.back(nil)
 	v.Do(`window.dispatchEvent(new Event("online"))`)
 	v.waitClosed()
-	v.back(nil)
-}
+	v.back(event{"where": "laptop"}, kafka("down", ""))
 
-// TestTrouble: when no websocket comes about, the page asks by HTTP, and says what it got and what can be done.
-func TestTrouble(t *testing.T) {
-	t.Parallel()
-	v := visitLive(t, event{"where": "laptop"}, kafka("down", ""))
-	v.Do(`Math.random = () => 0.02`) // pauses are short
+	// When no websocket comes about, the page asks by HTTP, and says what it got and what can be done.
+	v.Do(`Math.random = () => 0.02`)
 	opacity := `getComputedStyle($("#map")).opacity`
-	v.pod.door.Store(400)
+	v.door.Store(400)
 	v.cut()
 	said := func(what, want string) {
 		t.Helper()
@@ -60,14 +56,15 @@ func TestTrouble(t *testing.T) {
 	}
 	said("a proxy", "HTTP works (400), but the websocket does not. A proxy on the way must pass on the headers Host, Upgrade and Connection.")
 	v.Wait("what is old looks old", opacity+` < 1 && getComputedStyle($("#banners")).opacity < 1`)
-	v.pod.door.Store(403)
+	v.door.Store(403)
 	said("the host", "The pod refuses the connection (403). because the test says so")
-	v.pod.door.Store(503)
+	v.door.Store(503)
 	said("not ready", "No pod is ready (503). because the test says so")
 	v.Do(`const real = fetch; window.fetch = () => Promise.reject(new TypeError())`)
-	said("nothing, on a laptop", "Nothing answers at "+v.pod.host()+". If the pod has stopped, start the pod again in its terminal. This page then goes on at its last message.")
+	said("nothing, on a laptop", "Nothing answers at "+v.server.Listener.Addr().String()+
+		". If the pod has stopped, start the pod again in its terminal. This page then goes on at its last message.")
 	v.Do(`window.fetch = real`)
-	v.pod.door.Store(0)
+	v.door.Store(0)
 	v.back(nil)
 	v.Wait("all is well", `$("#trouble").textContent === "" && `+opacity+` === "1"`)
 }
@@ -79,7 +76,8 @@ func TestBanners(t *testing.T) {
 	v.welcome(event{"where": "laptop", "kafka": "down", "broker": "localhost:9999"})
 	v.send(kafka("down", "Kafka is not reachable"))
 	connection, banner := `$("#connection-text").textContent === `, `$("#banners .kafka").textContent === `
-	v.Wait("what the pod waits for", connection+`"Waiting for Kafka…" && `+banner+`"Kafka is not reachable (localhost:9999). Your messages wait here until Kafka takes them."`)
+	v.Wait("what the pod waits for", connection+`"Waiting for Kafka…" && `+
+		banner+`"Kafka is not reachable (localhost:9999). Your messages wait here until Kafka takes them."`)
 	v.send(kafka("up", ""))
 	v.Wait("Kafka is there", connection+`"Catching up…"`)
 
@@ -92,7 +90,7 @@ func TestBanners(t *testing.T) {
 	v.Wait("what it waits for", state("waits", "Waits for Kafka"))
 	v.send(kafka("up", ""))
 	v.Wait("Kafka is back", `!$("#banners .kafka") && `+state("waits", "Sending…"))
-	v.send(record(1, "history-0000000001", "Ann", "hello"))
+	v.send(hello(1, "hello"))
 	v.Wait("the offer, and a page that works", shown("hello", "waits")+` && $("#banners .version button").textContent === "Reload for the new version"`)
 	v.Click("#banners .version button")
 	v.acceptAfter(1)
@@ -100,10 +98,10 @@ func TestBanners(t *testing.T) {
 	v.Wait("the history, and no banners", shown("hello", "waits")+` && $("#banners").children.length === 0`)
 }
 
-// TestMoves: that nothing was missed is said when it is known, and moves do not pile up.
-func TestMoves(t *testing.T) {
-	t.Parallel()
-	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "hello"))
+// TestMovesAndReloads: that nothing was missed is said when it is known. A page keeps everything over a reload; what another
+// version has kept is forgotten, and the page works, also where nothing can be kept.
+func TestMovesAndReloads(t *testing.T) {
+	v := visitLive(t, nil, hello(1, "hello"))
 	for _, name := range []string{"pod-b", "pod-c"} {
 		v.cut()
 		v.accept()
@@ -115,20 +113,10 @@ func TestMoves(t *testing.T) {
 	v.cut()
 	v.back(event{"pod": "pod-d"}, event{"type": "gap", "missing": 3})
 	v.Wait("something was missed", noted("3 messages are missing")+" && !"+noted("pod-d"))
-	v.Reload()
-	v.back(event{"pod": "pod-e"})
-	v.Wait("also after a reload", noted("You are on pod-e now"))
-}
 
-func TestReload(t *testing.T) {
-	t.Parallel()
-	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "hello"))
 	v.Click("#name")
 	v.Write("Zoë 🎈")
 	mine := v.say("mine", "not acked")
-	if mine[0].Name != "Zoë 🎈" {
-		t.Errorf("the name is %q", mine[0].Name)
-	}
 	v.send(mine[0].echo(2), mine[0].ack(2))
 	v.Wait("one is stored, and kept in case the browser ends now", `$$("#rows .mine").length === 1 && sessionStorage["kafkachat.conversation"]?.includes('"text":"mine"')`)
 	v.Do(`$("#text").focus()`)
@@ -136,35 +124,18 @@ func TestReload(t *testing.T) {
 	v.Reload()
 	v.acceptAfter(2)
 	v.Wait("everything is back before the pod says a word", shown("hello", "mine", "not acked")+` && $("#name").value === "Zoë 🎈" && $("#text").value === "half a senten"`)
-	v.live(nil)
+	v.live(event{"pod": "pod-e"})
 	v.expectAgain(mine[1])
-	v.Wait("nothing twice", shown("hello", "mine", "not acked")+` && $$("#rows .day").length === 1`)
+	v.Wait("nothing twice", shown("hello", "mine", "not acked")+` && $$("#rows .day").length === 1 && `+noted("You are on pod-e now"))
 	v.Reload()
 	v.back(nil, mine[1].echo(3))
 	v.Wait("arrived in between", shown("hello", "mine", "not acked")+` && $$("#rows .mine").length === 2`)
 	v.notYet()
-}
 
-func TestFrozenTab(t *testing.T) {
-	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "hello"))
-	mine := v.say("not acked")[0]
-	v.Freeze(true)
-	v.waitClosed() // a frozen page does not pretend to be there
-	v.Freeze(false)
-	v.acceptAfter(1)
-	v.live(nil, record(2, "somebody-else-0002", "Ann", "while you were away"))
-	v.expectAgain(mine)
-	v.Wait("nothing lost, nothing twice", shown("hello", "while you were away", "not acked"))
-}
-
-// TestStateOfAnotherVersion: what does not fit is forgotten, and the page works, also where nothing can be kept.
-func TestStateOfAnotherVersion(t *testing.T) {
-	t.Parallel()
-	v := visitLive(t, nil, record(1, "somebody-else-0001", "Ann", "hello"))
 	const full = `Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError") }`
-	for _, kept := range []string{`{"position":"1","lastOffset":1,"items":[{"kind":"message"}]}`, `{"position":"1","lastOffset":1,"items":7}`, `{"items":[null]}`, `[1]`, `"x"`, `7`, `null`, `{`} {
+	for _, kept := range []string{`{"position":"1","lastOffset":1,"items":[{"kind":"message"}]}`, `{"position":"1","lastOffset":1,"items":7}`, `[null]`, `7`, `{`} {
 		v.Do(`window.keep ??= Storage.prototype.setItem;
-			for (const [area, keys] of [[sessionStorage, ["conversation", "outbox", "sent", "done", "panel"]], [localStorage, ["name", "guest"]]])
+			for (const [area, keys] of [[sessionStorage, ["conversation", "outbox", "sent", "draft", "done", "panel"]], [localStorage, ["name", "guest"]]])
 				for (const key of keys) window.keep.call(area, "kafkachat." + key, ` + js(kept) + `);` + full)
 		v.Reload()
 		v.accept()
@@ -172,7 +143,7 @@ func TestStateOfAnotherVersion(t *testing.T) {
 			t.Errorf("with %s the page asked for %v", kept, v.asked)
 		}
 		v.Do(`window.keep = Storage.prototype.setItem;` + full)
-		v.live(nil, record(1, "somebody-else-0001", "Ann", "hello"))
+		v.live(nil, hello(1, "hello"))
 		v.send(v.say("mine")[0].echo(2))
 		v.Wait("the page works with "+kept, shown("hello", "mine"))
 	}

@@ -18,75 +18,68 @@ func kafkaEnds(want string) string {
 	return `$("#kafka").textContent.replace(/(\d)\D(?=\d{3})/g, "$1") === ` + js("Kafkachat@ "+want)
 }
 
-// TestStripIsAMap: short names, people, positions, the end of the log; and only what is new moves.
+// TestStripIsAMap: short names, people, positions, the end of the log; who comes and goes; and only what is new moves.
 func TestStripIsAMap(t *testing.T) {
-	t.Parallel()
-	v := visitLive(t, event{"pod": "chatserver-7d9f-a"}, pods(at("chatserver-7d9f-k", 2, 1234, 1246), at("chatserver-7d9f-a", 3, 1246, 1246)))
+	const a, k = "chatserver-7d9f-a", "chatserver-7d9f-k"
+	v := visitLive(t, event{"pod": a}, pods(at(k, 2, 1234, 1246), at(a, 3, 1246, 1246)))
 	v.Wait("one's own first, and who is behind", chips("a 3 connected @ 1246", "k 2 connected 12 behind"))
 	v.Wait("which is seen", `$("#pods .behind").title === "chatserver-7d9f-k" && !$("#pods [aria-current].behind")`)
 	v.Wait("the end of the log", kafkaEnds("1246"))
 	v.Wait("whole names for screen readers", `$("#pods .name").textContent === "chatserver-7d9f-a"`)
 	v.Wait("two colours", `new Set($$("#pods li").map((chip) => chip.style.getPropertyValue("--pod"))).size === 2`)
-	v.Wait("the chips that have come are at rest", `$("#pods").getAnimations({subtree: true}).length === 0`)
+	v.Wait("the chips that have come are at rest", `!$("#pods .new") && $("#pods").getAnimations({subtree: true}).length === 0`)
 
 	// A message that this page is sent, its own pod has read, and is in the log.
-	e := record(1246, "somebody-else-0001", "Ann", "hello")
-	e["pod"] = "chatserver-7d9f-k"
-	v.Do(`window.lit = []; const animate = Element.prototype.animate;
-		Element.prototype.animate = function (frames, options) { window.lit.push((this.id || this.title.at(-1)) + " " + options.delay); return animate.call(this, frames, options); };
+	e := hello(1246, "hello")
+	e["pod"] = k
+	v.Do(`window.lit = []; window.animate = Element.prototype.animate;
+		Element.prototype.animate = function (frames, options) {
+			window.lit.push((this.id || this.title.at(-1)) + " " + options.delay);
+			return animate.call(this, frames, options);
+		};
 		window.before = $$("#pods li"); window.moved = 0;
 		$("#pods").addEventListener("animationstart", () => window.moved++)`)
 	v.send(e)
 	v.Wait("both go on", kafkaEnds("1247")+" && "+chips("a 3 connected @ 1247", "k 2 connected 12 behind"))
-	v.Wait("its pod, Kafka and the readers light up in that order", `[...window.lit.slice(0, 2), ...window.lit.slice(2).sort()].join() === "k 0,kafka 250,a 500,k 500"`)
+	v.Wait("its pod, Kafka and the readers light up in that order", `[...lit.slice(0, 2), ...lit.slice(2).sort()].join() === "k 0,kafka 250,a 500,k 500"`)
 	v.Wait("the message has its pod's colour, and tells it", `(when => when.style.getPropertyValue("--pod") === $("#pods .behind").style.getPropertyValue("--pod")
 		&& when.title.endsWith("through chatserver-7d9f-k") && when.ariaLabel.includes("through chatserver-7d9f-k"))($("#rows .when"))`)
-	v.send(pods(at("chatserver-7d9f-k", 4, 1247, 1247), at("chatserver-7d9f-a", 3, 1247, 1247)))
-	v.Wait("one number changed", `$$("#pods .people")[1].textContent === "4"`)
-	v.Wait("no chip was made again, and none moved", `window.before.every((chip, index) => chip === $$("#pods li")[index]) && window.moved === 0`)
+	v.send(pods(at(k, 4, 1247, 1247), at(a, 3, 1247, 1247)))
+	v.Wait("one number changed", chips("a 3 connected @ 1247", "k 4 connected @ 1247"))
+	v.Wait("no chip was made again, and none moved", `before.every((chip, index) => chip === $$("#pods li")[index]) && moved === 0`)
 
-	// A pod of the first edition has no positions, and a name is text.
-	v.send(pods(event{"pod": "chatserver-7d9f-a", "people": 1}, event{"pod": "<i>b</i>", "people": 12}))
-	v.Wait("without positions", chips("chatserver-7d9f-a 1 connected", "<i>b</i> 12 connected", "k gone"))
-}
-
-// TestPodsComeAndGo: who comes is noticed, who goes stays for a while, and where its people went is seen. Nothing moves for
-// who does not want that.
-func TestPodsComeAndGo(t *testing.T) {
-	t.Parallel()
-	v := visitLive(t, nil, pods(at("pod-a", 1, 5, 5), at("pod-b", 2, 5, 5)))
-	v.Wait("two", `$$("#pods li").length === 2 && !$("#pods .new")`)
-	v.send(pods(at("pod-a", 1, 5, 5), at("pod-b", 2, 5, 5), at("pod-c", 0, 5, 5)))
-	v.Wait("the third is noticed", `$("#pods .new")?.title === "pod-c"`)
-	v.send(pods(at("pod-a", 2, 5, 5), at("pod-b", 2, 5, 5), at("pod-c", 0, 5, 5)))
-	v.Wait("one comes, who is oneself", chips("a 2 connected @ 5", "b 2 connected @ 5", "c 0 connected @ 5"))
+	// A pod that comes is noticed. A pod that goes stays for a while, and one sees where its people went.
+	v.send(pods(at(k, 4, 1247, 1247), at(a, 3, 1247, 1247), at("chatserver-7d9f-c", 0, 1247, 1247)))
+	v.Wait("the third is noticed", `$("#pods .new")?.title === "chatserver-7d9f-c"`)
 	if !strings.Contains(sources(t)["map.js"], "NEWS_MS = 5_000;") {
 		t.Error("who goes stays not for 5 s")
 	}
 	v.Do(`import("./map.js").then(({ Strip }) => Strip.FIRST_MS = 0)`)
-	v.send(pods(at("pod-a", 1, 5, 5), at("pod-b", 3, 5, 5), at("pod-c", 0, 5, 5)), pods(at("pod-a", 1, 5, 5), at("pod-c", 2, 5, 5)))
-	v.Wait("the one that went, and where its people are", chips("a 1 connected @ 5", "c 2 connected @ 5 2 joined", "b gone")+` && $("#pods .gone").title === "pod-b"`)
+	v.send(pods(at(a, 3, 1247, 1247), at("chatserver-7d9f-c", 2, 1247, 1247)))
+	v.Wait("the one that went, and where its people are", chips("a 3 connected @ 1247", "c 2 connected @ 1247 2 joined", "k gone")+` && $("#pods .gone").title.endsWith("k")`)
 	v.Do(`import("./map.js").then(({ Strip }) => { Strip.NEWS_MS = 1000; window.sent = performance.now(); })`)
-	v.send(pods(at("pod-a", 3, 5, 5)))
-	v.Wait("after a while it is forgotten", chips("a 3 connected @ 5", "b gone")+` && (window.took ??= performance.now() - window.sent)`)
-	if took := browsertest.Value[float64](v.Tab, `window.took`); took < 990 {
+	v.send(pods(at(a, 3, 1247, 1247)))
+	v.Wait("after a while it is forgotten", chips("a 3 connected @ 1247", "k gone")+` && (window.took ??= performance.now() - sent)`)
+	if took := browsertest.Value[float64](v.Tab, `took`); took < 990 {
 		t.Errorf("forgotten after %.0f ms, want 1,000", took)
 	}
 
+	// A pod of the first edition has no positions, and a name is text. Nothing moves for who does not want that.
+	v.send(pods(event{"pod": a, "people": 1}, event{"pod": "<i>b</i>", "people": 12}))
+	v.Wait("without positions", chips(a+" 1 connected", "<i>b</i> 12 connected", "k gone"))
 	v.Media("prefers-reduced-motion", "reduce")
-	v.Do(`window.lit = 0; Element.prototype.animate = () => window.lit++`)
-	v.send(record(6, "somebody-else-0001", "Ann", "hello"))
-	v.Wait("a message, and nothing that moves", shown("hello")+` && window.lit === 0 && document.getAnimations().length === 0`)
+	v.Do(`window.lit = []`)
+	v.send(hello(1248, "quietly"))
+	v.Wait("a message, and nothing that moves", shown("hello", "quietly")+` && lit.length === 0 && document.getAnimations().length === 0`)
 }
 
 // TestScreens: nothing sticks out, the log has room, and one's own pod and Kafka are in view, with any number of pods.
 // 640 x 400 is what a laptop has left at a zoom of 200 %, and 960 x 540 a projector.
 func TestScreens(t *testing.T) {
-	t.Parallel()
 	const own = "a-pod-with-a-very-long-name-as-kubernetes-makes-them-7d9f6c5b4-m2x9z"
 	long := strings.Repeat("abcdefghij", 300)
-	v := visitLive(t, event{"pod": own}, record(1, "small-screen-00001", long[:60], long), record(2, "small-screen-00002", "Ann", "```\n"+long+"\n```"))
-	for _, n := range []int{1, 2, 10, 40} {
+	v := visitLive(t, event{"pod": own}, record(1, "small-screen-00001", long[:60], long), hello(2, "```\n"+long+"\n```"))
+	for _, n := range []int{1, 2, 40} {
 		var all []event
 		for i := range n - 1 {
 			all = append(all, at(strings.TrimSuffix(own, "m2x9z")+fmt.Sprintf("%05d", i), i, 1000, 1000))
@@ -102,88 +95,73 @@ func TestScreens(t *testing.T) {
 				}) && document.documentElement.scrollWidth <= innerWidth && $("#log").scrollWidth <= $("#log").clientWidth &&
 				$("#send").getBoundingClientRect().bottom <= innerHeight && $("#log").clientHeight > 100 && `+atEnd)
 		}
-		v.Do(`$("#pods").scrollTo(9999, 9999)`)
-		v.Wait("also when the strip is scrolled", `(box => box.top >= 0 && document.elementFromPoint(box.left + 5, box.top + 5)?.closest("[aria-current]"))($("#pods [aria-current]").getBoundingClientRect())`)
-		v.Do(`$("#pods").scrollTo(0, 0)`)
 	}
 	v.Wait("and how many more", are("#pods .more", "and 24 more"))
+	v.Do(`$("#pods").scrollTo(9999, 9999)`)
+	v.Wait("also when the strip is scrolled", `(box => box.top >= 0 &&
+		document.elementFromPoint(box.left + 5, box.top + 5)?.closest("[aria-current]"))($("#pods [aria-current]").getBoundingClientRect())`)
 }
 
-// TestPanel: where it covers the chat, the chat cannot be reached; on very wide screens it is open on a first visit.
+// TestPanel: the path of a message, and what to try: true where the pod runs, and ticked off. Where the panel covers the chat, the
+// chat cannot be reached; on very wide screens the panel is open on a first visit.
 func TestPanel(t *testing.T) {
-	t.Parallel()
-	v := visitLive(t, nil)
+	done := func(want string) string {
+		return `$$("#try li").map((row) => Number(row.className === "done")).join("") === ` + js(want)
+	}
+	commands := `texts("#try code").replace(/PORT=(\d+)/, (_, port) => "PORT=+" + (port - location.port))`
+	v := visitLive(t, event{"where": "laptop"}, pods(at("pod-a", 1, 1, 1)))
 	v.Wait("closed at first", `$("#panel").hidden`)
 	v.Click("#how")
-	v.Wait("nothing to show yet", are("#path", "Send a message to see its path."))
-	v.Emulate(360, 680, false)
-	inert := `$("#chat").inert`
-	v.Wait("it covers the chat", `(box => box.width === innerWidth && box.height === innerHeight)($("#panel").getBoundingClientRect()) && `+inert+` && document.activeElement.id === "panel-close"`)
-	v.Emulate(1280, 800, false)
-	v.Wait("beside the chat there is room", `!`+inert+` && $("#chat").clientWidth > 800`)
+	v.Wait("nothing to show yet", are("#path", "Send a message to see its path.")+" && "+done("0000"))
+	v.Wait("an older pod on a laptop", commands+` === "PORT=+1 KAFKA_BROKER=localhost:9092 go run chatserver/main.go|go run kafkawrite/main.go"`)
+	v.send(record(2, "", "", "a line of kafkawrite"), pods(at("pod-a", 2, 2, 2)))
+	v.Wait("a line without a pod, a second tab", done("1001"))
+	v.cut()
+	v.back(event{"where": "laptop", "standalone": true, "broker": "localhost:9192", "topic": "t"}, pods(at("pod-a", 2, 2, 2), at("pod-b", 0, 2, 2)))
+	v.Wait("one more pod", done("1101"))
+	v.Wait("this pod's own broker", commands+` === "PORT=+2 KAFKA_BROKER=localhost:9192 TOPIC=t go run chatserver/main.go|`+
+		`KAFKA_BROKER=localhost:9192 TOPIC=t go run kafkawrite/main.go"`)
+	v.Wait("which cannot be spared", `texts("#try li").includes("Stop the second pod with Ctrl-C")`)
 
-	v.send(pods(event{"pod": "pod-a", "people": 2}, event{"pod": "pod-b", "people": 3}))
 	mine := v.say("measure me")[0]
 	v.send(mine.echo(41), mine.ack(41))
-	v.Wait("the path", are("#path li", "You", "pod-b writes it", "Kafka keeps it: chat, partition 0 @ 41", "All 2 pods read it", "5 connections get it"))
+	v.Wait("the path", are("#path li", "You", "pod-b writes it", "Kafka keeps it: t, partition 0 @ 41", "All 2 pods read it", "2 connections get it"))
 	v.Wait("the two figures", `/^\d+(\.\d)? ms\|1\.3 ms$/.test(texts("#figures dd"))`)
-	v.send(record(42, "somebody-else-0001", "Ann", "mine has no figures"))
+	v.send(hello(42, "mine has no figures"))
 	v.Wait("another's path, without figures", `$("#path").textContent.startsWith("Ann") && !$("#figures").children.length`)
-	v.Click("#how")
-	v.Wait("closed", `$("#panel").hidden && $("#how").ariaExpanded === "false"`)
-
-	v.Emulate(1920, 1080, false)
-	v.Do(`sessionStorage.clear()`)
-	v.Reload()
-	v.back(nil)
-	v.Wait("open on a first visit", `!$("#panel").hidden`)
-	v.Click("#panel-close")
-	v.Reload()
-	v.back(nil)
-	v.Wait("and then as it was left", `$("#panel").hidden`)
-}
-
-// TestTryIt: the commands and the advice are true where the pod runs, and what has been done is ticked off.
-func TestTryIt(t *testing.T) {
-	t.Parallel()
-	commands, done := `texts("#try code").replace(/PORT=(\d+)/, (_, port) => "PORT=+" + (port - location.port))`, `$$("#try li").map((row) => Number(row.className === "done")).join("")`
-	alone := event{"where": "laptop", "standalone": true, "broker": "localhost:9192", "topic": "t"}
-	v := visitLive(t, event{"where": "laptop"}, pods(at("pod-a", 1, 1, 1)))
-	v.Click("#how")
-	v.Wait("an older pod on a laptop", commands+` === "PORT=+1 KAFKA_BROKER=localhost:9092 go run chatserver/main.go|go run kafkawrite/main.go"`)
-	v.Wait("nothing is done", done+` === "0000"`)
-	v.send(record(2, "", "", "a line of kafkawrite"), pods(at("pod-a", 2, 2, 2)))
-	v.Wait("a line without a pod, a second tab", done+` === "1001"`)
-	v.cut()
-	v.back(alone, pods(at("pod-a", 2, 2, 2), at("pod-b", 0, 2, 2)))
-	v.Wait("one more pod", done+` === "1101"`)
-	v.Wait("this pod's own broker", commands+` === "PORT=+2 KAFKA_BROKER=localhost:9192 TOPIC=t go run chatserver/main.go|KAFKA_BROKER=localhost:9192 TOPIC=t go run kafkawrite/main.go"`)
-	v.Wait("which cannot be spared", `texts("#try li").includes("Stop the second pod with Ctrl-C")`)
+	v.Emulate(360, 680, false)
+	v.Wait("it covers the chat", `(box => box.width === innerWidth && box.height === innerHeight)($("#panel").getBoundingClientRect()) &&
+		$("#chat").inert && document.activeElement.id === "panel-close"`)
+	v.Emulate(1280, 800, false)
+	v.Wait("beside the chat there is room", `!$("#chat").inert && $("#chat").clientWidth > 800`)
 	v.send(pods(at("pod-a", 2, 2, 2)))
-	v.Wait("the second pod has been stopped", done+` === "1111"`)
-	v.Wait("told to screen readers", `$("#try li").textContent.startsWith("Done: ")`)
+	v.Wait("the second pod has been stopped", done("1111")+` && $("#try li").textContent.startsWith("Done: ")`)
 
 	// In a cluster who moves has deleted the pod; on a laptop its address is empty until it is started again.
 	v.cut()
 	v.back(event{"where": "cluster", "pod": "pod-b"})
 	v.Wait("the commands of a cluster", commands+`.startsWith("kubectl scale deployment chatserver --replicas 3|kubectl delete pod pod-b|kubectl exec -it")`)
+	v.Emulate(1920, 1080, false)
 	for _, pod := range []string{"pod-b", "pod-c"} {
-		v.Do(`window.dispatchEvent(new Event("pagehide")); sessionStorage.setItem("kafkachat.done", "[]"); Storage.prototype.setItem = () => {}`)
+		v.Do(`window.dispatchEvent(new Event("pagehide")); sessionStorage.clear(); Storage.prototype.setItem = () => {}`)
 		v.Reload()
 		v.back(event{"where": "laptop", "pod": "pod-b"})
-		v.Click("#how")
-		v.Wait("forgotten", done+` === "0000"`)
+		v.Wait("open on a first visit", `!$("#panel").hidden && `+done("0000"))
 		if pod == "pod-b" {
 			v.Do(`Math.random = () => 0.02; window.real = fetch; window.fetch = () => Promise.reject(new TypeError())`)
-			v.pod.door.Store(503)
+			v.door.Store(503)
 			v.cut()
 			v.Wait("nothing answers", `$("#trouble").textContent.startsWith("Nothing answers")`)
-			v.pod.door.Store(0)
+			v.door.Store(0)
 			v.Do(`window.fetch = window.real`)
 		} else {
 			v.cut()
 		}
 		v.back(event{"where": "laptop", "pod": pod})
-		v.Wait("stopped, and nothing missed", done+` === "0010"`)
+		v.Wait("stopped, and nothing missed", done("0010"))
 	}
+	v.Click("#panel-close")
+	v.Reload()
+	v.back(nil)
+	v.Wait("as it was left", `$("#panel").hidden && $("#how").ariaExpanded === "false"`)
 }
