@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
+	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,22 +46,20 @@ func proxied(t *testing.T) (brokers, topic string, proxy *kafkatest.Proxy) {
 const end = "(the end)" // as a value for expect: Messages() is closed
 
 // expect receives these values, in this order.
-func expect(t *testing.T, p interface {
-	Messages() <-chan *sarama.ConsumerMessage
-}, values ...string) {
+func expect(t *testing.T, messages <-chan *sarama.ConsumerMessage, values ...string) {
 	t.Helper()
 	for _, want := range values {
+		got := end
 		select {
-		case m, ok := <-p.Messages():
-			got := end
+		case m, ok := <-messages:
 			if ok {
 				got = string(m.Value)
 			}
-			if got != want {
-				t.Fatalf("got %q, want %q", got, want)
-			}
 		case <-time.After(patience):
-			t.Fatalf("waited in vain for %q", want)
+			got = "nothing"
+		}
+		if got != want {
+			t.Fatalf("got %q, want %q", got, want)
 		}
 	}
 }
@@ -73,76 +71,39 @@ func follow(t *testing.T, cluster *kafka.Cluster, topic string, from int64, how 
 	return c, c.ConsumePartition(topic, 0, from)
 }
 
-// A session reads up to the end, says so, and ends at the first fault: it does not go on by itself,
-// not even if a topic of the same name has other records by then.
-func TestSessionEndsAtAFault(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		fetch kafkatest.Action // what happens to fetches; nothing: the connection is cut
-		want  string
-	}{
-		"connection lost":             {kafkatest.Action{}, "EOF|reset|pipe"},
-		"leader moved":                {kafkatest.Action{NotLeader: true}, sarama.ErrNotLeaderForPartition.Error()},
-		"one fetch is never answered": {kafkatest.Action{DelayAnswer: time.Hour}, "timeout"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			brokers, topic, proxy := proxied(t)
-			s := read(t, at(t, proxy.Addr()), topic)
-			expect(t, s, "a", "b")
-			within(t, "^2$", func() any { return s.Reached() })
-			proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
-				if r.Key == kmsg.Fetch {
-					return test.fetch
-				}
-				return kafkatest.Action{}
-			})
-			if test.fetch == (kafkatest.Action{}) {
-				proxy.Cut()
-			}
-			within(t, "^[^<]", func() any { return s.Err() })
-			kafkatest.Recreate(t, brokers, topic, "other a", "other b", "other c")
-			expect(t, s, end)
-			wantError(t, s.Err(), `reading partition 0 of topic ".*" at offset 2: .*(`+test.want+")")
-		})
-	}
-}
-
-// fake returns the address of a broker that has the topic "two" with two partitions, and answers
-// requests of this kind as a test wishes; nil answers are its own.
-func fake(t *testing.T, key kmsg.Key, answer func(kmsg.Request) kmsg.Response) string {
+// fake returns a broker that has the topic "two" with two partitions.
+func fake(t *testing.T) *kfake.Cluster {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "two"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	c.ControlKey(key.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		response := answer(request)
-		return response, nil, response != nil
-	})
-	return c.ListenAddrs()[0]
+	return c
 }
 
-// fetched returns a broker that answers each fetch like this: with an error, or with those batches
-// that end at the offset that is asked for or after it, and with where the partition ends.
-func fetched(t *testing.T, code int16, highWatermark int64, batches ...[]byte) string {
+// fetched returns the address of a fake that answers a fetch with the first of these batches that
+// ends at the offset that is asked for or after it, and with where the partition ends.
+func fetched(t *testing.T, highWatermark int64, batches ...[]byte) string {
 	t.Helper()
-	return fake(t, kmsg.Fetch, func(request kmsg.Request) kmsg.Response {
+	c := fake(t)
+	c.ControlKey(kmsg.Fetch.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
 		time.Sleep(10 * time.Millisecond)
 		asked := request.(*kmsg.FetchRequest).Topics[0]
 		answer := kmsg.NewFetchResponseTopicPartition()
-		answer.ErrorCode, answer.HighWatermark, answer.RecordBatches = code, highWatermark, []byte{}
+		answer.HighWatermark, answer.RecordBatches = highWatermark, []byte{}
 		for _, b := range batches {
 			if int64(binary.BigEndian.Uint64(b))+int64(binary.BigEndian.Uint32(b[23:])) >= asked.Partitions[0].FetchOffset {
-				answer.RecordBatches = append(answer.RecordBatches, b...)
+				answer.RecordBatches = b
+				break
 			}
 		}
 		r := request.ResponseKind().(*kmsg.FetchResponse)
 		r.Topics = []kmsg.FetchResponseTopic{{Topic: asked.Topic, TopicID: asked.TopicID, Partitions: []kmsg.FetchResponseTopicPartition{answer}}}
-		return r
+		return r, nil, true
 	})
+	return c.ListenAddrs()[0]
 }
 
 const control = 0x20 // the attribute of a batch with a marker
@@ -159,40 +120,40 @@ func batch(first int64, offsets int32, attributes int16, values ...string) []byt
 }
 
 // What no consumer sees counts as reached, and what is missing is never skipped: a broker that says
-// it has records, and sends none, is given up, and has answered nothing.
+// it has records, and sends none, has answered nothing, and is given up.
 func TestFetch(t *testing.T) {
 	t.Parallel()
-	a, stalled := batch(0, 1, 0, "a"), "the broker has more records, but nothing arrives$"
 	for name, c := range map[string]struct {
+		ends    int64 // the partition
 		batches [][]byte
 		values  []string
 		reached int64
-		err     string // with it, or if nothing is reached, there are more records
 	}{
-		"a marker":             {[][]byte{a, batch(1, 1, control, "x")}, []string{"a"}, 2, ""},
-		"a hole at the end":    {[][]byte{batch(0, 5, 0, "a")}, []string{"a"}, 5, ""},
-		"emptied, then one":    {[][]byte{batch(0, 7, 0), batch(7, 1, 0, "a")}, []string{"a"}, 8, ""},
-		"one, then emptied":    {[][]byte{a, batch(1, 7, 0)}, []string{"a"}, 8, ""},
-		"then one that is cut": {[][]byte{a, batch(1, 1, 0, "b")[:65]}, []string{"a", end}, 1, stalled},
-		"nothing":              {nil, nil, -1, ""}, // though the partition has 10
-		"a format of 2016":     {[][]byte{make([]byte, 29)}, []string{end}, -1, "format 0 or 1"},
+		"a marker, a hole, and what compaction has emptied": {21,
+			[][]byte{batch(0, 1, 0, "a"), batch(1, 1, control, "x"), batch(2, 7, 0), batch(9, 5, 0, "b"), batch(14, 7, 0)}, []string{"a", "b"}, 21},
+		"the second one is cut": {2, [][]byte{batch(0, 1, 0, "a"), batch(1, 1, 0, "b")[:65]}, []string{"a"}, 1},
+		"nothing":               {2, nil, nil, -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			highWatermark := c.reached
-			if c.err != "" || c.reached < 0 {
-				highWatermark = 10
-			}
-			s := read(t, at(t, fetched(t, 0, highWatermark, c.batches...)), "two")
+			addr := fetched(t, c.ends, c.batches...)
+			kafkatest.Produce(t, addr, "two", make([]string, c.ends)...) // who asks for the end is told the same
+			toEnd, p := follow(t, at(t, addr), "two", sarama.OffsetOldest, kafka.Following{ToEnd: true, Patience: time.Second})
+			s := read(t, at(t, addr), "two")
 			time.Sleep(100 * time.Millisecond) // for the first answer
 			if n := s.Reached(); n != -1 {
 				t.Errorf("%d is reached before anything is received", n)
 			}
-			expect(t, s, c.values...)
-			if c.err != "" {
-				wantError(t, s.Err(), `partition 0 of topic "two" .*`+c.err)
+			expect(t, s.Messages(), c.values...)
+			want := "^<nil>$"
+			if c.reached < c.ends {
+				want = "the broker has more records, but nothing arrives$"
+				expect(t, s.Messages(), end)
 			}
 			within(t, fmt.Sprintf("^%d$", c.reached), func() any { return s.Reached() })
+			wantError(t, s.Err(), want)
+			expect(t, p.Messages(), append(c.values, end)...)
+			wantError(t, toEnd.Err(), want)
 		})
 	}
 }
@@ -201,40 +162,30 @@ func TestFetch(t *testing.T) {
 // offset; only a record with a key can be gone from there.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	last := sarama.ConsumerMessage{Offset: 1, Value: []byte("b"), Timestamp: time.UnixMilli(0)}
-	keyed := last
-	keyed.Key = []byte("key")
 	for name, test := range map[string]struct {
-		last  sarama.ConsumerMessage
+		key   []byte // of the last record
 		now   []byte // the batch at its offset
 		value string
 	}{
-		"the same":               {last, batch(1, 1, 0, "b"), "c"},
-		"another record":         {last, batch(1, 1, 0, "x"), end},
-		"a marker":               {last, batch(1, 1, control, "b"), end},
-		"compaction has been by": {keyed, batch(1, 1, 0), "c"},
+		"a marker":               {nil, batch(1, 1, control, "b"), end},
+		"compaction has been by": {[]byte("key"), batch(1, 1, 0), "c"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			addr := fetched(t, 0, 3, test.now, batch(2, 1, 0, "c"))
-			kafkatest.Produce(t, addr, "two", "a", "b", "c")
-			s, err := at(t, addr).NewSession(t.Context(), "test", "two")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(s.Close)
-			_, err = s.Resume(0, 4, nil)
-			wantError(t, err, `^partition 0 of topic "two" ends at offset 3: the topic is another one`)
-			if _, err := s.Resume(0, 2, &test.last); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := s.ConsumePartition("two", 0, 2); err != nil {
-				t.Fatal(err)
-			}
-			if expect(t, s, test.value); errors.Is(s.Err(), kafka.ErrAnotherTopic) != (test.value == end) {
-				t.Error(s.Err())
-			}
-		})
+		addr := fetched(t, 3, test.now, batch(2, 1, 0, "c"))
+		kafkatest.Produce(t, addr, "two", "a", "b", "c")
+		s, err := at(t, addr).NewSession(t.Context(), "test", "two")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		_, err = s.Resume(0, 4, nil)
+		wantError(t, err, `^partition 0 of topic "two" ends at offset 3: the topic is another one`)
+		_, err = s.Resume(0, 2, &sarama.ConsumerMessage{Offset: 1, Key: test.key, Value: []byte("b"), Timestamp: time.UnixMilli(0)})
+		if _, failed := s.ConsumePartition("two", 0, 2); err != nil || failed != nil {
+			t.Fatal(err, failed)
+		}
+		if expect(t, s.Messages(), test.value); errors.Is(s.Err(), kafka.ErrAnotherTopic) != (test.value == end) {
+			t.Errorf("%s: %v", name, s.Err())
+		}
 	}
 }
 
@@ -245,15 +196,15 @@ func TestTopicMadeAgainBetweenFetches(t *testing.T) {
 	brokers, topic, _ := proxied(t)
 	kafkatest.Produce(t, brokers, topic, "c")
 	s := read(t, at(t, brokers), topic, func(c *sarama.Config) { c.ChannelBufferSize = 1 })
-	expect(t, s, "a")
+	expect(t, s.Messages(), "a")
 	time.Sleep(2 * time.Second)
 	kafkatest.Produce(t, brokers, topic, "d")
-	expect(t, s, "b", "c", "d")
+	expect(t, s.Messages(), "b", "c", "d")
 	kafkatest.Produce(t, brokers, topic, "e", "f", "g")
-	expect(t, s, "e")
+	expect(t, s.Messages(), "e")
 	time.Sleep(2 * time.Second)
 	kafkatest.Recreate(t, brokers, topic, "0", "1", "2", "3", "4", "5", "6", "7")
-	if expect(t, s, "f", "g", end); !errors.Is(s.Err(), kafka.ErrAnotherTopic) {
+	if expect(t, s.Messages(), "f", "g", end); !errors.Is(s.Err(), kafka.ErrAnotherTopic) {
 		t.Error(s.Err())
 	}
 }
@@ -261,20 +212,13 @@ func TestTopicMadeAgainBetweenFetches(t *testing.T) {
 // What a person has to change ends a reader at once, with a sentence.
 func TestNotAllowedToRead(t *testing.T) {
 	t.Parallel()
-	addr := fetched(t, kerr.TopicAuthorizationFailed.Code, 1)
-	kafkatest.Produce(t, addr, "two", "a")
-	s := read(t, at(t, addr), "two")
-	expect(t, s, end)
-	if s.Reached() != -1 || kafka.KindOf(s.Err()) != kafka.Permanent {
-		t.Errorf("reached %d, %v", s.Reached(), s.Err())
-	}
-	for _, toEnd := range []bool{true, false} {
-		c, p := follow(t, at(t, addr), "two", sarama.OffsetOldest, kafka.Following{ToEnd: toEnd})
-		expect(t, p, end)
-		wantError(t, c.Err(), `^this client .* lacks the right to READ topic "two", .* \(Kafka: .*\)$`)
-		if !kafka.NotAllowed(c.Err()) || !errors.Is(c.Err(), sarama.ErrTopicAuthorizationFailed) {
-			t.Errorf("%v is not what Kafka said", c.Err())
-		}
+	broker := fake(t)
+	broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	c, p := follow(t, at(t, broker.ListenAddrs()[0]), "two", sarama.OffsetOldest, kafka.Following{})
+	expect(t, p.Messages(), end)
+	wantError(t, c.Err(), `^this client .* lacks the right to READ topic "two", .* \(Kafka: .*\)$`)
+	if err := c.Err(); kafka.KindOf(err) != kafka.Permanent || !kafka.NotAllowed(err) {
+		t.Errorf("%v is not what Kafka said", err)
 	}
 }
 
@@ -282,22 +226,21 @@ func TestNotAllowedToRead(t *testing.T) {
 // names it.
 func TestOnePartitionIsAway(t *testing.T) {
 	t.Parallel()
-	var addr string
-	addr = fake(t, kmsg.Metadata, func(request kmsg.Request) kmsg.Response {
-		host, port, _ := net.SplitHostPort(addr)
-		number, _ := strconv.Atoi(port)
-		topic := kmsg.NewMetadataResponseTopic()
-		topic.Topic = kmsg.StringPtr("two")
-		topic.Partitions = []kmsg.MetadataResponseTopicPartition{
+	broker := fake(t)
+	addr := netip.MustParseAddrPort(broker.ListenAddrs()[0])
+	broker.ControlKey(kmsg.Metadata.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		broker.KeepControl()
+		topic := kmsg.MetadataResponseTopic{Topic: kmsg.StringPtr("two"), Partitions: []kmsg.MetadataResponseTopicPartition{
 			{Partition: 0, Leader: 0, Replicas: []int32{0}},
 			{Partition: 1, Leader: -1, Replicas: []int32{1}, ErrorCode: kerr.LeaderNotAvailable.Code},
-		}
+		}}
 		r := request.ResponseKind().(*kmsg.MetadataResponse)
-		r.Brokers, r.Topics = []kmsg.MetadataResponseBroker{{Host: host, Port: int32(number)}}, []kmsg.MetadataResponseTopic{topic}
-		return r
+		r.Brokers = []kmsg.MetadataResponseBroker{{Host: addr.Addr().String(), Port: int32(addr.Port())}}
+		r.Topics = []kmsg.MetadataResponseTopic{topic}
+		return r, nil, true
 	})
 	began := time.Now()
-	cluster := at(t, addr)
+	cluster := at(t, addr.String())
 	if state, err := cluster.EnsureTopic(t.Context(), "two", nil); state.Partitions != 2 || err != nil {
 		t.Fatalf("got %+v, %v", state, err)
 	}
@@ -311,7 +254,7 @@ func TestOnePartitionIsAway(t *testing.T) {
 	}
 	said := make(chan error, 10)
 	c, p := follow(t, cluster, "two", sarama.OffsetOldest, kafka.Following{ToEnd: true, Say: func(_ int32, err error) { said <- err }})
-	expect(t, p, "a", end)
+	expect(t, p.Messages(), "a", end)
 	if took := time.Since(began); took > 30*time.Second { // it is for ever if sarama waits for partition 1
 		t.Errorf("partition 0 took %v", took)
 	}
@@ -319,38 +262,56 @@ func TestOnePartitionIsAway(t *testing.T) {
 	within(t, `partition 1 of topic "two".*leader`, func() any { return <-said })
 }
 
-// A consumer goes on after a fault, and knows a topic that was made again: it says so, and goes on with
-// that one.
+// A consumer says a fault and goes on after it. It knows a topic that was made again: it says so, and
+// goes on with that one.
 func TestConsumerGoesOn(t *testing.T) {
 	t.Parallel()
-	brokers, topic, proxy := proxied(t)
-	said := make(chan error, 100)
-	_, p := follow(t, at(t, proxy.Addr()), topic, sarama.OffsetOldest, kafka.Following{Say: func(_ int32, err error) { said <- err }})
-	expect(t, p, "a", "b")
-	proxy.Cut()
-	kafkatest.Produce(t, brokers, topic, "c")
-	expect(t, p, "c")
-	proxy.Refuse(true)
-	proxy.Cut()
-	kafkatest.Recreate(t, brokers, topic, "1", "2", "3", "4", "5")
-	proxy.Refuse(false)
-	expect(t, p, "1", "2", "3", "4", "5")
-	within(t, kafka.ErrAnotherTopic.Error(), func() any { return <-said })
+	for name, test := range map[string]struct {
+		fetch kafkatest.Action // what happens to fetches
+		want  string
+	}{
+		"connection lost":      {kafkatest.Action{CutBefore: true}, "EOF|reset|pipe"},
+		"leader moved":         {kafkatest.Action{NotLeader: true}, sarama.ErrNotLeaderForPartition.Error()},
+		"fetches not answered": {kafkatest.Action{DelayAnswer: time.Hour}, "timeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			brokers, topic, proxy := proxied(t)
+			said := make(chan error, 100)
+			_, p := follow(t, at(t, proxy.Addr()), topic, sarama.OffsetOldest, kafka.Following{Say: func(_ int32, err error) { said <- err }})
+			expect(t, p.Messages(), "a", "b")
+			proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
+				if r.Key == kmsg.Fetch {
+					return test.fetch
+				}
+				return kafkatest.Action{}
+			})
+			within(t, `^reading partition 0 of topic ".*" at offset 1: .*(`+test.want+").*; still trying$", func() any { return <-said })
+			proxy.SetFault(nil)
+			kafkatest.Produce(t, brokers, topic, "c")
+			expect(t, p.Messages(), "c")
+			proxy.Refuse(true)
+			proxy.Cut()
+			kafkatest.Recreate(t, brokers, topic, "1", "2", "3", "4", "5")
+			proxy.Refuse(false)
+			expect(t, p.Messages(), "1", "2", "3", "4", "5")
+			within(t, kafka.ErrAnotherTopic.Error(), func() any { return <-said })
+		})
+	}
 }
 
 // The end is known while a question is answered, and why not while it is not.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	_, topic, proxy := proxied(t)
-	ctx, cancel := context.WithCancel(t.Context())
 	told := make(chan error, 100)
 	e := at(t, proxy.Addr()).NewEnds("test", topic, 0, func(err error) { told <- err })
-	done := make(chan struct{})
-	go func() { e.Run(ctx); close(done) }()
-	defer func() { cancel(); <-done }()
+	var running sync.WaitGroup
+	t.Cleanup(running.Wait) // the test's context ends before
+	running.Go(func() { e.Run(t.Context()) })
 	for range 2 {
 		asked := time.Now()
-		last, err := e.Ask(ctx)
+		last, err := e.Ask(t.Context())
 		if err != nil || last.Offset != 2 || last.Asked.Before(asked) || e.Last().Offset != 2 {
 			t.Fatalf("got %+v, %v", last, err)
 		}
@@ -358,7 +319,7 @@ func TestEnds(t *testing.T) {
 	proxy.Refuse(true)
 	proxy.Cut()
 	within(t, "^[^<]", func() any { return <-told })
-	short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
 	if last, err := e.Ask(short); err == nil {
 		t.Errorf("got %+v of a broker that is away", last)
