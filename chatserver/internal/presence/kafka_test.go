@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -16,49 +15,62 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// patience is for what a busy machine may take.
-const patience = 60 * time.Second
-
-func cluster(brokers string) *kafka.Cluster {
-	return &kafka.Cluster{Brokers: strings.Split(brokers, ",")}
-}
-
-// kafkaFor returns a Kafka, a client for its topics, and the name of a chat's topic that nobody else has.
-func kafkaFor(t *testing.T) (brokers string, admin sarama.ClusterAdmin, topic string) {
-	t.Helper()
-	brokers, topic = kafkatest.Broker(t), "test-presence-"+rand.Text()
-	config := cluster(brokers).Config(context.Background(), "test-admin")
+// Pods find each other through the topic, whatever another program writes there, and again after their connections were
+// refused and after the topic was deleted under them. The topic that a pod makes is bounded.
+func TestTopic(t *testing.T) {
+	t.Parallel()
+	const patience = 60 * time.Second // for what a busy machine may take
+	brokers, chat := kafkatest.Broker(t), "test-presence-"+rand.Text()
+	proxy, pods := kafkatest.NewProxy(t, brokers), chat+".pods"
+	cluster := &kafka.Cluster{Brokers: []string{proxy.Addr()}}
+	config := cluster.Config(context.Background(), "test-admin")
 	config.Metadata.Full = true
 	admin, err := sarama.NewClusterAdmin(strings.Split(brokers, ","), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := admin.DeleteTopic(topic + ".pods"); err != nil {
-			t.Logf("topic %s.pods stays: %v", topic, err)
+		if err := admin.DeleteTopic(pods); err != nil {
+			t.Logf("topic %s stays: %v", pods, err)
 		}
 		admin.Close()
 	})
-	return brokers, admin, topic
-}
-
-// Pods find each other through the topic, which is bounded, also when it is deleted under them.
-func TestTopic(t *testing.T) {
-	t.Parallel()
-	brokers, admin, topic := kafkaFor(t)
-	a, b := begin(t, cluster(brokers), topic, "a", nil), begin(t, cluster(brokers), topic, "b", nil)
-	want(patience, "a:0 b:0", a, b)
-	if err := admin.DeleteTopic(topic + ".pods"); err != nil {
+	if _, err := cluster.EnsureTopic(t.Context(), pods, nil); err != nil { // without this server's bounds
 		t.Fatal(err)
+	}
+	a, b := begin(t, cluster, chat, "a", nil), begin(t, cluster, chat, "b", nil)
+	want(patience, "a:0 b:0", a, b)
+
+	for i := range 20 { // large records of another program
+		kafkatest.Produce(t, brokers, pods, fmt.Sprintf(`{"pod":"f","seq":1,"people":9,"instance":"%d%s"}`, i, strings.Repeat("i", 900_000)))
 	}
 	b.people(1)
 	want(patience, "a:0 b:1", a)
+
+	conns := proxy.Conns()
+	proxy.Refuse(true)
+	proxy.Cut()
+	b.people(2)
+	want(patience, "a:0 b:2", b)
+	proxy.Refuse(false)
+	want(patience, "a:0 b:2", a)
+	for deadline := time.Now().Add(patience); proxy.Conns() > conns+2; time.Sleep(10 * time.Millisecond) { // some are being replaced
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections, before the fault %d", proxy.Conns(), conns)
+		}
+	}
+
+	if err := admin.DeleteTopic(pods); err != nil {
+		t.Fatal(err)
+	}
+	b.people(3)
+	want(patience, "a:0 b:3", a)
 	b.stop()
 	want(patience, "a:0", a)
 	var entries []sarama.ConfigEntry
-	err := error(sarama.ErrUnknownTopicOrPartition)
+	err = sarama.ErrUnknownTopicOrPartition
 	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		entries, err = admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic + ".pods"})
+		entries, err = admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: pods})
 	}
 	var bounds []string
 	for _, e := range entries {
@@ -72,30 +84,4 @@ func TestTopic(t *testing.T) {
 	if !slices.Contains(bounds, "retention.ms=600000") && !slices.Contains(bounds, "retention.ms=-1") { // the embedded broker knows no time
 		t.Errorf("retention.ms is not set: %q", bounds)
 	}
-}
-
-// A pod starts and stops whether Kafka is there or not, and shows itself.
-func TestNoKafka(t *testing.T) {
-	t.Parallel()
-	a := begin(t, cluster("127.0.0.1:1"), "chat", "a", nil)
-	a.people(2)
-	want(patience, "a:2", a)
-	a.stop()
-}
-
-// Large records of another program are read over.
-func TestLargeRecords(t *testing.T) {
-	t.Parallel()
-	brokers, _, topic := kafkaFor(t)
-	if _, err := cluster(brokers).EnsureTopic(t.Context(), topic+".pods", nil); err != nil { // without this server's bound
-		t.Fatal(err)
-	}
-	a, b := begin(t, cluster(brokers), topic, "a", nil), begin(t, cluster(brokers), topic, "b", nil)
-	want(patience, "a:0 b:0", a, b)
-	large := string(bytes.Repeat([]byte("i"), 900_000))
-	for i := range 20 {
-		kafkatest.Produce(t, brokers, topic+".pods", fmt.Sprintf(`{"pod":"f","seq":1,"people":9,"instance":"%d%s"}`, i, large))
-	}
-	b.people(1)
-	want(patience, "a:0 b:1", a)
 }
