@@ -2,7 +2,6 @@ package room
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -30,9 +29,9 @@ func serve(t *testing.T, r *Room, publish Publish) (url string) {
 	return "ws" + strings.TrimPrefix(server.URL, "http") + "/ws"
 }
 
-func dial(t *testing.T, url, protocol string, header ...string) *websocket.Conn {
+func dial(t *testing.T, url, protocol string, header http.Header) *websocket.Conn {
 	t.Helper()
-	ws, _, err := (&websocket.Dialer{Subprotocols: []string{protocol}}).Dial(url, from("", header...).Header)
+	ws, _, err := (&websocket.Dialer{Subprotocols: []string{protocol}}).Dial(url, header)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,43 +56,44 @@ func partial(t *testing.T, ws *websocket.Conn, size, bytes int) {
 	}
 }
 
-// closeCode reads up to the close frame.
-func closeCode(ws *websocket.Conn) int {
-	for {
-		if _, _, err := ws.ReadMessage(); err != nil {
-			closed, _ := errors.AsType[*websocket.CloseError](err)
-			if closed == nil {
-				return 0
-			}
-			return closed.Code
-		}
-	}
-}
-
-func published(ch chan<- chat.Message) Publish {
-	return func(_ context.Context, m chat.Message, _ bool) (int64, error) {
-		ch <- m
-		return 7, nil
-	}
-}
-
-func read(t *testing.T, ws *websocket.Conn) (e struct {
-	Type, ID, Reason string
-	Offset           int64
-}) {
+// wantEvent reads an event, and checks what it begins and ends with.
+func wantEvent(t *testing.T, ws *websocket.Conn, begin, end string) {
 	t.Helper()
-	if err := ws.ReadJSON(&e); err != nil {
-		t.Fatal(err)
+	_, event, err := ws.ReadMessage()
+	if text := string(event); err != nil || !strings.HasPrefix(text, begin) || !strings.HasSuffix(text, end) || len(text) > 250 {
+		t.Errorf("%s, %v, want %s...%s", text, err, begin, end)
 	}
-	return e
 }
 
-// A person who has signed in has that name, whatever the client says.
-func TestMessagesArePublished(t *testing.T) {
+// closed checks that the next that comes is a close frame with this code.
+func closed(t *testing.T, ws *websocket.Conn, code int) {
+	t.Helper()
+	if _, text, err := ws.ReadMessage(); !websocket.IsCloseError(err, code) {
+		t.Errorf("%.100q, %v, want the close code %d", text, err, code)
+	}
+}
+
+// Kafka takes a message, refuses it for good, or is slow; or a message has no end. Who has signed in has that name.
+func TestMessages(t *testing.T) {
 	t.Parallel()
+	r := start(t, behindProxy(), io.Discard)
+	r.messageTime = time.Second
 	took := make(chan chat.Message, 10)
-	url := serve(t, start(t, Limits{UserHeader: user, TrustedProxies: trusted("127.0.0.0/8")}, io.Discard), published(took))
-	raw, events := dial(t, url, "", user, "Ann"), dial(t, url, chat.Protocol, user, "Ann")
+	url := serve(t, r, func(ctx context.Context, m chat.Message, _ bool) (int64, error) {
+		switch m.Text {
+		case "too large":
+			return 0, publish.ErrRejected
+		case "slow":
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}
+		took <- m
+		return 7, nil
+	})
+	join := func(protocol string) *websocket.Conn { return dial(t, url, protocol, http.Header{user: {"Ann"}}) }
+	slow, unfinished, raw, events := join(""), join(chat.Protocol), join(""), join(chat.Protocol)
+	send(t, slow, "slow")
+	partial(t, unfinished, 5000, 100)
 	send(t, raw, "") // nobody says nothing
 	send(t, raw, "hello")
 	if m := <-took; m.Text != "hello" || m.Pod != "a" || m.Name != "Ann" || chat.CheckID(m.ID) != nil {
@@ -103,69 +103,44 @@ func TestMessagesArePublished(t *testing.T) {
 	if m := <-took; m.Text != "hi" || m.Pod != "a" || m.Name != "Ann" || m.ID != id {
 		t.Errorf("%+v", m)
 	}
-	if ack := read(t, events); ack.Type != "ack" || ack.ID != id || ack.Offset != 7 {
-		t.Errorf("%+v", ack)
-	}
-}
-
-// What Kafka refuses for good or does not take in time, and what does not come to its end.
-func TestMessagesAreNotPublished(t *testing.T) {
-	t.Parallel()
-	r := start(t, Limits{}, io.Discard)
-	r.messageTime = time.Second
-	url := serve(t, r, func(ctx context.Context, m chat.Message, _ bool) (int64, error) {
-		if strings.Contains(m.Text, "too large") {
-			return 0, publish.ErrRejected
-		}
-		<-ctx.Done()
-		return 0, ctx.Err()
-	})
-	large, slow, unfinished, events := dial(t, url, ""), dial(t, url, ""), dial(t, url, chat.Protocol), dial(t, url, chat.Protocol)
-	send(t, large, "too large")
-	send(t, slow, "slow")
-	partial(t, unfinished, 5000, 100)
-	for ws, code := range map[*websocket.Conn]int{large: websocket.ClosePolicyViolation, slow: websocket.CloseTryAgainLater, unfinished: websocket.CloseTryAgainLater} {
-		if got := closeCode(ws); got != code {
-			t.Errorf("closed with %d, want %d", got, code)
-		}
-	}
+	wantEvent(t, events, `{"type":"ack","id":"`+id+`"`, `,"offset":7}`)
 	send(t, events, `{"type":"message","id":"`+id+`","text":"too large"}`)
-	if e := read(t, events); e.Type != "reject" || e.ID != id || e.Reason == "" {
-		t.Errorf("%+v", e)
-	}
+	wantEvent(t, events, `{"type":"reject","id":"`+id+`"`, `"not taken by Kafka"}`)
+	send(t, raw, "too large")
+	closed(t, raw, websocket.ClosePolicyViolation)
+	closed(t, slow, websocket.CloseTryAgainLater)
+	closed(t, unfinished, websocket.CloseTryAgainLater)
 }
 
-// A client faster than its pace waits, and loses nothing: in messages, and in bytes.
+// A client faster than its pace, in messages or in bytes, waits and loses nothing. A message may be longer than the burst.
 func TestPace(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
 		limits         Limits
 		messages, each int // the burst, and then for half a second
 	}{
-		"messages":              {Limits{MessageRate: 40, ByteRate: 1 << 30}, 5*40 + 20, 1},
-		"bytes":                 {Limits{MessageRate: 1e6, ByteRate: 20_000}, 16*20 + 10, 1000},
-		"longer than the burst": {Limits{MessageRate: 1e6, ByteRate: 480}, 1, 16*480 + 240},
+		{Limits{MessageRate: 40}, 5*40 + 20, 1},
+		{Limits{ByteRate: 480}, 1, 16*480 + 240},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			took := make(chan chat.Message, c.messages)
-			ws := dial(t, serve(t, start(t, c.limits, io.Discard), published(took)), "")
-			begun := time.Now()
-			for range c.messages {
-				send(t, ws, strings.Repeat("x", c.each))
-			}
-			for range c.messages {
-				<-took
-			}
-			if d := time.Since(begun); d < 400*time.Millisecond {
-				t.Errorf("%d messages took %v", c.messages, d)
-			}
-		})
+		took := make(chan chat.Message, c.messages)
+		ws := dial(t, serve(t, start(t, c.limits, io.Discard), func(_ context.Context, m chat.Message, _ bool) (int64, error) {
+			took <- m
+			return 0, nil
+		}), "", nil)
+		begun := time.Now()
+		for range c.messages {
+			send(t, ws, strings.Repeat("x", c.each))
+		}
+		for range c.messages {
+			<-took
+		}
+		if d := time.Since(begun); d < 400*time.Millisecond {
+			t.Errorf("with %+v, %d messages took %v", c.limits, c.messages, d)
+		}
 	}
 }
 
-// When the memory for unread messages is used up, the largest unfinished one is given up; others and what waits for
-// Kafka are not.
+// When the memory for messages is used up, the largest unfinished one is given up; others and what waits for Kafka are not.
 func TestUnreadMemory(t *testing.T) {
 	t.Parallel()
 	const all = 200 << 10
@@ -177,7 +152,7 @@ func TestUnreadMemory(t *testing.T) {
 		<-kafka
 		return 0, nil
 	})
-	waits, large := dial(t, url, ""), dial(t, url, "")
+	waits, large := dial(t, url, "", nil), dial(t, url, "", nil)
 	send(t, waits, strings.Repeat("w", 60000))
 	<-took                          // nearly 64 KiB wait for Kafka
 	partial(t, large, 60000, 50000) // nearly 64 KiB
@@ -186,59 +161,47 @@ func TestUnreadMemory(t *testing.T) {
 		free = r.unread.free
 		r.unread.mu.Unlock()
 	}
-	var others []*websocket.Conn
-	for range 4 {
-		ws := dial(t, url, "")
-		partial(t, ws, 30000, 17000) // 32 KiB
-		others = append(others, ws)
+	var others [4]*websocket.Conn
+	for i := range others {
+		others[i] = dial(t, url, "", nil)
+		partial(t, others[i], 30000, 17000) // 32 KiB
 	}
-	if code := closeCode(large); code != websocket.CloseTryAgainLater {
-		t.Errorf("the largest was closed with %d", code)
-	}
+	closed(t, large, websocket.CloseTryAgainLater)
 	close(kafka)
 	for _, ws := range others {
-		if _, err := ws.NetConn().Write([]byte(strings.Repeat("y", 30000-17000))); err != nil {
-			t.Error(err)
-		}
+		io.WriteString(ws.NetConn(), strings.Repeat("y", 30000-17000))
 		if m := <-took; len(m.Text) != 30000 {
 			t.Errorf("%d bytes", len(m.Text))
 		}
-	}
-	for _, ws := range append(others, waits) {
 		ws.Close()
 	}
+	waits.Close()
 	r.Wait()
 	if r.unread.free != all || len(r.unread.reading) != 0 {
 		t.Errorf("%d bytes are free at the end, and %d messages are counted", r.unread.free, len(r.unread.reading))
 	}
 }
 
-// A malformed event is rejected, and a client that goes on sending them is closed. What it made up comes into the answer and
-// the log in part, and escaped.
+// Ten malformed events in a row close a client. What it made up comes into the answers and the log in part, and escaped.
 func TestMalformedEvents(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	r := start(t, Limits{}, &log)
-	ws := dial(t, serve(t, r, published(make(chan chat.Message, 1))), chat.Protocol)
+	ws := dial(t, serve(t, r, func(context.Context, chat.Message, bool) (int64, error) { return 0, nil }), chat.Protocol, nil)
 	malformed := `{"type":"\u001b[2J\u202e` + strings.Repeat("shout", 1000) + `"}`
+	const rejected = `{"type":"reject","reason":"unknown event type \"\\x1b[2J\\u202eshoutshout`
 	send(t, ws, malformed)
-	read(t, ws)
+	wantEvent(t, ws, rejected, "}")
 	send(t, ws, `{"type":"message","id":"`+id+`","text":"well-formed, and the count starts anew"}`)
-	read(t, ws)
-	for range maxStrikes {
-		send(t, ws, malformed)
-	}
+	wantEvent(t, ws, `{"type":"ack"`, "}")
 	for range maxStrikes - 1 {
-		e := read(t, ws)
-		if e.Type != "reject" || !strings.Contains(e.Reason, `"\x1b[2J\u202eshoutshout`) || len(e.Reason) > 200 {
-			t.Fatalf("%+v", e)
-		}
+		send(t, ws, malformed)
+		wantEvent(t, ws, rejected, "}")
 	}
-	if code := closeCode(ws); code != websocket.ClosePolicyViolation {
-		t.Errorf("closed with %d", code)
-	}
+	send(t, ws, malformed)
+	closed(t, ws, websocket.ClosePolicyViolation)
 	r.Wait()
-	if text := log.String(); !strings.Contains(text, `type \"\\x1b[2J\\u202eshout`) || strings.ContainsAny(text, "\x1b\u202e") || len(text) > 500 {
-		t.Errorf("the log is %q", text)
+	if said := log.String(); !strings.Contains(said, `"\\x1b[2J\\u202eshout`) || strings.ContainsAny(said, "\x1b\u202e") || len(said) > 500 {
+		t.Errorf("the log is %q", said)
 	}
 }
