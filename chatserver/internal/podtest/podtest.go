@@ -13,8 +13,7 @@ import (
 	"kafkachat/internal/child"
 )
 
-// patience is how long a pod may take to start, on a machine that is busy with other tests.
-const patience = 60 * time.Second
+const patience = 60 * time.Second // for a pod's start, on a machine that is busy with other tests
 
 // Build compiles the server and returns where it is.
 func Build(t testing.TB) (server string) { return BuildIn(t, "") }
@@ -37,13 +36,11 @@ type Pod struct {
 	Name  string // POD_NAME
 	Addr  string // host:port of the chat
 	Admin string // host:port of metrics and profiles
-
-	log string // file
+	log   string // file
 }
 
 // Start starts a pod whose environment is its name, ports that the kernel chooses, very high rate
-// limits for clients, and env. Start returns when the pod listens. Its output goes to the file log.
-// The test's end kills it.
+// limits for clients, and env. Start returns when the pod listens. The test's end kills the pod.
 func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	t.Helper()
 	out, err := os.Create(log)
@@ -61,14 +58,13 @@ func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	t.Cleanup(process.Kill)
 	p := &Pod{Process: process, Name: name, log: log}
 	// The admin address is logged before the greeting says where to chat.
-	admin, chat := regexp.MustCompile(`http://(\S+)/metrics`), regexp.MustCompile(`open\W+http://localhost(:\d+)\W`)
+	addresses := regexp.MustCompile(`(?s)http://(\S+)/metrics.*open\W+http://localhost(:\d+)\W`)
 	p.await(t, "listens", func() bool {
-		said := p.Log()
-		a, c := admin.FindStringSubmatch(said), chat.FindStringSubmatch(said)
-		if a == nil || c == nil {
+		said := addresses.FindStringSubmatch(p.Log())
+		if said == nil {
 			return false
 		}
-		p.Admin, p.Addr = a[1], "127.0.0.1"+c[1]
+		p.Admin, p.Addr = said[1], "127.0.0.1"+said[2]
 		return true
 	})
 	return p
@@ -104,9 +100,6 @@ func (p *Pod) await(t testing.TB, what string, isSo func() bool) {
 
 // Log returns what the pod has written.
 func (p *Pod) Log() string {
-	b, err := os.ReadFile(p.log)
-	if err != nil {
-		return err.Error()
-	}
+	b, _ := os.ReadFile(p.log)
 	return string(b)
 }
