@@ -37,81 +37,55 @@ func messages(topic string, from, to int) []*sarama.ProducerMessage {
 	return all
 }
 
-// onProduce lets a fault that is drawn by lot decide about produce requests.
-func onProduce(faults ...kafkatest.Action) func(kafkatest.Request) kafkatest.Action {
-	lots := rand.New(rand.NewPCG(1, 1))
-	return func(r kafkatest.Request) kafkatest.Action {
-		if n := lots.IntN(4 * len(faults)); r.Key == kmsg.Produce && n < len(faults) {
-			return faults[n]
-		}
-		return kafkatest.Action{}
-	}
-}
-
-// smallTopic makes a topic that takes about 90 records in a batch, so that many batches are under way.
-func smallTopic(t *testing.T, brokers string) string {
-	t.Helper()
-	cluster, topic := &kafka.Cluster{Brokers: strings.Split(brokers, ",")}, kafkatest.TopicName(t, brokers)
-	if _, err := cluster.EnsureTopic(t.Context(), topic, map[string]string{"max.message.bytes": "1000"}); err != nil {
-		t.Fatal(err)
-	}
-	return topic
-}
-
 // TestFaults sends single messages, and batches several of which are under way, while connections and
-// answers fail. Every record must be in the topic once, in order.
+// answers fail. Every record must be in the topic once, in order, up to one that is too large. The topic
+// takes about 90 records in a batch, so that many batches are under way.
 func TestFaults(t *testing.T) {
+	lots := rand.New(rand.NewPCG(1, 1))
+	actions := []kafkatest.Action{{CutBefore: true}, {CutAfter: true}, {NotLeader: true}}
 	for name, fault := range map[string]func(kafkatest.Request) kafkatest.Action{
-		"answers lost":   onProduce(kafkatest.Action{CutAfter: true}),
-		"all of them":    onProduce(kafkatest.Action{CutBefore: true}, kafkatest.Action{CutAfter: true}, kafkatest.Action{NotLeader: true}),
+		"one request in four": func(r kafkatest.Request) kafkatest.Action {
+			if r.Key != kmsg.Produce || lots.IntN(4) > 0 {
+				return kafkatest.Action{}
+			}
+			return actions[lots.IntN(len(actions))]
+		},
 		"any connection": kafkatest.CutEach(1, 3, 9),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			brokers := kafkatest.Broker(t)
-			topic := smallTopic(t, brokers)
+			topic := kafkatest.TopicName(t, brokers)
+			cluster := &kafka.Cluster{Brokers: strings.Split(brokers, ",")}
+			if _, err := cluster.EnsureTopic(t.Context(), topic, map[string]string{"max.message.bytes": "1000"}); err != nil {
+				t.Fatal(err)
+			}
 			proxy := kafkatest.NewProxy(t, brokers)
 			producer := newProducer(t, proxy.Addr(), topic)
 			proxy.SetFault(fault)
 			sent := 0
 			for _, size := range []int{1, 1, 49, 1, 1500, 1, 1, 2, 1000, 1} {
-				some := messages(topic, sent, sent+size)
-				err := error(nil)
-				if size == 1 {
-					var offset int64
-					if _, offset, err = producer.SendMessage(some[0]); offset != int64(sent) {
-						t.Errorf("record %d is said to be at offset %d", sent, offset)
-					}
-				} else {
+				some, err := messages(topic, sent, sent+size), error(nil)
+				if size > 1 {
 					err = producer.SendMessages(some)
+				} else if _, _, err = producer.SendMessage(some[0]); some[0].Offset != int64(sent) {
+					t.Errorf("record %d is said to be at offset %d", sent, some[0].Offset)
 				}
 				if err != nil {
 					t.Fatalf("after %d: %v", sent, err)
 				}
 				sent += size
 			}
-			clitest.WantStored(t, brokers, topic, clitest.Numbers(0, sent))
+			some := messages(topic, sent, sent+3)
+			some[1].Value = sarama.StringEncoder(strings.Repeat("x", 2000))
+			failed, ok := producer.SendMessages(some).(sarama.ProducerErrors)
+			if !ok || len(failed) != 2 || failed[0].Msg != some[1] || !errors.Is(failed[0].Err, sarama.ErrMessageSizeTooLarge) ||
+				!strings.Contains(failed[0].Err.Error(), "larger than its max.message.bytes") {
+				t.Errorf("a record that is too large: %v, want it and the one behind it", failed)
+			}
+			clitest.WantStored(t, brokers, topic, clitest.Numbers(0, sent+1))
 		})
 	}
-}
-
-// TestTooLarge writes to a topic that takes fewer bytes at a time than a batch has.
-func TestTooLarge(t *testing.T) {
-	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := smallTopic(t, brokers)
-	producer := newProducer(t, brokers, topic)
-	if err := producer.SendMessages(messages(topic, 0, 1000)); err != nil {
-		t.Fatal(err)
-	}
-	some := messages(topic, 1000, 1003)
-	some[1].Value = sarama.StringEncoder(strings.Repeat("x", 2000))
-	failed, ok := producer.SendMessages(some).(sarama.ProducerErrors)
-	if !ok || len(failed) != 2 || failed[0].Msg != some[1] || !errors.Is(failed[0].Err, sarama.ErrMessageSizeTooLarge) ||
-		!strings.Contains(failed[0].Err.Error(), "larger than its max.message.bytes") {
-		t.Errorf("a record that is too large: %v, want it and the one behind it", failed)
-	}
-	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 1001))
 }
 
 // TestOutOfOrder is what a broker answers that was started again, or has lost what it had: the last
@@ -134,8 +108,7 @@ func TestOutOfOrder(t *testing.T) {
 			t.Cleanup(broker.Close)
 			var answers []any
 			for _, err := range c.answers {
-				blocks := map[string]map[int32]*sarama.ProduceResponseBlock{"topic": {0: {Err: err}}}
-				answers = append(answers, &sarama.ProduceResponse{Version: 3, Blocks: blocks})
+				answers = append(answers, sarama.NewMockProduceResponse(t).SetVersion(3).SetError("topic", 0, err))
 			}
 			broker.SetHandlerByMap(map[string]sarama.MockResponse{
 				"MetadataRequest":       sarama.NewMockMetadataResponse(t).SetBroker(broker.Addr(), 1).SetLeader("topic", 0, 1),
@@ -150,17 +123,12 @@ func TestOutOfOrder(t *testing.T) {
 			if err := errors.Join(producer.SendMessages(some[:1]), producer.SendMessages(some[1:])); err != nil {
 				t.Fatal(err)
 			}
-			requests, ids := 0, 0
+			sent := make(map[string]int)
 			for _, r := range broker.History() {
-				switch r.Request.(type) {
-				case *sarama.ProduceRequest:
-					requests++
-				case *sarama.InitProducerIDRequest:
-					ids++
-				}
+				sent[fmt.Sprintf("%T", r.Request)]++
 			}
-			if requests != c.requests || ids != c.ids {
-				t.Errorf("%d batches were sent under %d ids, want %d under %d", requests, ids, c.requests, c.ids)
+			if sent["*sarama.ProduceRequest"] != c.requests || sent["*sarama.InitProducerIDRequest"] != c.ids {
+				t.Errorf("sent are %v, want %d batches under %d ids", sent, c.requests, c.ids)
 			}
 		})
 	}
