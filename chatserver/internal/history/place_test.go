@@ -14,26 +14,24 @@ import (
 
 // An outcome is what a client gets that comes to a pod.
 type outcome struct {
-	reasons string // "" resumed, or a welcome's reason; + an event after it; "-" for nothing
+	reasons string // "" resumed, or a welcome's reason; + an event after it; "-" for nothing; or why the query is refused
 	from    int64
 	last    bool // then the connection is closed
 	waits   bool
 }
 
-func (r *reading) query(query string) (asChat, asRaw sockets.Place) {
-	r.t.Helper()
+func (r *reading) query(query string) (asChat, asRaw sockets.Place, err error) {
 	values, _ := url.ParseQuery(query)
-	asChat, asRaw, err := r.Place(values, func() chat.Welcome { return chat.Welcome{Pod: "a"} })
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return asChat, asRaw
+	return r.Place(values, func() chat.Welcome { return chat.Welcome{Pod: "a"} })
 }
 
 // place returns what a client gets that asks so, after it has waited for so long.
 func (r *reading) place(query string, wait time.Duration) (got outcome) {
 	r.t.Helper()
-	place, _ := r.query(query)
+	place, _, err := r.query(query)
+	if err != nil {
+		return outcome{reasons: err.Error()}
+	}
 	time.Sleep(wait)
 	log, _ := r.Frames()
 	for range 2 { // the second time what was asked has been answered
@@ -82,6 +80,8 @@ func TestPlaces(t *testing.T) {
 	t.Parallel()
 	const ours, other = "t", "o"
 	for query, want := range map[string]outcome{
+		"last=-1":  {reasons: `last="-1": valid is a whole number from 0 on`},
+		"before=x": {reasons: `before: "x" is not a position that this server gave`},
 		// No position, or none of ours.
 		"last=3":               {reasons: "fresh", from: 147},
 		"":                     {reasons: "fresh", from: 150},
@@ -111,7 +111,7 @@ func TestPlaces(t *testing.T) {
 		t.Run(query, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				// The pod shows 20 to 29 and 40 to 149; 30 to 39 were gone before it read them, and Kafka still has 10 to 149.
+				// The pod shows 20 to 29 and 40 to 149. It did not get 30 to 39, and Kafka still has 10 to 149.
 				r := newReading(t, 20, strings.Repeat(ours, 10))
 				r.all()
 				r.set(40, strings.Repeat(ours, 110))
@@ -172,14 +172,11 @@ func TestClientsWaitForTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReading(t, 0, "abc")
 		r.do("open0")
-		if got := r.place("last=2", 0); !got.waits || got.reasons != "-" {
-			t.Errorf("at once: %+v", got)
+		if at0, at1 := r.place("last=2", 0).reasons, r.place("last=2", patience).reasons; at0 != "-" || at1 != "fresh" {
+			t.Errorf("told %q at once, %q after a second", at0, at1)
 		}
-		if got := r.place("last=2", patience); !got.waits || got.reasons != "fresh" {
-			t.Errorf("after a second: %+v", got)
-		}
-		_, raw := r.query("last=2")
-		late, _ := r.query("after=" + at("x", 1))
+		_, raw, _ := r.query("last=2")
+		late, _, _ := r.query("after=" + at("x", 1))
 		time.Sleep(patience)
 		log, _ := r.Frames()
 		if _, placed := raw(log); placed {
@@ -195,7 +192,7 @@ func TestClientsWaitForTheLog(t *testing.T) {
 		if p, placed := late(log); !placed || reasons(t, p.Hello) != "reset" {
 			t.Errorf("a late client is placed %v, %s", placed, p.Hello)
 		}
-		newest, newestRaw := r.query("last=1")
+		newest, newestRaw, _ := r.query("last=1")
 		r.add("d")
 		r.all()
 		p, _ := newest(log)
@@ -222,21 +219,10 @@ func TestAheadOfAPodThatReads(t *testing.T) {
 			break
 		}
 		m := r.records[next]
-		place, _ := r.query("after=" + positionOf(m, chat.Decode(m)).String())
+		place, _, _ := r.query("after=" + positionOf(m, chat.Decode(m)).String())
 		if p, placed := place(log); placed && reasons(t, p.Hello) != "" {
 			t.Fatalf("a client at offset %d is told %q", next, reasons(t, p.Hello))
 		}
 	}
 	<-done
-}
-
-func TestQueriesThatAreRefused(t *testing.T) {
-	t.Parallel()
-	r := newReading(t, 0, "")
-	for query, want := range map[string]string{"last=-1": "whole number", "last=x": "whole number", "before=x": "not a position"} {
-		values, _ := url.ParseQuery(query)
-		if _, _, err := r.Place(values, nil); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", query, err, want)
-		}
-	}
 }
