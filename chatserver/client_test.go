@@ -3,8 +3,8 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +73,16 @@ func (c *testClient) echo(text string) {
 	c.want(text)
 }
 
+// tryEcho says something and waits until it comes back, whatever others say meanwhile.
+func (c *testClient) tryEcho(text string) error {
+	c.ws.SetReadDeadline(time.Now().Add(patience))
+	err := c.ws.WriteMessage(websocket.TextMessage, []byte(text))
+	for heard := []byte(nil); err == nil && string(heard) != text; {
+		_, heard, err = c.ws.ReadMessage()
+	}
+	return err
+}
+
 // closed waits for the close frame and returns its code, or CloseAbnormalClosure.
 func (c *testClient) closed() int {
 	c.t.Helper()
@@ -89,12 +99,12 @@ func (c *testClient) closed() int {
 
 // An event is any event of chat.v1.
 type event struct {
-	Type, Pod, Where, Topic, Position, Reason, Detail, ID, Name, Text, Kafka, Time string
-	Resumed, Standalone, Placeholder                                               bool
-	Offset, Missing                                                                int64
-	Millis                                                                         float64 `json:"ms"`
-	Within                                                                         int64   `json:"within_ms"`
-	Partitions                                                                     int32
+	Type, Pod, Where, Position, Reason, Detail, ID, Name, Text, Kafka string
+	Resumed, Standalone                                               bool
+	Offset                                                            int64
+	Millis                                                            float64 `json:"ms"`
+	Within                                                            int64   `json:"within_ms"`
+	Partitions                                                        int32
 }
 
 func (c *testClient) event() event {
@@ -106,16 +116,16 @@ func (c *testClient) event() event {
 	return e
 }
 
-// until returns the next event of a type; other types but those of skip are faults.
-func (c *testClient) until(kind string, skip ...string) event {
+// until returns the next event of these types; other types but status and pods are faults.
+func (c *testClient) until(types ...string) event {
 	c.t.Helper()
 	for {
 		e := c.event()
-		if e.Type == kind {
+		if slices.Contains(types, e.Type) {
 			return e
 		}
-		if !strings.Contains("status pods "+strings.Join(skip, " "), e.Type) {
-			c.t.Fatalf("got %+v while waiting for %q", e, kind)
+		if e.Type != "status" && e.Type != "pods" {
+			c.t.Fatalf("got %+v while waiting for %q", e, types)
 		}
 	}
 }
@@ -126,25 +136,15 @@ func (c *testClient) arrive() (welcome event, texts string) {
 	if welcome = c.event(); welcome.Type != "welcome" {
 		c.t.Fatalf("the first event is %+v", welcome)
 	}
-	for {
-		switch e := c.event(); e.Type {
-		case "live":
-			return welcome, strings.TrimSpace(texts)
-		case "message":
-			texts += e.Text + " "
-		case "status", "pods":
-		default:
-			c.t.Fatalf("got %+v before live", e)
-		}
+	for e := c.until("message", "live"); e.Type != "live"; e = c.until("message", "live") {
+		texts += e.Text + " "
 	}
+	return welcome, strings.TrimSpace(texts)
 }
 
 func (c *testClient) say(id, text string) {
 	c.t.Helper()
-	b, err := json.Marshal(map[string]string{"type": "message", "id": id, "name": "Ann", "text": text})
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	b, _ := json.Marshal(map[string]string{"type": "message", "id": id, "name": "Ann", "text": text})
 	c.send(string(b))
 }
 
@@ -153,14 +153,13 @@ func (c *testClient) publish(id, text string) (message, ack event) {
 	c.t.Helper()
 	c.say(id, text)
 	for message.ID != id || ack.ID != id {
-		switch e := c.event(); e.Type {
-		case "message":
+		if e := c.until("message", "ack"); e.Type == "message" {
 			message = e
-		case "ack":
+		} else {
 			ack = e
 		}
 	}
 	return message, ack
 }
 
-func longID(word string) string { return fmt.Sprintf("%s-0123456789abcdef", word) }
+func longID(word string) string { return word + "-0123456789abcdef" }

@@ -4,10 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/Shopify/sarama"
-	"github.com/gorilla/websocket"
 
 	"kafkachat/internal/kafkatest"
 )
@@ -61,11 +59,7 @@ func TestForeignRecordsNeverStopThePod(t *testing.T) {
 	waitFor(t, "the chat to go on", func() bool { // clients may be cut off, and come back
 		again, _, err := b.tryDial("", "")
 		if err == nil {
-			err = again.ws.WriteMessage(websocket.TextMessage, []byte("on and on"))
-		}
-		for text := []byte(nil); err == nil && string(text) != "on and on"; {
-			again.ws.SetReadDeadline(time.Now().Add(patience))
-			_, text, err = again.ws.ReadMessage()
+			err = again.tryEcho("on and on")
 		}
 		return err == nil
 	})

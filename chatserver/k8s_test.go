@@ -25,9 +25,8 @@ const (
 	otherKernel      = 256 * kiB
 )
 
-// A manifest's environment is one that the server reads; its limits multiply out to less memory than
-// the pod has; and a stop fits into the time that the cluster gives a pod, and that into the load
-// balancer's. That the manifests are valid is checked by .ci/k8s.
+// A manifest's environment is one that the server reads; its limits multiply out to less memory than the pod has; and a stop fits
+// into the time that the cluster gives a pod, and that into the load balancer's. .ci/k8s checks that the manifests are valid.
 func TestManifests(t *testing.T) {
 	known := fmt.Sprint("{GOMEMLIMIT ", settings.Variables(), kafka.Variables()) // GOMEMLIMIT is Go's own
 	for _, file := range []string{"../k8s/chatserver.yaml", "../k8s/local/chatserver.yaml"} {

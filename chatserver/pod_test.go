@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"regexp"
@@ -54,17 +55,13 @@ func startPod(t *testing.T, env map[string]string) *testPod {
 func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	// Unless the test has its own: free ports, no limits for clients, and all the time that a busy machine needs.
-	freely := map[string]string{"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "EMBEDDED_ADDR": "127.0.0.1:0",
-		"MESSAGE_RATE": "1000000", "BYTE_RATE": "1000000000", "MAX_CONNECTIONS": "0", "PUBLISH_TIMEOUT": "1h"}
-	if env["KAFKA_BROKER"] != "" {
-		delete(freely, "EMBEDDED_ADDR")
+	all := map[string]string{"PORT": "0", "ADMIN_ADDR": "127.0.0.1:0", "MESSAGE_RATE": "1000000", "BYTE_RATE": "1000000000",
+		"MAX_CONNECTIONS": "0", "PUBLISH_TIMEOUT": "1h"}
+	if env["KAFKA_BROKER"] == "" {
+		all["EMBEDDED_ADDR"] = "127.0.0.1:0"
 	}
-	getenv := func(name string) string {
-		if v, ok := env[name]; ok {
-			return v
-		}
-		return freely[name]
-	}
+	maps.Copy(all, env)
+	getenv := func(name string) string { return all[name] }
 	p := &testPod{t: t, log: &clitest.Buffer{}}
 	out, stdout := io.Pipe()
 	var ended sync.WaitGroup
@@ -122,17 +119,14 @@ func onKafka(t *testing.T) func(pod string) map[string]string {
 	}
 }
 
-// fetch asks by HTTP, with these pairs of a header's name and its value.
-func fetch(t *testing.T, method, url string, header ...string) (status int, body string) {
+// fetch asks by HTTP; host is in the Host header, if it is not the one in url.
+func fetch(t *testing.T, method, url string, host ...string) (status int, body string) {
 	t.Helper()
 	request, err := http.NewRequest(method, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < len(header); i += 2 {
-		request.Header.Add(header[i], header[i+1])
-	}
-	request.Host = request.Header.Get("Host")
+	request.Host = strings.Join(host, "")
 	transport := http.Transport{DisableKeepAlives: true} // which does not follow redirects
 	response, err := transport.RoundTrip(request)
 	if err != nil {
@@ -177,5 +171,3 @@ func waitFor(t *testing.T, what string, done func() bool) {
 }
 
 func (p *testPod) host() string { return strings.TrimPrefix(p.url, "http://") }
-
-func portOf(url string) string { return url[strings.LastIndex(url, ":")+1:] }
