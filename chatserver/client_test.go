@@ -87,14 +87,15 @@ func (c *testClient) tryEcho(text string) error {
 func (c *testClient) closed() int {
 	c.t.Helper()
 	c.ws.SetReadDeadline(time.Now().Add(patience))
-	var err error
-	for err == nil {
-		_, _, err = c.ws.ReadMessage()
+	for {
+		_, _, err := c.ws.ReadMessage()
+		if closed, ok := errors.AsType[*websocket.CloseError](err); ok {
+			return closed.Code
+		}
+		if err != nil {
+			return websocket.CloseAbnormalClosure
+		}
 	}
-	if closed, ok := errors.AsType[*websocket.CloseError](err); ok {
-		return closed.Code
-	}
-	return websocket.CloseAbnormalClosure
 }
 
 // An event is any event of chat.v1.

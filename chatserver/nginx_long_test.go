@@ -4,9 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
@@ -25,47 +22,40 @@ import (
 
 const fullAbuse = true // TestAbuse, in its full size
 
-// nginxAt starts Debian's nginx with the configuration of k8s/README.md before the server at backend, and returns what connects
-// to it. (It listens on a Unix socket: nobody else can take that.)
-func nginxAt(t *testing.T, backend string) (dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
-	t.Helper()
+// People sign in at Debian's nginx, which has the configuration of k8s/README.md and serves the chat below /chat/. What the pod says
+// without nginx, or with one that lacks a line, internal/room tests.
+func TestNginx(t *testing.T) {
+	t.Parallel()
+	pod := startPod(t, map[string]string{"USER_HEADER": "X-Forwarded-User", "TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "chat.example.com"})
 	readme, err := os.ReadFile("../k8s/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	block := regexp.MustCompile("(?s)```nginx\n(.*?)```").FindSubmatch(readme)
 	if block == nil {
-		t.Fatal("k8s/README.md has no configuration of nginx")
+		t.Fatalf("k8s/README.md has no configuration of nginx: %v", err)
 	}
 	folder := t.TempDir()
-	here := strings.NewReplacer("listen 443 ssl", "listen unix:"+folder+"/socket ssl", "/etc/nginx", folder, "127.0.0.1:8000", backend)
-	example := httptest.NewTLSServer(nil) // for its certificate
-	example.Close()
-	key, err := x509.MarshalPKCS8PrivateKey(example.TLS.Certificates[0].PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	socket := folder + "/socket" // nobody else can take that; and TLS is nginx's own
+	backend := strings.Replace(pod.host(), "localhost", "127.0.0.1", 1)
+	here := strings.NewReplacer("listen 443 ssl", "listen unix:"+socket, "ssl_", "# ssl_", "/etc/nginx", folder, "127.0.0.1:8000", backend)
 	for name, text := range map[string]string{
 		"chat.htpasswd": "ann:{PLAIN}secret\n",
-		"chat.pem":      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: example.Certificate().Raw})),
-		"chat.key":      string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
 		"nginx.conf": "daemon off; master_process off; pid " + folder + "/pid; error_log stderr;\nevents {}\nhttp {\naccess_log off;\n" +
-			"client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n" + here.Replace(string(block[1])) + "}\n",
+			"client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n" +
+			here.Replace(string(block[1])) + "}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("nginx", "-p", folder, "-c", filepath.Join(folder, "nginx.conf"))
-	cmd.Stderr = t.Output()
-	if err := cmd.Start(); err != nil {
+	nginx := exec.Command("nginx", "-p", folder, "-c", folder+"/nginx.conf")
+	nginx.Stderr = t.Output()
+	if err := nginx.Start(); err != nil {
 		t.Fatalf("starting nginx (apt-get install nginx-light): %v", err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		nginx.Process.Kill()
+		nginx.Wait()
 	})
-	dial = func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", folder+"/socket") }
+	dial := func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }
 	waitFor(t, "nginx to listen", func() bool {
 		c, err := dial(t.Context(), "", "")
 		if err == nil {
@@ -73,29 +63,13 @@ func nginxAt(t *testing.T, backend string) (dial func(ctx context.Context, netwo
 		}
 		return err == nil
 	})
-	return dial
-}
 
-// People sign in at nginx, which ends TLS and serves the chat below /chat/. What the pod says without nginx, or with one that
-// lacks a line, internal/room tests.
-func TestNginx(t *testing.T) {
-	t.Parallel()
-	pod := startPod(t, map[string]string{"USER_HEADER": "X-Forwarded-User", "TRUSTED_PROXIES": "127.0.0.1", "ALLOWED_HOSTS": "chat.example.com"})
-	dial := nginxAt(t, "127.0.0.1:"+portOf(pod.url))
-	insecure := &tls.Config{InsecureSkipVerify: true}
-	asking := func(password string) *http.Request {
-		request := httptest.NewRequest("GET", "https://chat.example.com/chat/", nil)
-		request.RequestURI = ""
-		request.Header.Set("X-Forwarded-User", "mallory") // is not believed
-		request.Header.Set("Origin", "https://chat.example.com")
-		if password != "" {
-			request.SetBasicAuth("ann", password)
-		}
-		return request
-	}
-	get := func(password string) (status int, body string) {
-		t.Helper()
-		response, err := (&http.Transport{TLSClientConfig: insecure, DialContext: dial}).RoundTrip(asking(password))
+	request := httptest.NewRequest("GET", "http://chat.example.com/chat/", nil)
+	request.RequestURI = ""
+	request.Header.Set("X-Forwarded-User", "mallory") // is not believed
+	request.Header.Set("Origin", "https://chat.example.com")
+	get := func() (status int, body string) {
+		response, err := (&http.Transport{DialContext: dial}).RoundTrip(request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,26 +77,22 @@ func TestNginx(t *testing.T) {
 		b, _ := io.ReadAll(response.Body)
 		return response.StatusCode, string(b)
 	}
-	if status, _ := get(""); status != http.StatusUnauthorized {
+	if status, _ := get(); status != http.StatusUnauthorized {
 		t.Errorf("without a password: %d", status)
 	}
-	status, body := get("secret")
-	if status != http.StatusOK || !strings.Contains(body, "Chatting on") {
-		t.Errorf("with a password: %d %.200s", status, body)
+	request.SetBasicAuth("ann", "secret")
+	status, body := get()
+	if outside := regexp.MustCompile(`(src|href)="/`); status != http.StatusOK || !strings.Contains(body, "Chatting on") || outside.MatchString(body) {
+		t.Errorf("with a password: %d, or the page asks for what is not below /chat/: %.200s", status, body)
 	}
-	for _, reference := range regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(body, -1) {
-		if strings.HasPrefix(reference[1], "/") {
-			t.Errorf("the page asks for %s, which is not below /chat/", reference[1])
-		}
-	}
-	dialer := websocket.Dialer{TLSClientConfig: insecure, Subprotocols: []string{chat.Protocol}, HandshakeTimeout: patience, NetDialContext: dial}
-	ws, _, err := dialer.Dial("wss://chat.example.com/chat/ws", asking("secret").Header)
+	dialer := websocket.Dialer{Subprotocols: []string{chat.Protocol}, HandshakeTimeout: patience, NetDialContext: dial}
+	ws, _, err := dialer.Dial("ws://chat.example.com/chat/ws", request.Header)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ws.Close()
 	ann := &testClient{t, ws}
-	if w := ann.event(); w.Type != "welcome" || w.Name != "ann" {
+	if w, _ := ann.arrive(); w.Name != "ann" {
 		t.Errorf("%+v", w)
 	}
 	if m, _ := ann.publish(longID("first"), "hello"); m.Name != "ann" || m.Text != "hello" {

@@ -46,31 +46,54 @@ func TestAddresses(t *testing.T) {
 	waitFor(t, "the place of one who left", func() bool { _, _, err := a.tryDial("", ""); return err == nil })
 }
 
+// What happens is counted. Nobody finds in a log what people have said, at whatever level.
 func TestOperatorsView(t *testing.T) {
 	t.Parallel()
+	const secret = "Tatzelwurm"
 	env := onKafka(t)("a")
+	env["LOG_LEVEL"], env["MESSAGE_BYTES"] = "debug", "100"
 	a := startPod(t, env)
-	raw, chat := a.raw(""), a.chat("?after=0.00000000")
-	chat.arrive()
-	raw.echo("one")
-	chat.publish(longID("two"), "two")
-	chat.send("{}")
-	chat.until("reject")
+	raw, client := a.raw(""), a.chat("?after=0.00000000")
+	client.arrive()
+	raw.echo(secret)
+	client.publish(longID("two"), secret)
 	kafkatest.ProduceRecords(t, env["KAFKA_BROKER"], env["TOPIC"],
 		&sarama.ProducerMessage{Value: sarama.StringEncoder("\xff")},
 		&sarama.ProducerMessage{Value: sarama.StringEncoder("two"), Headers: []sarama.RecordHeader{{Key: []byte("id"), Value: []byte(longID("two"))}}},
 		&sarama.ProducerMessage{Value: sarama.StringEncoder("last")})
+	a.waitMetric("chat_deliveries_total", 8)
+	for _, nonsense := range []string{ // ten, after which a client is closed
+		`{"id":"SECRET","text":"x"}`, `{"id":7,"text":"SECRET"}`, `{"id":"long enough to be one","text":["SECRET"]}`,
+		`{"id":"long enough to be one","name":"` + strings.Repeat("SECRET", 9) + `","text":"x"}`,
+		`{"id":"long enough to be one","text":"` + strings.Repeat("SECRET", 20) + `"}`,
+		`{"text":"SECRET"}`, `"SECRET"`, `SECRET`, `{"SECRET`, `{"text":"SECRET`,
+	} {
+		client.send(strings.NewReplacer("SECRET", secret, `{"id"`, `{"type":"message","id"`).Replace(nonsense))
+	}
+	client.closed()
+	for _, frame := range []string{ // too long, not UTF-8, binary; masked with zeros
+		"\x81\xfe\x00\xc8\x00\x00\x00\x00" + strings.Repeat(secret, 20), "\x81\x8b\x00\x00\x00\x00\xff" + secret, "\x82\x8a\x00\x00\x00\x00" + secret,
+	} {
+		rude := a.raw("")
+		rude.ws.NetConn().Write([]byte(frame))
+		rude.closed()
+	}
 	for name, want := range map[string]float64{
-		"chat_connections": 2, "chat_kafka_up": 1, "chat_consumer_lag_records": 0,
+		"chat_connections": 1, "chat_kafka_up": 1, "chat_consumer_lag_records": 0,
 		`chat_messages_in_total{protocol="raw"}`: 1, `chat_messages_in_total{protocol="chat.v1"}`: 1,
 		"chat_records_total": 5, "chat_placeholders_total": 1, "chat_copies_dropped_total": 1,
 		"chat_log_messages": 4, "chat_log_end_offset": 5, "chat_log_start_offset": 0,
-		"chat_deliveries_total": 8, "chat_publish_seconds_count": 2, "chat_fanout_delay_seconds_count": 5,
-		`chat_rejects_total{reason="malformed"}`: 1, `chat_resumes_total{outcome="reset"}`: 1,
+		"chat_publish_seconds_count": 2, "chat_fanout_delay_seconds_count": 5, `chat_resumes_total{outcome="reset"}`: 1,
+		`chat_rejects_total{reason="malformed"}`: 10, `chat_rejects_total{reason="too_long"}`: 1,
+		`chat_rejects_total{reason="not_utf8"}`: 1, `chat_rejects_total{reason="binary"}`: 1,
 	} {
 		a.waitMetric(name, want)
 	}
 	waitFor(t, "the bytes of the deliveries", func() bool { return a.metric("chat_delivered_bytes_total") >= 500 })
+	waitFor(t, "the clients to be gone", func() bool { return strings.Count(a.log.String(), "client gone") >= 4 })
+	if found := regexp.MustCompile(".*(" + secret + `|"level":"(WARN|ERROR)).*`).FindString(a.log.String()); found != "" {
+		t.Errorf("the log says what was said, or a client's fault is the operator's business: %s", found)
+	}
 	// What there was before this pod says nothing about its speed.
 	if n := startPod(t, env).metric("chat_fanout_delay_seconds_count"); n != 0 {
 		t.Errorf("a pod that has just started has measured %v delays", n)
@@ -105,39 +128,5 @@ func TestMonitoring(t *testing.T) {
 		if query := strings.Replace(q[1], "max(", "max by (pod) (", 1); !strings.Contains(alerts, "expr: "+query+" ") {
 			t.Errorf("no alert asks for %s", query)
 		}
-	}
-}
-
-// Nobody finds in a log what people have said, at whatever level. What is not taken is counted.
-func TestLogsHaveNoMessages(t *testing.T) {
-	t.Parallel()
-	const secret = "Tatzelwurm"
-	a := startPod(t, map[string]string{"LOG_LEVEL": "debug", "MESSAGE_BYTES": "100"})
-	for reason, frame := range map[string]string{ // masked with zeros
-		"too_long": "\x81\xfe\x00\xc8\x00\x00\x00\x00" + strings.Repeat(secret, 20),
-		"not_utf8": "\x81\x8b\x00\x00\x00\x00\xff" + secret,
-		"binary":   "\x82\x8a\x00\x00\x00\x00" + secret,
-	} {
-		raw := a.raw("")
-		raw.echo(secret)
-		raw.ws.NetConn().Write([]byte(frame))
-		raw.closed()
-		a.waitMetric(fmt.Sprintf("chat_rejects_total{reason=%q}", reason), 1)
-	}
-	client := a.chat("?last=10")
-	client.arrive()
-	client.publish(longID("a"), secret)
-	for _, nonsense := range []string{ // ten, after which a client is closed
-		`{"id":"SECRET","text":"x"}`, `{"id":7,"text":"SECRET"}`, `{"id":"long enough to be one","text":["SECRET"]}`,
-		`{"id":"long enough to be one","name":"` + strings.Repeat("SECRET", 9) + `","text":"x"}`,
-		`{"id":"long enough to be one","text":"` + strings.Repeat("SECRET", 20) + `"}`,
-		`{"text":"SECRET"}`, `"SECRET"`, `SECRET`, `{"SECRET`, `{"text":"SECRET`,
-	} {
-		client.send(strings.NewReplacer("SECRET", secret, `{"id"`, `{"type":"message","id"`).Replace(nonsense))
-	}
-	client.closed()
-	waitFor(t, "the clients to be gone", func() bool { return strings.Count(a.log.String(), "client gone") >= 4 })
-	if found := regexp.MustCompile(".*(" + secret + `|"level":"(WARN|ERROR)).*`).FindString(a.log.String()); found != "" {
-		t.Errorf("the log says what was said, or a client's fault is the operator's business: %s", found)
 	}
 }

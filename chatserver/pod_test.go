@@ -48,7 +48,11 @@ func startPod(t *testing.T, env map[string]string) *testPod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pod.waitReady()
+	waitFor(t, "the server to be ready", func() bool {
+		status, _ := fetch(t, "GET", pod.url+"/readyz")
+		return status == http.StatusOK
+	})
+	return pod
 }
 
 // tryPod returns when the server says where it is, or the error of one that does not start.
@@ -107,7 +111,8 @@ func startProcess(t *testing.T, server string, env ...string) *testPod {
 			t.Errorf("the server ended with exit code %d; its log:\n%s", code, text)
 		}
 	})
-	return (&testPod{t: t, url: "http://" + p.Addr, admin: "http://" + p.Admin}).waitReady()
+	p.AwaitReady(t)
+	return &testPod{t: t, url: "http://" + p.Addr, admin: "http://" + p.Admin}
 }
 
 // onKafka returns the environment of pods that share one Kafka topic.
@@ -122,10 +127,7 @@ func onKafka(t *testing.T) func(pod string) map[string]string {
 // fetch asks by HTTP; host is in the Host header, if it is not the one in url.
 func fetch(t *testing.T, method, url string, host ...string) (status int, body string) {
 	t.Helper()
-	request, err := http.NewRequest(method, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	request, _ := http.NewRequest(method, url, nil)
 	request.Host = strings.Join(host, "")
 	transport := http.Transport{DisableKeepAlives: true} // which does not follow redirects
 	response, err := transport.RoundTrip(request)
@@ -150,15 +152,6 @@ func (p *testPod) metric(name string) float64 {
 func (p *testPod) waitMetric(name string, want float64) {
 	p.t.Helper()
 	waitFor(p.t, name+" to be "+strconv.FormatFloat(want, 'g', -1, 64), func() bool { return p.metric(name) == want })
-}
-
-func (p *testPod) waitReady() *testPod {
-	p.t.Helper()
-	waitFor(p.t, "the server to be ready", func() bool {
-		status, _ := fetch(p.t, "GET", p.url+"/readyz")
-		return status == http.StatusOK
-	})
-	return p
 }
 
 func waitFor(t *testing.T, what string, done func() bool) {
