@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,24 +27,17 @@ const (
 	pageRequest   = "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 )
 
-// TestAbuse is rude to one server in every way, while a client in the same chat goes on. At last nothing is left of all that: no
-// goroutine, no descriptor, no memory. Go's runtime keeps what the largest crowd took, so that crowd comes twice.
+// TestAbuse is rude to one server, while a client in the same chat goes on. At last no goroutine, no descriptor, no memory is left of
+// that. Go's runtime keeps what the largest crowd took, so that crowd comes twice. Not parallel: it would disturb tests that measure.
 func TestAbuse(t *testing.T) {
-	// Not parallel: its own load on the machine would disturb tests that measure, and they it.
 	p := startProcess(t, podtest.Build(t), "LOG_BYTES=4194304")
-	crowd, handshakes, unfinished, flooding := 2000, 10000, 1000, 2*time.Second
-	if fullAbuse {
-		crowd, handshakes, unfinished, flooding = 10000, 100000, 4700, 5*time.Second
-	}
 	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
-		t.Fatal(err)
-	}
+	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
 	most := int(files.Cur / 2) // of this process and the server
-	p.storm(min(most, crowd))
+	crowd := min(most, 2000)
+	p.storm(crowd)
 	p.settle()
 	before := p.usage()
-	t.Logf("before: %+v", before)
 	talker := p.raw("")
 	ctx, stop := context.WithCancel(t.Context())
 	var talk sync.WaitGroup
@@ -61,10 +51,9 @@ func TestAbuse(t *testing.T) {
 		}
 	})
 	for name, abuse := range map[string]func(){
-		"connections opened and dropped at once": func() { p.storm(min(most, crowd)) },
-		"random handshakes":                      func() { p.randomHandshakes(handshakes) },
-		"messages that do not end":               func() { p.unfinished(min(most, unfinished)) },
-		"floods":                                 func() { p.floods(flooding) },
+		"connections opened and dropped at once": func() { p.storm(crowd) },
+		"messages that do not end":               func() { p.unfinished(min(most, 1000)) },
+		"floods":                                 func() { p.floods(2 * time.Second) },
 	} {
 		t.Log(name)
 		abuse()
@@ -73,10 +62,9 @@ func TestAbuse(t *testing.T) {
 	talk.Wait()
 	talker.ws.Close()
 	p.settle()
-	var after usage
-	defer func() { t.Logf("after: %+v", after) }()
 	waitFor(t, "the server to be as it was", func() bool {
-		after = p.usage()
+		after := p.usage()
+		t.Logf("before: %+v, after: %+v", before, after)
 		// Memory moves a little by itself, connections to Kafka come and go, and a pod remembers the ids of messages.
 		const noise, id = 512 << 10, 128
 		ids := id * min(after.records-before.records, chat.WindowSize)
@@ -85,8 +73,7 @@ func TestAbuse(t *testing.T) {
 	})
 }
 
-// A pod that may open few files keeps some for Kafka and its operator, whatever its clients take; and it survives
-// that whoever reads its log goes away.
+// A pod that may open few files keeps some for Kafka and its operator; and it survives that whoever reads its log goes away.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	// The first line of the log says where the metrics are; the second one is a broken pipe.
@@ -143,54 +130,23 @@ func (p *testPod) settle() {
 
 // storm opens n websockets and drops them all at once.
 func (p *testPod) storm(n int) {
-	conns := p.join(n, "")
-	waitFor(p.t, "the crowd to be in", func() bool { return p.metric("chat_connections") >= float64(n) })
-	for _, c := range conns {
-		c.Close()
-	}
-	// But for the client that talks.
-	waitFor(p.t, "the crowd to be gone", func() bool { return p.metric("chat_connections") <= 1 })
-}
-
-// randomHandshakes sends handshakes with random faults, and a frame after each. Each is answered or closed.
-func (p *testPod) randomHandshakes(n int) {
-	stop := time.Now().Add(90 * time.Second) // however slow the machine is
-	inParallel(n, func(int) {
-		if time.Now().After(stop) {
-			return
-		}
-		lines := strings.SplitAfter(rawHandshake+"\x81\x85\x01\x02\x03\x04iokho", "\r\n")
-		at := rand.IntN(len(lines))
-		lines[at] = strings.Repeat(lines[at], rand.IntN(10))
-		text := []byte(strings.Join(lines, ""))
-		for range rand.IntN(6) {
-			at := rand.IntN(len(text))
-			text[at] ^= 1 << rand.IntN(8)
-			text = slices.Delete(text, at, min(len(text)-1, at+rand.IntN(4)))
-		}
-		c := p.open()
-		defer c.Close()
-		c.Write(text)
-		c.CloseWrite()
-		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
-			p.t.Errorf("neither answered nor closed: %q", text)
-		}
+	p.join(n, "", func() {
+		waitFor(p.t, "the crowd to be in", func() bool { return p.metric("chat_connections") >= float64(n) })
 	})
+	waitFor(p.t, "all but the talker to be gone", func() bool { return p.metric("chat_connections") <= 1 })
 }
 
 // unfinished has n clients send a message of 50,000 bytes but for the last hundred.
 func (p *testPod) unfinished(n int) {
-	conns := p.join(n, "\x81\xfe\xc3\x50\x00\x00\x00\x00"+strings.Repeat("x", 49_900))
-	most := float64(room.UnreadBytes + n*16<<10 + 64<<20) // 16 KiB a client, and what the collector has not freed yet
-	if heap := p.metric("go_memstats_heap_alloc_bytes"); heap > most {
-		p.t.Errorf("%.0f MiB of heap", heap/(1<<20))
-	}
-	waitFor(p.t, "a message that is given up", func() bool { // on a slow machine for its time, before the memory is used up
-		return p.metric(`chat_rejects_total{reason="no_room"}`)+p.metric(`chat_rejects_total{reason="unfinished"}`) > 0
+	p.join(n, "\x81\xfe\xc3\x50\x00\x00\x00\x00"+strings.Repeat("x", 49_900), func() {
+		most := float64(room.UnreadBytes + n*16<<10 + 64<<20) // 16 KiB a client, and what the collector has not freed yet
+		if heap := p.metric("go_memstats_heap_alloc_bytes"); heap > most {
+			p.t.Errorf("%.0f MiB of heap", heap/(1<<20))
+		}
+		waitFor(p.t, "a message that is given up", func() bool { // on a slow machine for its time, before the memory is used up
+			return p.metric(`chat_rejects_total{reason="no_room"}`)+p.metric(`chat_rejects_total{reason="unfinished"}`) > 0
+		})
 	})
-	for _, c := range conns {
-		c.Close()
-	}
 }
 
 // floods has clients send as fast as they can what costs the server something, and read little or nothing.
@@ -198,7 +154,6 @@ func (p *testPod) floods(d time.Duration) {
 	end := time.Now().Add(d)
 	kinds := []struct{ head, flood string }{
 		{rawHandshake, "\x89\x84\x00\x00\x00\x00ping"},
-		{rawHandshake, "\x81\x80\x00\x00\x00\x00"},
 		{rawHandshake, "\x81\x85\x00\x00\x00\x00flood"},
 		{chatHandshake, "\x81\x82\x00\x00\x00\x00{}"},
 		{chatHandshake, "\x81\xbc\x00\x00\x00\x00" + `{"type":"message","id":"the-same-0123456789","text":"flood"}`},
@@ -222,30 +177,21 @@ func (p *testPod) floods(d time.Duration) {
 	})
 }
 
-// join opens n websockets, some at a time, and sends first on each; whoever is not let in is a fault.
-func (p *testPod) join(n int, first string) []net.Conn {
+// join opens n websockets, some at a time, and sends first on each; whoever is not let in is a fault. They end after do.
+func (p *testPod) join(n int, first string, do func()) {
 	conns := make([]net.Conn, n)
 	inParallel(n, func(i int) {
 		conns[i] = p.ask(chatHandshake)
 		io.WriteString(conns[i], first) // some are closed before that has gone
 	})
-	return conns
-}
-
-// ask opens a connection, and sends a request, whose answer has to begin well.
-func (p *testPod) ask(request string) net.Conn {
-	c := p.open()
-	io.WriteString(c, request)
-	answer := make([]byte, len("HTTP/1.1 101"))
-	if io.ReadFull(c, answer); string(answer) != "HTTP/1.1 101" && string(answer) != "HTTP/1.1 200" {
-		p.t.Errorf("a client is answered with %q", answer)
+	do()
+	for _, c := range conns {
+		c.Close()
 	}
-	return c
 }
 
-// open opens a connection on which nothing takes longer than patience. Its end is a reset, which leaves nothing of the
-// connection in this machine.
-func (p *testPod) open() *net.TCPConn {
+// ask sends a request, whose answer has to begin well, on a connection that ends with a reset: nothing stays in this machine.
+func (p *testPod) ask(request string) net.Conn {
 	c, err := net.DialTimeout("tcp", p.host(), patience)
 	if err != nil {
 		p.t.Error(err)
@@ -253,7 +199,12 @@ func (p *testPod) open() *net.TCPConn {
 	}
 	c.SetDeadline(time.Now().Add(patience))
 	c.(*net.TCPConn).SetLinger(0)
-	return c.(*net.TCPConn)
+	io.WriteString(c, request)
+	answer := make([]byte, len("HTTP/1.1 101"))
+	if io.ReadFull(c, answer); string(answer) != "HTTP/1.1 101" && string(answer) != "HTTP/1.1 200" {
+		p.t.Errorf("a client is answered with %q", answer)
+	}
+	return c
 }
 
 // inParallel runs do for 0 to n-1, some at a time.

@@ -102,10 +102,9 @@ func (c *testClient) closed() int {
 type event struct {
 	Type, Pod, Where, Position, Reason, Detail, ID, Name, Text, Kafka string
 	Resumed, Standalone                                               bool
-	Offset                                                            int64
+	Offset, Partitions                                                int64
 	Millis                                                            float64 `json:"ms"`
 	Within                                                            int64   `json:"within_ms"`
-	Partitions                                                        int32
 }
 
 func (c *testClient) event() event {

@@ -24,9 +24,7 @@ import (
 
 func TestMain(m *testing.M) {
 	metrics.UseNilMetrics = true // as main does
-	code := m.Run()
-	chromium.Stop()
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 // patience bounds every wait for something that must happen; it is long because the machine may be busy with other tests.
@@ -65,13 +63,12 @@ func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 		all["EMBEDDED_ADDR"] = "127.0.0.1:0"
 	}
 	maps.Copy(all, env)
-	getenv := func(name string) string { return all[name] }
 	p := &testPod{t: t, log: &clitest.Buffer{}}
 	out, stdout := io.Pipe()
 	var ended sync.WaitGroup
 	var err error
 	ended.Go(func() {
-		err = run(ctx, nil, getenv, stdout, io.MultiWriter(p.log, t.Output()))
+		err = run(ctx, nil, func(name string) string { return all[name] }, stdout, io.MultiWriter(p.log, t.Output()))
 		stdout.Close()
 	})
 	p.stop = func() error {
@@ -94,8 +91,7 @@ func tryPod(t *testing.T, env map[string]string) (*testPod, error) {
 	return p, nil
 }
 
-// startProcess is startPod for a process of the server, or of a script that starts it. At the test's end it has to stop
-// without a complaint. The topic is on a broker of this process, which does not count as the server's.
+// startProcess is startPod for a process of the server, or of a script that starts it, which has to stop without a complaint.
 func startProcess(t *testing.T, server string, env ...string) *testPod {
 	t.Helper()
 	for name, value := range onKafka(t)("process") {
@@ -137,6 +133,15 @@ func fetch(t *testing.T, method, url string, host ...string) (status int, body s
 	defer response.Body.Close()
 	b, _ := io.ReadAll(response.Body)
 	return response.StatusCode, string(b)
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // metric reads one value, 0 if it is not there.

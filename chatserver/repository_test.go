@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -20,7 +18,7 @@ import (
 // The walls between the packages: what a package must not import, directly, and why.
 func TestWalls(t *testing.T) {
 	t.Parallel()
-	const module = "kafkachat/"
+	const module, lab = "kafkachat/", "chatserver/lesson/first chatserver/lesson/naive"
 	walls := []struct {
 		importer string // packages whose path begins so
 		except   string // but not those
@@ -28,8 +26,8 @@ func TestWalls(t *testing.T) {
 		why      string
 	}{
 		{"", "internal/broker", "github.com/twmb/franz-go/pkg/kfake", "only the embedded broker knows what it is made of"},
-		{"", "internal/broker internal/kafkatest internal/wire", "github.com/twmb/franz-go", "sarama is the project's client; these read and write its wire format"},
-		{"", "chatserver/internal/sockets chatserver/internal/room chatserver/internal/chatclient chatserver/lesson/first chatserver/lesson/naive",
+		{"", "internal/broker internal/kafkatest internal/wire", "github.com/twmb/franz-go", "sarama is the client; these know its format"},
+		{"", lab + " chatserver/internal/sockets chatserver/internal/room chatserver/internal/chatclient",
 			"github.com/gorilla/websocket", "only sockets writes to websockets; room configures the handshake"},
 		{"chatserver/internal/framelog", "", module + " github.com/", "the frame log knows bytes and offsets, and nothing else"},
 		{"chatserver/internal/sockets", "", "github.com/Shopify/sarama " + module + "internal/", "sockets knows nothing of Kafka"},
@@ -39,10 +37,10 @@ func TestWalls(t *testing.T) {
 		{"chatserver/internal/publish", "", module + "chatserver", "the publisher meets the log through an interface"},
 		{"kafkawrite", "", module + "chatserver", "the tools are programs of their own"},
 		{"kafkaread", "", module + "chatserver", "the same"},
-		{"internal/kafka", "internal/kafkatest", module + "chatserver " + module + "internal/broker", "it is a client of any broker, for any program"},
+		{"internal/kafka", "internal/kafkatest", module + "chatserver " + module + "internal/broker", "it is any program's client of any broker"},
 		{"internal/wire", "", module, "it knows bytes and nothing else"},
 		{"", "internal/kafkatest internal/leaktest internal/cli/clitest internal/realkafka chatserver/internal/browsertest " +
-			"chatserver/internal/chatclient chatserver/internal/podtest", "testing " + module + "internal/child", "test support stays out of the programs"},
+			"chatserver/internal/chatclient chatserver/internal/podtest", "testing " + module + "internal/child", "it is test support"},
 	}
 	command := exec.Command("go", "list", "-f", `{{.ImportPath}} {{len .GoFiles}} {{join .Imports " "}}`, "./...")
 	command.Dir = ".."
@@ -74,30 +72,23 @@ func below(path, prefix string) bool {
 	return prefix == "" || path == prefix || strings.HasPrefix(path, strings.TrimSuffix(prefix, "/")+"/")
 }
 
-// The lab's calls stand in the lab's functions: SendMessage in handleWSConnections, ConsumePartition and Messages in the function
-// below handleMessages, which nothing else calls. And what the README's table says about where the lab's lines are is true.
+// The lab's calls stand in the lab's functions, or in the one below, which nothing else calls; and in the README's table.
 func TestWhereTheLabsLinesAre(t *testing.T) {
 	t.Parallel()
-	read := func(file string) string {
-		text, err := os.ReadFile("../" + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	main := read("chatserver/main.go")
-	for _, want := range []string{`handleWSConnections\(.*\.SendMessage\(`, `handleMessages\(.*p\.consume\(.*\n}\n\nfunc \(p \*pod\) consume\(.*\.ConsumePartition\(.*\.Messages\(\)`} {
+	main := readFile(t, "main.go")
+	for _, want := range []string{`handleWSConnections\(.*\.SendMessage\(`,
+		`handleMessages\(.*p\.consume\(.*\n}\n\nfunc \(p \*pod\) consume\(.*\.ConsumePartition\(.*\.Messages\(\)`} {
 		want = `\nfunc \(p \*pod\) ` + strings.ReplaceAll(want, `.*`, `([^\n]|\n[^}])*?`) // within a function
 		if !regexp.MustCompile(want).MatchString(main) || strings.Count(main, "p.consume(") != 1 {
 			t.Errorf("main.go does not match %s, or others call consume, too", want)
 		}
 	}
-	places := regexp.MustCompile("`([a-z/]+/main\\.go)`: `([A-Za-z]+)(?:\\(\\))?`").FindAllStringSubmatch(read("README.md"), -1)
+	places := regexp.MustCompile("`([a-z/]+/main\\.go)`: `([A-Za-z]+)(?:\\(\\))?`").FindAllStringSubmatch(readFile(t, "../README.md"), -1)
 	if len(places) < 8 {
 		t.Errorf("README.md names %d places: %q", len(places), places)
 	}
 	for _, place := range places {
-		if !strings.Contains(read(place[1]), place[2]) {
+		if !strings.Contains(readFile(t, "../"+place[1]), place[2]) {
 			t.Errorf("%s does not have %s", place[1], place[2])
 		}
 	}
@@ -119,22 +110,22 @@ const (
 func TestManifests(t *testing.T) {
 	known := fmt.Sprint("{GOMEMLIMIT ", settings.Variables(), kafka.Variables()) // GOMEMLIMIT is Go's own
 	for _, file := range []string{"../k8s/chatserver.yaml", "../k8s/local/chatserver.yaml"} {
-		text, unread := os.ReadFile(file)
+		text := readFile(t, file)
 		number := func(pattern string) (n int) { // 0 if it is not there
-			if found := regexp.MustCompile(pattern).FindSubmatch(text); found != nil {
-				n, _ = strconv.Atoi(string(found[1]))
+			if found := regexp.MustCompile(pattern).FindStringSubmatch(text); found != nil {
+				n, _ = strconv.Atoi(found[1])
 			}
 			return n
 		}
 		env := make(map[string]string)
-		for _, v := range regexp.MustCompile(`\n +- \{name: ([A-Za-z_]+), value(?:From)?: "?([^"}]+)`).FindAllSubmatch(text, -1) {
-			if env[string(v[1])] = string(v[2]); !strings.Contains(known, "{"+string(v[1])+" ") {
+		for _, v := range regexp.MustCompile(`\n +- \{name: ([A-Za-z_]+), value(?:From)?: "?([^"}]+)`).FindAllStringSubmatch(text, -1) {
+			if env[v[1]] = v[2]; !strings.Contains(known, "{"+v[1]+" ") {
 				t.Errorf("%s: the server does not read %s", file, v[1])
 			}
 		}
 		env["POD_NAME"] = "" // from the cluster
 		c, err := settings.Load(nil, func(name string) string { return env[name] }, nil)
-		if err := errors.Join(unread, err); err != nil {
+		if err != nil {
 			t.Fatalf("%s: the server would not start: %v", file, err)
 		}
 		if port := number(`\{name: http, containerPort: (\d+)\}`); c.Embedded || c.Port != port {
@@ -148,13 +139,12 @@ func TestManifests(t *testing.T) {
 		if need := heap + connections*kernelMemory + otherConnections*otherKernel; need > limit || connections == 0 {
 			t.Errorf("%s: heap and %d sockets may need %d MiB, the pod has %d MiB", file, connections, need/miB, limit/miB)
 		}
-
 		seconds := func(pattern string) time.Duration { return time.Duration(number(pattern)) * time.Second }
 		preStop, grace := seconds(`preStop: \{sleep: \{seconds: (\d+)\}\}`), seconds(`\n {6}terminationGracePeriodSeconds: (\d+)`)
 		if preStop == 0 || preStop+c.DrainTimeout+5*time.Second > grace { // 5 s for the process to end, and a busy node
 			t.Errorf("%s: preStop %s + DRAIN_TIMEOUT %s is too much for the %s until the pod is killed", file, preStop, c.DrainTimeout, grace)
 		}
-		if draining := seconds(`drainingTimeoutSec: (\d+)`); regexp.MustCompile(`kind: BackendConfig`).Match(text) && draining < grace {
+		if draining := seconds(`drainingTimeoutSec: (\d+)`); strings.Contains(text, "kind: BackendConfig") && draining < grace {
 			t.Errorf("%s: the load balancer cuts connections after %s, the pod may take %s", file, draining, grace)
 		}
 	}

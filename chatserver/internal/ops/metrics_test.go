@@ -68,7 +68,6 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s: %s", problem.Metric, problem.Text)
 		}
 	}
-
 	Since(m.PublishSeconds, time.Now().Add(-2*time.Second))
 	Since(m.FanOutSeconds, time.Now().Add(time.Hour)) // a record of a pod whose clock is ahead
 	body = get("/metrics", 200)
