@@ -191,14 +191,12 @@ func TestStates(t *testing.T) {
 		steps, want  string
 		gaps, resets int64
 	}{
-		"unknown: nothing is ready before the topic is opened":               {"unanswered", "", 0, 0},
 		"loading: a slow first fetch is not the end":                         {"open0 read0 unanswered reached2 loading2 read5 live", "abcde", 0, 0},
 		"loading: an empty topic is read when a fetch has been answered":     {"topic= open0 read0 unanswered reached0 live", "", 0, 0},
 		"loading: markers at the end count when they have been received":     {"topic=a.. open0 reached1 loading1 reached3 live", "a", 0, 0},
 		"loading: goes on after a fault":                                     {"open0 reached2 + open2 reached2 loading2 reached6 live", "abcdef", 0, 0},
 		"loading: retention is faster":                                       {"open0 reached1 base3 open3 reached5 live", "de", 0, 0},
 		"loading: the topic is made anew, shorter than what was to be read":  {"open0 topic=xy all live", "xy", 0, 1},
-		"loading: the topic is made anew, longer":                            {"open0 reached2 topic=uvwxyz all live", "uvwxyz", 0, 1},
 		"live: a copy is left out, and the copy of a copy, but no later one": {"topic=abC.CC all topic=abC.CCCdefC all", "abCdefC", 0, 0},
 		"live: goes on after faults":                                         {"all all + all + all", "abcdeff", 0, 0},
 		"live: what retention takes has been read":                           {"all + base5 open5 reached6", "abcdef", 0, 0},

@@ -25,15 +25,19 @@ func TestTopic(t *testing.T) {
 	cluster := &kafka.Cluster{Brokers: []string{proxy.Addr()}}
 	config := cluster.Config(context.Background(), "test-admin")
 	config.Metadata.Full = true
-	admin, err := sarama.NewClusterAdmin(strings.Split(brokers, ","), config)
-	if err != nil {
-		t.Fatal(err)
+	ask := func(f func(sarama.ClusterAdmin) error) error { // connects each time: the broker closes a new connection that asks nothing
+		admin, err := sarama.NewClusterAdmin(strings.Split(brokers, ","), config)
+		if err == nil {
+			defer admin.Close()
+			err = f(admin)
+		}
+		return err
 	}
+	remove := func(admin sarama.ClusterAdmin) error { return admin.DeleteTopic(pods) }
 	t.Cleanup(func() {
-		if err := admin.DeleteTopic(pods); err != nil {
+		if err := ask(remove); err != nil {
 			t.Logf("topic %s stays: %v", pods, err)
 		}
-		admin.Close()
 	})
 	if _, err := cluster.EnsureTopic(t.Context(), pods, nil); err != nil { // without this server's bounds
 		t.Fatal(err)
@@ -60,7 +64,7 @@ func TestTopic(t *testing.T) {
 		}
 	}
 
-	if err := admin.DeleteTopic(pods); err != nil {
+	if err := ask(remove); err != nil {
 		t.Fatal(err)
 	}
 	b.people(3)
@@ -68,9 +72,12 @@ func TestTopic(t *testing.T) {
 	b.stop()
 	want(patience, "a:0", a)
 	var entries []sarama.ConfigEntry
-	err = sarama.ErrUnknownTopicOrPartition
+	err := error(sarama.ErrUnknownTopicOrPartition)
 	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		entries, err = admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: pods})
+		err = ask(func(admin sarama.ClusterAdmin) (err error) {
+			entries, err = admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: pods})
+			return err
+		})
 	}
 	var bounds []string
 	for _, e := range entries {
