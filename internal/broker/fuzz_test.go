@@ -1,26 +1,96 @@
 package broker
 
 import (
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
+	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The fuzz targets send to a whole broker: what it hands on must not hurt kfake, whose panics would
-// end the process and so the test.
+// badBytes are what must cost a client its connection, and nobody else anything.
+func badBytes() map[string][]byte {
+	request := func(key kmsg.Key, version int16, body ...byte) []byte { // whole, with its length
+		b := append([]byte{byte(key >> 8), byte(key), byte(version >> 8), byte(version), 0, 0, 0, 1, 0xff, 0xff}, body...)
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
+	}
+	topics := binary.BigEndian.AppendUint32([]byte{0xff, 0xff, 0, 1, 0, 0, 0, 0}, 2_000_000)
+	return map[string][]byte{
+		"a little more than allowed":     binary.BigEndian.AppendUint32(nil, maxRequest+1),
+		"half a header":                  {0, 0, 0, 4, 0, 3, 0, 1},
+		"negative key":                   request(-1, 0),
+		"negative version":               request(kmsg.Metadata, -1),
+		"a version with tags":            request(kmsg.JoinGroup, 6, make([]byte, 30)...),
+		"cut body":                       request(kmsg.Fetch, 11, 1, 2, 3),
+		"two million topics":             request(kmsg.Produce, 7, append(topics, make([]byte, 6*2_000_000)...)...),
+		"a long request without records": request(kmsg.Metadata, 1, append([]byte{0, 0, 0x4e, 0x20}, make([]byte, 40_000)...)...),
+		"settings at run time":           request(kmsg.AlterConfigs, 0, make([]byte, 8)...),
+	}
+}
 
-// FuzzBytes sends anything, and the end of the connection.
+// After bytes that are no request a connection ends at once, and a late request ends it after its time.
+func TestConnectionsEnd(t *testing.T) {
+	request := (&raw{}).bytes(kmsg.NewPtrInitProducerIDRequest(), 1)
+	const never = -1
+	type row struct {
+		sent  [][]byte
+		pause time.Duration // before each part of sent
+		reads bool          // the answers
+		open  time.Duration // how long the connection stays
+	}
+	rows := map[string]row{
+		"nothing at all":                {open: requestTimeout},
+		"a byte now and then":           {slices.Collect(slices.Chunk(request, 1)), requestTimeout / 5, true, requestTimeout * 6 / 5},
+		"a request, then silence":       {[][]byte{request}, 0, true, never},
+		"a request, then a part of one": {[][]byte{request, request[:5]}, 0, true, requestTimeout},
+		"a request, and reads nothing":  {[][]byte{request}, 0, false, answerTimeout},
+	}
+	for name, sent := range badBytes() {
+		rows[name] = row{[][]byte{sent}, 0, true, 0}
+	}
+	for name, r := range rows {
+		synctest.Test(t, func(t *testing.T) {
+			server, conn := net.Pipe()
+			b := &Broker{cfg: Config{Log: slog.New(slog.DiscardHandler)}, offered: offered(), ctx: t.Context(), clients: make(map[*client]struct{})}
+			b.inside.Listen("tcp", "localhost:0") // what is to reach kfake waits
+			begin, ended := time.Now(), time.Duration(never)
+			go func() {
+				b.serve(&client{Conn: server})
+				ended = time.Since(begin)
+			}()
+			if r.reads {
+				go io.Copy(io.Discard, conn)
+			}
+			go func() {
+				for _, part := range r.sent {
+					time.Sleep(r.pause)
+					conn.Write(part)
+				}
+			}()
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if ended != r.open {
+				t.Errorf("%s: closed after %v, want %v (-1ns: never)", name, ended, r.open)
+			}
+			conn.Close()
+		})
+	}
+}
+
+// FuzzBytes sends anything, and the end of the connection. Like each fuzz target it has a whole broker:
+// what that hands on must not hurt kfake, whose panics would end the process and so the test.
 func FuzzBytes(f *testing.F) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	offered().EachMaxKeyVersion(func(key, newest int16) {
@@ -52,10 +122,10 @@ func FuzzBatch(f *testing.F) {
 	f.Add(int16(0), int32(1<<31-1), int64(-1), records("a"))
 	f.Add(int16(0), int32(-1), int64(-1<<63), []byte(nil))
 	f.Add(int16(8), int32(1), int64(1<<63-1), records("a"))
-	f.Add(int16(1), int32(2), int64(0), []byte("\x1f\x8b\x08\x00"))
-	f.Add(int16(2), int32(2), int64(0), []byte("\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01\xff\xff\xff\xff"))
-	f.Add(int16(3), int32(2), int64(0), []byte("\x04\x22\x4d\x18"))
-	f.Add(int16(4), int32(2), int64(0), []byte("\x28\xb5\x2f\xfd"))
+	const noSnappy = "\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01\xff\xff\xff\xff"
+	for codec, begin := range []string{"", "\x1f\x8b\x08\x00", noSnappy, "\x04\x22\x4d\x18", "\x28\xb5\x2f\xfd"} {
+		f.Add(int16(codec), int32(2), int64(0), []byte(begin))
+	}
 	b := start(f, Config{Topic: "fuzz"})
 	f.Fuzz(func(t *testing.T, attributes int16, n int32, at int64, records []byte) {
 		w := dial(t, b.Addr())
@@ -66,9 +136,8 @@ func FuzzBatch(f *testing.F) {
 	})
 }
 
-// FuzzState has several connections ask well-formed questions about a few topics, groups and
-// producers, each of which may need what another one left behind. Every one is answered, or costs
-// its connection, and at the end all that is there can be read.
+// FuzzState asks well-formed questions about a few topics, groups and producers, each of which may
+// need what another one left behind. In the end all that is there can be read.
 func FuzzState(f *testing.F) {
 	for seed := range uint64(12) {
 		f.Add(seed)
@@ -77,58 +146,44 @@ func FuzzState(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64) { askMany(t, b.Addr(), seed, func(step int) bool { return step < 120 }) })
 }
 
-// askMany returns how many requests there were.
-func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) int64 {
+// askMany asks on four connections at a time, and on a new one when one of them ends. Only silence is
+// an error.
+func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) {
 	t.Helper()
-	ended := make(chan error)
-	var asked atomic.Int64
-	const conns = 4
-	for i := range uint64(conns) {
-		go func() { ended <- keepAsking(t, addr, rand.New(rand.NewPCG(seed, i)), more, &asked) }()
+	var conns sync.WaitGroup
+	for i := range uint64(4) {
+		rng, w := rand.New(rand.NewPCG(seed, i)), dial(t, addr)
+		conns.Go(func() {
+			for step := 0; more(step); step++ {
+				req, versions := question(rng)
+				version := pick(rng, versions...)
+				if p, ok := req.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
+					w.Write(w.bytes(p, version))
+					continue
+				}
+				_, err := w.try(req, version)
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%s version %d was never answered: %+v", kmsg.NameForKey(req.Key()), version, req)
+					return
+				}
+				if err != nil || rng.IntN(50) == 0 {
+					w.Close()
+					w = dial(t, addr)
+				}
+			}
+		})
 	}
-	for range conns {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}
+	conns.Wait()
 	w := dial(t, addr)
 	for _, topic := range w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Topics {
 		w.values(*topic.Topic)
 	}
-	return asked.Load()
 }
 
-// keepAsking asks on one connection, and on a new one when that ends. Only silence is an error.
-func keepAsking(t *testing.T, addr string, rng *rand.Rand, more func(step int) bool, asked *atomic.Int64) error {
-	var w *raw
-	for step := 0; more(step); step++ {
-		if w == nil {
-			w = dial(t, addr)
-		}
-		asked.Add(1)
-		req, versions := question(rng)
-		version := pick(rng, versions...)
-		if p, ok := req.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
-			w.Write(w.bytes(p, version))
-			continue
-		}
-		_, err := w.try(req, version)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("%s version %d was never answered: %+v", kmsg.NameForKey(req.Key()), version, req)
-		}
-		if err != nil || rng.IntN(50) == 0 {
-			w.Close()
-			w = nil
-		}
-	}
-	return nil
-}
-
-// question returns a request and some of its versions. Most of a topic's are made by hand, so that
-// they are met by what they need; the others are wild.
+// question returns a request and some of its versions. Most are made by hand, the others are wild.
 func question(rng *rand.Rand) (kmsg.Request, []int16) {
 	topic := pick(rng, "fuzz", "fuzz", "one", "two.x", "two_x")
-	switch rng.IntN(10) {
+	switch rng.IntN(9) {
 	case 0, 1, 2:
 		req := produceRequest(topic)
 		req.Acks = pick[int16](rng, -1, -1, 1, 0, 7)
@@ -147,24 +202,15 @@ func question(rng *rand.Rand) (kmsg.Request, []int16) {
 		req.IsolationLevel = pick[int8](rng, 0, 1)
 		return req, []int16{4, 7, 11}
 	case 5:
-		req := kmsg.NewPtrListOffsetsRequest()
-		for range 1 + rng.IntN(2) {
-			p := kmsg.NewListOffsetsRequestTopicPartition()
-			p.Partition, p.Timestamp = pick[int32](rng, 0, 1), pick[int64](rng, -1, -2, -3, 0, 1000, 1002, 1<<62)
-			p.MaxNumOffsets = pick[int32](rng, 0, 1, -1)
-			req.Topics = append(req.Topics, kmsg.ListOffsetsRequestTopic{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{p}})
-		}
+		req := offsetRequest(topic, pick[int64](rng, -1, -2, -3, 0, 1000, 1002, 1<<62))
+		p := &req.Topics[0].Partitions[0]
+		p.Partition, p.MaxNumOffsets = pick[int32](rng, 0, 1), pick[int32](rng, 0, 1, -1)
 		return req, []int16{0, 1, 5}
 	case 6:
 		if rng.IntN(4) == 0 {
-			req := kmsg.NewPtrDeleteTopicsRequest()
-			req.TopicNames = []string{topic}
-			return req, []int16{0, 3}
+			return &kmsg.DeleteTopicsRequest{TopicNames: []string{topic}, TimeoutMillis: 15_000}, []int16{0, 3}
 		}
 		return createRequest(topic, pick[int32](rng, 1, 3, -1, 0, 99)), []int16{0, 3}
-	case 7: // of groups and transactions, offered here or not
-		return wild(rng, pick(rng, kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.OffsetCommit,
-			kmsg.OffsetFetch, kmsg.ListGroups, kmsg.AddPartitionsToTxn, kmsg.EndTxn, kmsg.InitProducerID)), []int16{0, 1, 2}
 	}
 	var keys []kmsg.Key
 	offered().EachMaxKeyVersion(func(key, _ int16) { keys = append(keys, kmsg.Key(key)) })
@@ -180,4 +226,39 @@ func wild(rng *rand.Rand, key kmsg.Key) kmsg.Request {
 		fetch.MaxWaitMillis = min(fetch.MaxWaitMillis, 20)
 	}
 	return req
+}
+
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// fill puts wild values into all fields of a request, strings and numbers from small alphabets.
+func fill(rng *rand.Rand, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() && v.Type().Field(i).Name != "UnknownTags" {
+				fill(rng, v.Field(i))
+			}
+		}
+	case reflect.Pointer:
+		if rng.IntN(4) > 0 {
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(rng, v.Elem())
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			v.SetBytes(pick(rng, nil, []byte{}, []byte("bytes"), batch(2, records("a", "b"))))
+			return
+		}
+		v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
+		for i := range v.Len() {
+			fill(rng, v.Index(i))
+		}
+	case reflect.String:
+		v.SetString(pick(rng, "fuzz", "fuzz", "fuzz", "", "a", "a.b", "a_b", "..", "/", "consumer", "range", "max.message.bytes",
+			"cleanup.policy", "compact", "-1", "0", "99999999999999999999", "\xff", string(make([]byte, 300))))
+	case reflect.Bool:
+		v.SetBool(rng.IntN(2) == 0)
+	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(pick[int64](rng, -1, 0, 0, 0, 1, 2, 5, 100, -2, math.MinInt8, math.MaxInt8, math.MinInt32, math.MaxInt32, math.MinInt64, math.MaxInt64))
+	}
 }
