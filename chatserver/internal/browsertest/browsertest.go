@@ -1,8 +1,5 @@
 // Package browsertest lets a test use the page as a person does: in a real Chromium, with mouse and
-// keyboard.
-//
-// Nothing here sleeps. Wait asks the page again and again until a condition holds, and says what it
-// waited for when it does not.
+// keyboard. Nothing here sleeps.
 package browsertest
 
 import (
@@ -23,11 +20,8 @@ import (
 )
 
 const (
-	// patience bounds every wait. It is long because the cores of a CI machine are busy; a passing
-	// test never uses it up.
-	patience = 60 * time.Second
-	// startPatience bounds the start of a browser, whose first run on a cold disk is slow.
-	startPatience = 90 * time.Second
+	patience      = 60 * time.Second // of every wait; a passing test never uses it up
+	startPatience = 90 * time.Second // of the browser's start, which is slow on a cold disk
 )
 
 // Helpers is JavaScript that the conditions of tests may use, in every page that Open has opened.
@@ -99,8 +93,8 @@ func (c *Chromium) take(tab *Tab, url string) {
 		command(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
 		defer func() {
 			c.mu.Lock()
-			defer c.mu.Unlock()
 			c.idle = append(c.idle, tab)
+			c.mu.Unlock()
 		}()
 	}
 	tab.mu.Lock()
@@ -113,8 +107,7 @@ func (c *Chromium) take(tab *Tab, url string) {
 
 func (c *Chromium) start() {
 	c.seen = map[string]bool{}
-	// The switches keep Chromium silent: a browser that looks for updates is noise in a test, and
-	// fails offline.
+	// The switches keep Chromium silent: a browser that looks for updates fails offline.
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, // a container lacks what the sandbox needs; the browser visits only the test's own server
 		chromedp.Flag("headless", "new"),

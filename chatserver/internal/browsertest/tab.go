@@ -31,8 +31,7 @@ func (tab *Tab) Wait(what, condition string) {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	// The test asks from outside: timers and animation frames inside a hidden or frozen tab do not
-	// run.
+	// The test asks from outside: timers and frames inside a hidden or frozen tab do not run.
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -68,16 +67,14 @@ const (
 	ArrowUp   = kb.ArrowUp
 	ArrowDown = kb.ArrowDown
 	Escape    = kb.Escape
-
-	Shift = kb.ModifierShift
+	Shift     = kb.ModifierShift
 )
 
 // Press presses and releases a key.
 func (tab *Tab) Press(key string, modifiers ...chromedp.Modifier) {
 	tab.t.Helper()
 	for _, event := range kb.Encode([]rune(key)[0]) {
-		// One event for the key and what it types: a page that handles the key then prevents the
-		// typing, as with a real keyboard. A separate "char" event would type in any case.
+		// One event for the key and what it types: a page that handles the key prevents the typing.
 		if event.Type == kb.KeyChar {
 			continue
 		}
@@ -95,8 +92,7 @@ func (tab *Tab) Reload() {
 	run(tab, "reload", chromedp.Reload())
 }
 
-// Freeze freezes the tab, as a browser freezes a tab that was long in the background: nothing in it
-// runs. With on false, Freeze ends that.
+// Freeze freezes the tab: nothing in the tab runs until Freeze is called with false.
 func (tab *Tab) Freeze(on bool) {
 	tab.t.Helper()
 	tab.spent = true
@@ -109,8 +105,7 @@ func (tab *Tab) Freeze(on bool) {
 	tab.focus(!on)
 }
 
-// Hide minimizes the tab's window: the page is hidden then, and gets no animation frames. With on
-// false, Hide ends that.
+// Hide minimizes the tab's window: the page gets no animation frames until Hide(false).
 func (tab *Tab) Hide(on bool) {
 	tab.t.Helper()
 	tab.spent = true
@@ -128,21 +123,18 @@ func (tab *Tab) Hide(on bool) {
 func (tab *Tab) Media(feature, value string) {
 	tab.t.Helper()
 	command(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: feature, Value: value}}})
-	// The page's listeners run in the frame after the change, before it is drawn. A test that asked
-	// at once would see the new layout with the listeners' results for the old one.
+	// The page's listeners run in the frame after the change: before, they know the old layout.
 	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
 }
 
-// Emulate gives the tab a screen of this size in CSS pixels, light or dark, and waits until the
-// page knows.
+// Emulate gives the tab a screen of this size, light or dark, and waits until the page knows.
 func (tab *Tab) Emulate(width, height int64, dark bool) {
 	tab.t.Helper()
 	run(tab, "emulate a screen", chromedp.EmulateViewport(width, height))
 	tab.Media("prefers-color-scheme", map[bool]string{false: "light", true: "dark"}[dark])
 }
 
-// Screenshot writes a picture of the tab to the directory that SCREENSHOTS names. Without it, there
-// are no pictures.
+// Screenshot writes a picture of the tab to the directory that SCREENSHOTS names, if it names one.
 func (tab *Tab) Screenshot(name string) {
 	tab.t.Helper()
 	dir := os.Getenv("SCREENSHOTS")
