@@ -42,10 +42,9 @@ type Chromium struct {
 	seen map[string]bool // URLs for whose pages a tab may have stored something
 }
 
-// Open opens the page at url and waits until it is loaded. Each tab has a window of its own, and no
-// other test has stored data there. The test fails if the page's script throws, or if the page's
-// security policy forbids something that the page itself tried. Without a Chromium on this machine
-// the test is skipped, except in CI.
+// Open opens the page at url, in a window of its own, where no other test has stored data. The test
+// fails if the page's script throws, or tries what the page's security policy forbids. Without a
+// Chromium the test is skipped, except in CI.
 func (c *Chromium) Open(t testing.TB, url string) *Tab {
 	t.Helper()
 	c.once.Do(c.start)
@@ -109,7 +108,7 @@ func (c *Chromium) start() {
 	c.seen = map[string]bool{}
 	// The switches keep Chromium silent: a browser that looks for updates fails offline.
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox, // a container lacks what the sandbox needs; the browser visits only the test's own server
+		chromedp.NoSandbox, // a container lacks what the sandbox needs
 		chromedp.Flag("headless", "new"),
 		chromedp.Flag("disable-gpu", true),
 		chromedp.Flag("disable-component-update", true),

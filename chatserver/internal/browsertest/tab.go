@@ -31,8 +31,7 @@ func (tab *Tab) Wait(what, condition string) {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	// The test asks from outside: timers and frames inside a hidden or frozen tab do not run.
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond) // a hidden or frozen tab has none
 	defer tick.Stop()
 	for {
 		holds, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+condition+")"))
@@ -60,7 +59,7 @@ func (tab *Tab) Write(text string) {
 	command(tab, input.InsertText, input.InsertTextParams{Text: text})
 }
 
-// The keys that tests press, besides letters.
+// Keys, besides letters.
 const (
 	Enter     = kb.Enter
 	Tabulator = kb.Tab

@@ -2,12 +2,9 @@
 
 package page_test
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
-// TestPictures makes the pictures of the README, page.png and phone.png, and others for somebody who changes the design.
+// TestPictures makes the pictures of the README, page.png and phone.png.
 func TestPictures(t *testing.T) {
 	v := visitPod(t)
 	v.welcome(event{"pod": "chatserver-7d9f-a", "where": "cluster"})
@@ -30,16 +27,6 @@ func TestPictures(t *testing.T) {
 	v.Do(`document.getAnimations().forEach((animation) => animation.cancel())`)
 	v.Click("#how")
 
-	for _, size := range []struct {
-		name          string
-		width, height int64
-	}{{"phone", 360, 680}, {"small", 320, 568}, {"laptop-at-200", 640, 400}, {"desktop", 1280, 800}, {"projector-at-200", 960, 540}, {"wide", 1920, 1080}} {
-		for dark, suffix := range map[bool]string{false: "-light", true: "-dark"} {
-			v.Emulate(size.width, size.height, dark)
-			v.Screenshot(strings.Replace(size.name+suffix, "phone-dark", "phone", 1))
-		}
-	}
-	v.Emulate(1280, 800, false)
-	v.Media("forced-colors", "active")
-	v.Screenshot("forced-colors")
+	v.Emulate(360, 680, true)
+	v.Screenshot("phone")
 }

@@ -1,6 +1,6 @@
 // A Firefox that does what the lines of its input say: node firefox.mjs FIREFOX, with PUPPETEER_CORE as the folder whose
-// node_modules has puppeteer-core. Each line is {"do": "open" | "type" | "press" | "value", "with": string}; each is answered
-// with one line, {"value": any} or {"error": string}.
+// node_modules has puppeteer-core. Each line is JavaScript, in which page is the page and wait(CONDITION) waits until the page
+// meets a condition; each is answered with one line, "done" or what went wrong.
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { createInterface } from "node:readline";
@@ -9,17 +9,15 @@ const core = createRequire(`${process.env.PUPPETEER_CORE}/`).resolve("puppeteer-
 const { default: puppeteer } = await import(pathToFileURL(core).href);
 const browser = await puppeteer.launch({ browser: "firefox", executablePath: process.argv[2], headless: true });
 const page = await browser.newPage();
-const verbs = {
-	open: (url) => page.goto(url).then(() => true),
-	type: (text) => page.keyboard.type(text),
-	press: (key) => page.keyboard.press(key),
-	value: (expression) => page.evaluate(expression),
+const wait = async (condition) => {
+	for (const start = Date.now(); !(await page.evaluate(`Boolean(${condition})`)); await new Promise((done) => setTimeout(done, 50))) {
+		if (Date.now() - start > 60_000) throw new Error(`the page shows ${await page.evaluate("document.body.innerText")}`);
+	}
 };
 try {
 	for await (const line of createInterface({ input: process.stdin })) {
-		const { do: verb, with: what } = JSON.parse(line);
-		const answer = await verbs[verb](what).then((value) => ({ value: value ?? null }), (problem) => ({ error: String(problem) }));
-		console.log(JSON.stringify(answer));
+		const answer = await eval(`(async () => { ${line} })()`).then(() => "done", String);
+		console.log(answer.replaceAll("\n", " "));
 	}
 } finally {
 	await browser.close();
