@@ -51,8 +51,8 @@ type Config struct {
 
 // The notices for all chat.v1 clients. A client gets the newest of each kind.
 const (
-	StatusNotice = iota // whether Kafka can be used; sockets sends notice 0 again with each ping
-	PodsNotice          // the list of pods
+	StatusNotice = sockets.PingedNotice     // whether Kafka can be used
+	PodsNotice   = sockets.PingedNotice + 1 // the list of pods
 )
 
 // All requests share one Room.

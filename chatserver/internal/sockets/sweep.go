@@ -11,7 +11,7 @@ const (
 // once a tick.
 func (l *Loop) sweep() {
 	ping := appendFrame(nil, finPing, nil)
-	noticed := append(appendFrame(nil, finPing, nil), l.notices[pinged].frame...)
+	noticed := append(appendFrame(nil, finPing, nil), l.notices[PingedNotice].frame...)
 	for _, c := range l.conns {
 		switch {
 		case c.phase >= closing:
@@ -46,9 +46,9 @@ func (l *Loop) sweep() {
 	}
 }
 
-// pinged is the notice that is sent again with each ping. Browsers do not show pings to a web page;
-// the notice shows the page that the connection works.
-const pinged = 0
+// PingedNotice is the notice that is sent again with each ping. Browsers do not show pings to a web
+// page; the notice shows the page that the connection works.
+const PingedNotice = 0
 
 type notice struct {
 	version uint64
