@@ -16,8 +16,6 @@ import (
 // one megabyte for the records and a little for the header.
 const maxBatch = 1<<20 + 12
 
-const headerLength = 61 // of a batch
-
 // produce sends the batches of a Produce request to kfake. It decodes the request itself, because
 // kmsg allocates memory for as many topics as a request says it has, up to 32 times its size.
 func (b *Broker) produce(version int16, number int32, r kbin.Reader) ([]byte, error) {
@@ -76,7 +74,7 @@ func (b *Broker) checkBatch(raw []byte, room *int) []byte {
 		*room -= maxBatch
 		return make([]byte, maxBatch+1) // MESSAGE_TOO_LARGE: Java's producer splits the batch
 	}
-	*room -= headerLength + len(records)
+	*room -= wire.HeaderLength + len(records)
 	next, newest := int32(0), int64(math.MinInt64)
 	err = cmp.Or(err, wire.Walk(records, int(batch.NumRecords), func(r wire.Record) (err error) {
 		if newest = max(newest, r.Time); r.Offset != next {
@@ -98,5 +96,5 @@ func (b *Broker) checkBatch(raw []byte, room *int) []byte {
 	batch.Attributes &^= codec
 	batch.MaxTimestamp = batch.FirstTimestamp + newest
 	batch.Records = records
-	return wire.AppendBatch(make([]byte, 0, headerLength+len(records)), batch)
+	return wire.AppendBatch(make([]byte, 0, wire.HeaderLength+len(records)), batch)
 }

@@ -67,7 +67,7 @@ type Broker struct {
 func Start(cfg Config) (*Broker, error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	b := &Broker{cfg: cfg, offered: offered(), clients: make(map[*client]struct{}), firstID: rand.Int64N(1 << 62),
-		unpacker: wire.Decompressor{Max: maxBatch - headerLength}}
+		unpacker: wire.Decompressor{Max: maxBatch - wire.HeaderLength}}
 	b.ctx, b.end = context.WithCancel(context.Background())
 	if err := b.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the embedded broker: %w", err), b.Close())

@@ -23,13 +23,15 @@ var ErrFormat = errors.New("its records are of format 0 or 1 (message.format.ver
 
 var errCut = errors.New("a batch is cut short, or its length is wrong")
 
-// Offsets of the fields of a batch (format 2).
+// HeaderLength is the size of a batch (format 2) before its records.
+const HeaderLength = 61
+
+// Offsets of the fields of a batch.
 const (
 	lengthEnd    = 12 // the length counts the bytes from here on
 	magicAt      = 16
 	checksumAt   = 17
 	attributesAt = 21 // the checksum covers the bytes from here on
-	recordsAt    = 61
 )
 
 // ReadBatch decodes the batch at the start of b, and returns its size in bytes.
@@ -40,7 +42,7 @@ func ReadBatch(b []byte) (batch kmsg.RecordBatch, size int, err error) {
 	err = batch.ReadFrom(b)
 	size = lengthEnd + int(batch.Length)
 	switch {
-	case err != nil, size < recordsAt, size > len(b):
+	case err != nil, size < HeaderLength, size > len(b):
 		err = errCut
 	case uint32(batch.CRC) != checksum(b[:size]):
 		err = errors.New("a batch has a wrong checksum")
@@ -51,7 +53,7 @@ func ReadBatch(b []byte) (batch kmsg.RecordBatch, size int, err error) {
 // AppendBatch appends b to out, with the right length and checksum.
 func AppendBatch(out []byte, b kmsg.RecordBatch) []byte {
 	from := len(out)
-	b.Length = int32(recordsAt - lengthEnd + len(b.Records))
+	b.Length = int32(HeaderLength - lengthEnd + len(b.Records))
 	out = b.AppendTo(out)
 	binary.BigEndian.PutUint32(out[from+checksumAt:], checksum(out[from:]))
 	return out
