@@ -88,7 +88,8 @@ type pod struct {
 
 func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 	p := &pod{cfg: cfg, page: page.New(cfg.Pod)}
-	p.health = ops.NewHealth(log, func(why error) { p.conns.SetNotice(room.StatusNotice, chat.Status(publish.Reason(why))) }, "consumer", "ends")
+	tellClients := func(why error) { p.conns.SetNotice(room.StatusNotice, chat.Status(publish.Reason(why))) }
+	p.health = ops.NewHealth(log, tellClients, history.Consumer, history.Ends)
 	p.history = history.New(history.Config{
 		Cluster: cfg.Cluster, ClientID: cfg.ClientID, Topic: cfg.Topic, Limit: cfg.LogBytes, Log: log,
 		Report: func(part string, err error) {
@@ -98,8 +99,8 @@ func newPod(cfg *settings.Config, log *slog.Logger) *pod {
 	})
 	frames, _ := p.history.Frames()
 	p.conns = sockets.NewLoop(frames)
-	p.conns.SetNotice(room.StatusNotice, chat.Status(publish.Reason(p.health.Why())))
-	p.publisher = publish.New(cfg.Cluster, cfg.ClientID("producer"), cfg.Topic, p.history, p.health.Report, log)
+	tellClients(p.health.Why())
+	p.publisher = publish.New(cfg.Cluster, cfg.ClientID(publish.Producer), cfg.Topic, p.history, p.health.Report, log)
 	p.presence = presence.New(cfg.Cluster, cfg.ClientID("presence"), cfg.Topic, func() presence.Pod {
 		topic := p.history.Stats()
 		return presence.Pod{Name: cfg.Pod, People: int(p.conns.Stats().Conns), Offset: topic.Next, End: topic.End}

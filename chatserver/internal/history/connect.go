@@ -17,7 +17,7 @@ func (h *History) Connect(ctx context.Context) (session *kafka.Session, from int
 	if err := h.ensure(ctx); err != nil {
 		return nil, 0, err
 	}
-	if session, err = h.Cluster.NewSession(ctx, h.ClientID("consumer"), h.Topic); err != nil {
+	if session, err = h.Cluster.NewSession(ctx, h.ClientID(Consumer), h.Topic); err != nil {
 		return nil, 0, err
 	}
 	read := int64(0) // the offset before which the log has read, or will read
@@ -74,7 +74,7 @@ func (h *History) Reached(offset int64) {
 	h.mu.Unlock()
 	if wasFailing {
 		h.wait.Worked()
-		h.Report("consumer", nil)
+		h.Report(Consumer, nil)
 	}
 	switch {
 	case !wasLoading:
@@ -105,6 +105,6 @@ func (h *History) Interrupted(ctx context.Context, err error) bool {
 		h.Log.Warn("the chat starts anew", "err", err)
 		return true
 	}
-	h.Report("consumer", err)
+	h.Report(Consumer, err)
 	return h.wait.Failed(ctx, err)
 }

@@ -20,6 +20,12 @@ import (
 	"kafkachat/internal/kafka"
 )
 
+// The parts of the pod that read Kafka, in reports and in client ids.
+const (
+	Consumer = "consumer"
+	Ends     = "ends"
+)
+
 // The tracks of the frame log.
 const (
 	Raw    = iota // the text of a message, and nothing else
@@ -53,8 +59,8 @@ type Config struct {
 	ClientID func(part string) string // of the connections of a part
 	Topic    string
 	Limit    int // bytes of the frame log
-	// Report gets the state of the parts "consumer" and "ends": nil when Kafka has answered, else
-	// why the topic cannot be read.
+	// Report gets the state of the parts Consumer and Ends: nil when Kafka has answered, else why the
+	// topic cannot be read.
 	Report func(part string, err error)
 	Log    *slog.Logger
 }
@@ -111,7 +117,7 @@ func New(c Config) *History {
 		Config: c, windowSize: chat.WindowSize, ask: make(chan int64, 1), why: errNotAsked,
 		log: framelog.New(c.Limit, tracks, 0), window: chat.NewWindow(0), stats: Stats{Resumes: make(map[string]int64)},
 	}
-	h.ends = c.Cluster.NewEnds(c.ClientID("ends"), c.Topic, 0, func(err error) { c.Report("ends", err) })
+	h.ends = c.Cluster.NewEnds(c.ClientID(Ends), c.Topic, 0, func(err error) { c.Report(Ends, err) })
 	h.record = h.readRecord
 	h.wait = kafka.Wait{After: 2 * time.Second, Say: func(err error) {
 		if err == nil {

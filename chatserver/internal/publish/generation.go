@@ -12,8 +12,10 @@ import (
 	"kafkachat/internal/kafka"
 )
 
+// Producer is the part of the pod that writes to Kafka, in reports and in client ids.
+const Producer = "producer"
+
 const (
-	part      = "producer"       // of the pod, in reports
 	slowAfter = 3 * time.Second  // a send that takes so long is a sign that Kafka is away
 	hungAfter = 10 * time.Second // and one that takes so long is given up
 )
@@ -79,10 +81,10 @@ func (p *Publisher) send(ctx context.Context, f Send) (offset int64, err error) 
 	for {
 		select {
 		case <-sent:
-			p.report(part, health(failed))
+			p.report(Producer, health(failed))
 			return at, failed
 		case <-slow.C:
-			p.report(part, errSlow)
+			p.report(Producer, errSlow)
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
@@ -154,7 +156,7 @@ func (p *Publisher) Run(ctx context.Context) {
 			nobody := len(p.waiters) == 0
 			p.mu.Unlock()
 			if nobody {
-				p.report(part, nil)
+				p.report(Producer, nil)
 			}
 		case <-ctx.Done():
 		}

@@ -78,7 +78,7 @@ type waiter struct {
 	shown int64         // set before seen is closed: the offset of the record that is shown
 }
 
-// New returns a publisher; it works while Run runs. Report gets, for the part "producer", why Kafka
+// New returns a publisher; it works while Run runs. Report gets, for the part Producer, why Kafka
 // does not take messages, or nil, after each send. Many goroutines call report at once.
 func New(cluster *kafka.Cluster, clientID, topic string, history Log, report func(part string, err error), log *slog.Logger) *Publisher {
 	return &Publisher{
