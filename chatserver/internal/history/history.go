@@ -247,7 +247,7 @@ func (h *History) Behind() bool {
 	end := h.ends.Last()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.why != nil || h.state != live || time.Since(end.Asked) > endIsOld || end.Offset-h.next > chat.WindowSize/2
+	return h.why != nil || h.state != live || time.Since(end.Asked) > endIsOld || end.Offset-h.next > h.windowSize/2
 }
 
 // Stats returns a copy of the state and the counts.
