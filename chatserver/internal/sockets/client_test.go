@@ -177,7 +177,7 @@ func (c *client) wantClose(code int) (reason string) {
 	if !ok {
 		c.t.Fatalf("the connection ended with %.80q, want close code %d", last, code)
 	}
-	c.send(opClose|fin, []byte{3, 232})
+	c.send(opClose|fin, "\x03\xe8")
 	c.wantEnd()
 	return reason
 }
@@ -191,20 +191,18 @@ func (c *client) wantEnd() {
 }
 
 // send sends a frame; errors are for the reading side to notice.
-func (c *client) send(finOpcode byte, payload []byte) error {
-	return c.write(masked(finOpcode, payload))
-}
+func (c *client) send(finOpcode byte, payload string) error { return c.write(f(finOpcode, payload)) }
 
-func (c *client) say(message string) { c.send(opText|fin, []byte(message)) }
+func (c *client) say(message string) { c.send(opText|fin, message) }
 
-func (c *client) write(b []byte) error {
+func (c *client) write(frames string) error {
 	c.conn.SetWriteDeadline(time.Now().Add(patience))
-	_, err := c.conn.Write(b)
+	_, err := io.WriteString(c.conn, frames)
 	return err
 }
 
-// masked returns a client's frame.
-func masked(finOpcode byte, payload []byte) []byte {
+// f is a client's frame.
+func f(finOpcode byte, payload string) string {
 	b := []byte{finOpcode}
 	switch n := len(payload); {
 	case n < 126:
@@ -214,10 +212,10 @@ func masked(finOpcode byte, payload []byte) []byte {
 	default:
 		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
 	}
-	mask := []byte{0x12, 0x34, 0x56, 0x78}
+	const mask = "\x12\x34\x56\x78"
 	b = append(b, mask...)
-	for i, c := range payload {
-		b = append(b, c^mask[i%4])
+	for i := range len(payload) {
+		b = append(b, payload[i]^mask[i%4])
 	}
-	return b
+	return string(b)
 }

@@ -52,11 +52,11 @@ func TestServerCloses(t *testing.T) {
 					t.Errorf("got %q", got)
 				}
 				s.append("not sent any more")
-				client.send(opClose|fin, []byte{0x0f, 0xa1})
+				client.send(opClose|fin, "\x0f\xa1")
 				client.wantEnd()
 				client.conn.Close()
 			}
-			for c.talks && client.send(opText|fin, []byte("and another thing")) == nil {
+			for c.talks && client.send(opText|fin, "and another thing") == nil {
 				time.Sleep(time.Millisecond)
 			}
 			s.wantConns(0)
@@ -70,18 +70,17 @@ func TestServerCloses(t *testing.T) {
 // A client that is slow, but reads, gets what was begun and the close frame, whoever closes: a
 // drain before the loop ends, or gorilla, which says something about a wrong frame by itself.
 func TestCloseReachesSlowClient(t *testing.T) {
-	for code, wrong := range map[int][]byte{
-		1012: nil,
-		1002: masked(3|fin, nil),
-		1009: masked(opText|fin, make([]byte, 2<<20)),
-		1003: masked(opBin|fin, []byte("binary")),
-		1007: masked(opText|fin, []byte("\xff")),
+	for code, wrong := range map[int]string{
+		1012: "",
+		1002: f(3|fin, ""),
+		1009: f(opText|fin, strings.Repeat("x", 2<<20)),
+		1003: f(opBin|fin, "binary"),
 	} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			s := newTCP(t, 64<<20)
 			c := s.join(128 << 10)
 			s.makeSlow()
-			if wrong == nil {
+			if wrong == "" {
 				s.loop.Drain(0, nil, "")
 				s.cancel()
 			}

@@ -17,9 +17,9 @@ func TestMessageTime(t *testing.T) {
 	const allowed = time.Second // the pieces come so much faster that the pauses between them are no reason
 	s := newTCP(t, 1<<20)
 	s.opts.MessageTime = allowed
-	cases := map[string]struct{ begin, more []byte }{
-		"stops after the header":  {promised(limit), nil},
-		"byte by byte":            {promised(limit), []byte("x")},
+	cases := map[string]struct{ begin, more string }{
+		"stops after the header":  {promised(limit), ""},
+		"byte by byte":            {promised(limit), "x"},
 		"fragment by fragment":    {f(opText, "a"), f(0, "a")},
 		"pings between fragments": {f(opText, "a"), f(opPing|fin, "a")},
 	}

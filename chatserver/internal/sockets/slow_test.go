@@ -3,6 +3,7 @@ package sockets_test
 import (
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -55,10 +56,10 @@ func TestTalkersMustListen(t *testing.T) {
 	var taken atomic.Int64
 	s.read = func(c *sockets.Conn, m []byte) error { taken.Add(1); return c.Send(m) }
 	c := s.join(4096)
-	m, n := masked(opText|fin, make([]byte, 100<<10)), 0
+	m, n := f(opText|fin, strings.Repeat("x", 100<<10)), 0
 	for err := error(nil); err == nil && n < 1000; n++ {
 		c.conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, err = c.conn.Write(m)
+		_, err = io.WriteString(c.conn, m)
 	}
 	if n > 500 || taken.Load() > 300 {
 		t.Errorf("%d messages were taken from a peer that reads none, and %d from its socket", n, taken.Load())
@@ -85,7 +86,7 @@ func (s *server) framesAreWhole(t *testing.T) {
 		rng := rand.New(rand.NewPCG(uint64(i), 5))
 		clients.Go(func() { // one write may hold several frames, and half of one
 			for n, err := 0, error(nil); err == nil; n++ {
-				b := append(masked(opPing|fin, fmt.Append(nil, n)), masked(opText|fin, fmt.Append(nil, "e:", n))...)
+				b := f(opPing|fin, fmt.Sprint(n)) + f(opText|fin, fmt.Sprint("e:", n))
 				c.write(b[:len(b)/2])
 				runtime.Gosched()
 				err = c.write(b[len(b)/2:])

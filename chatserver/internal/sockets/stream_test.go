@@ -14,11 +14,11 @@ import (
 // The mark is sent without waiting for the next message, however many pieces the replay has; and a
 // newcomer is not a slow client, however much of the log it gets.
 func TestMarkDoesNotWait(t *testing.T) {
-	s := newTCP(t, 8<<20)
+	s := newTCP(t, 1<<20)
 	s.loop.SetNotice(0, []byte("status"))
-	s.fill(4 << 20) // chunks of the log have 128 KiB
-	for pieces := range 12 {
-		c := s.dial(fmt.Sprintf("/?last=%d", 60*pieces), 128<<10, notices)
+	s.fill(400 << 10) // a piece has 8 KiB, and from about 20 pieces on the socket is full
+	for i := range 11 {
+		c := s.dial(fmt.Sprintf("/?last=%d", 4*i*i), 64<<10, notices)
 		c.want("hello", "status")
 		c.skipTo("live")
 		c.conn.Close()

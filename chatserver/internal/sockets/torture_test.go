@@ -6,35 +6,33 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
+// The cases hold whether what a client sends comes at once or in pieces.
 func TestProtocolTorture(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	control := s.join(0)
-	cases := protocolCases()
-	if len(cases) < 60 {
-		t.Errorf("only %d cases", len(cases))
-	}
-	for i, p := range cases {
-		t.Run(strings.ReplaceAll(p.name, " ", "_"), func(t *testing.T) {
-			c := s.join(0)
-			c.t = t
-			wrote := make(chan struct{})
-			go func() {
-				defer close(wrote)
-				c.writeChopped(p.send, p.chop)
-			}()
-			for _, want := range p.want {
-				if want == "open" {
-					c.send(opPing|fin, []byte("open?"))
-					want = "pong open?"
+	for i, p := range protocolCases() {
+		for _, pieces := range []int{1, 100} {
+			t.Run(fmt.Sprintf("%s in %d", p.name, pieces), func(t *testing.T) {
+				c := s.join(0)
+				c.t = t
+				var wrote sync.WaitGroup
+				wrote.Go(func() { c.writePieces(p.send, pieces) })
+				for _, want := range p.want {
+					if want == "open" {
+						wrote.Wait()
+						c.send(opPing|fin, "open?")
+						want = "pong open?"
+					}
+					c.wantEvent(want)
 				}
-				c.wantEvent(want)
-			}
-			c.conn.Close()
-			<-wrote
-		})
+				c.conn.Close()
+				wrote.Wait()
+			})
+		}
 		m := fmt.Sprint("after case ", i)
 		s.append(m)
 		control.want(m)
@@ -42,13 +40,10 @@ func TestProtocolTorture(t *testing.T) {
 	s.wantConns(1)
 }
 
-// writeChopped writes so many bytes at a time; 0: all at once.
-func (c *client) writeChopped(b []byte, chop int) {
-	if chop == 0 {
-		chop = len(b)
-	}
-	for piece := range slices.Chunk(b, max(1, chop)) {
-		if c.write(piece) != nil {
+// writePieces writes at most so many pieces.
+func (c *client) writePieces(b string, pieces int) {
+	for piece := range slices.Chunk([]byte(b), 1+len(b)/pieces) {
+		if c.write(string(piece)) != nil {
 			return
 		}
 	}
@@ -77,7 +72,7 @@ func TestRandomTorture(t *testing.T) {
 		}
 		c := s.join(0)
 		go func() {
-			c.writeChopped(b, rng.IntN(100))
+			c.writePieces(string(b), 1+rng.IntN(100))
 			c.conn.(*net.TCPConn).CloseWrite()
 		}()
 		for last := ""; last != "end"; {
