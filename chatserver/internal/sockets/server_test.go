@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,20 +20,13 @@ import (
 	"kafkachat/internal/leaktest"
 )
 
-const (
-	// patience is how long a test waits for what must happen, and how long the server waits for a
-	// peer, where that is not the point of the test. The machine may stop for seconds.
-	patience = 30 * time.Second
-	// limit of the server's messages, in bytes.
-	limit = 1 << 20
-)
+// patience is how long a test waits for what must happen, and how long the server waits for a peer,
+// where that is not the point of the test. The machine may stop for seconds.
+const patience = 30 * time.Second
+const limit = 1 << 20 // bytes of the longest message
 
-// The tracks of the test's logs.
-const (
-	rawTrack    = iota // messages as they are
-	noticeTrack        // with "n:" before them, for clients that get notices
-	tracks
-)
+// The messages of track 1 have "n:" before them, for clients that get notices.
+const noticeTrack, tracks = 1, 2
 
 // A server is a log, a loop that serves it, and an HTTP server whose websockets are echoed to
 // themselves: what a client sends, Conn.Send sends back.
@@ -45,15 +39,15 @@ type server struct {
 	log    *framelog.Log
 
 	opts  sockets.Options                   // Track, Limit and Notices follow from the others
-	place sockets.Place                     // nil: from the newest ?last=N on, with a mark
-	read  func(*sockets.Conn, []byte) error // nil: echo
+	place sockets.Place                     // nil: fromNewest(?last=N)
+	read  func(*sockets.Conn, []byte) error // what a reader does with a message
 	ended chan error                        // why readers ended
 }
 
 // newServer returns a server that does not listen yet. The test fails if it leaves goroutines.
 func newServer(t testing.TB, logBytes int, tick ...time.Duration) *server {
 	leaktest.Check(t, patience)
-	s := &server{t: t, log: framelog.New(logBytes, tracks, 0), ended: make(chan error, 100)}
+	s := &server{t: t, log: framelog.New(logBytes, tracks, 0), ended: make(chan error, 100), read: (*sockets.Conn).Send}
 	s.opts = sockets.Options{Limit: limit, MessageTime: patience}
 	s.loop = sockets.NewLoop(s.log)
 	s.loop.SetTick(append(tick, time.Hour)[0]) // ticks come from the test, so that nobody is pinged, nor a lost wake-up made good
@@ -62,11 +56,14 @@ func newServer(t testing.TB, logBytes int, tick ...time.Duration) *server {
 	ctx, s.cancel = context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.loop.Run(ctx) })
-	upgrader := websocket.Upgrader{Subprotocols: []string{"notices"}, HandshakeTimeout: patience, ReadBufferSize: 256, WriteBufferPool: &sync.Pool{}}
+	upgrader := websocket.Upgrader{HandshakeTimeout: patience, ReadBufferSize: 256, WriteBufferPool: &sync.Pool{}}
+	upgrader.Subprotocols = []string{"notices"}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.loop.Upgrade(w, r, &upgrader, func(protocol string) sockets.Options {
 			o := s.opts
-			o.Place = s.placeOf(r)
+			if o.Place = s.place; s.place == nil {
+				o.Place = fromNewest(r.URL.Query().Get("last"))
+			}
 			if protocol == "notices" {
 				o.Track, o.Notices = noticeTrack, true
 			}
@@ -93,12 +90,9 @@ func newTCP(t testing.TB, logBytes int, tick ...time.Duration) *server {
 	return s
 }
 
-func (s *server) placeOf(r *http.Request) sockets.Place {
-	if s.place != nil {
-		return s.place
-	}
-	last := 0
-	fmt.Sscan(r.URL.Query().Get("last"), &last)
+// fromNewest is the place of clients that get the newest n messages, and then a mark.
+func fromNewest(n string) sockets.Place {
+	last, _ := strconv.Atoi(n)
 	return func(log *framelog.Log) (sockets.Placement, bool) {
 		_, end := log.Bounds()
 		return sockets.Placement{Hello: text("hello"), From: log.Newest(last), Mark: end, MarkFrames: text("live")}, true
@@ -109,12 +103,8 @@ func (s *server) serve(c *sockets.Conn) {
 	defer c.Finish()
 	for {
 		m, err := c.Read()
-		switch {
-		case err != nil:
-		case s.read != nil:
+		if err == nil {
 			err = s.read(c, m)
-		default:
-			err = c.Send(m)
 		}
 		if err != nil {
 			select {
@@ -128,12 +118,8 @@ func (s *server) serve(c *sockets.Conn) {
 
 func text(payload string) []byte { return sockets.AppendText(nil, []byte(payload)) }
 
-// append adds messages to the log, and says so after each.
-func (s *server) append(payloads ...string) {
-	for _, m := range payloads {
-		s.appendFrames(text(m), text("n:"+m))
-	}
-}
+// append adds a message to the log, and says so.
+func (s *server) append(payload string) { s.appendFrames(text(payload), text("n:"+payload)) }
 
 func (s *server) appendFrames(frames ...[]byte) {
 	_, end := s.log.Bounds()
@@ -151,22 +137,16 @@ func (s *server) fill(bytes int) {
 // makeSlow appends a message that is too long for the sockets of clients that do not read.
 func (s *server) makeSlow() {
 	s.t.Helper()
-	before := s.stats().BecameSlow
+	before := s.loop.Stats().BecameSlow
 	s.append(strings.Repeat("x", 4<<20))
-	until(s.t, "a socket is full", func() bool { return s.stats().BecameSlow > before })
+	until(s.t, "a socket is full", func() bool { return s.loop.Stats().BecameSlow > before })
 }
 
-// stats are published by the loop some time after a client has seen their cause, so that a test
-// waits for them with until.
-func (s *server) stats() sockets.Stats { return s.loop.Stats() }
-
-// wantConns waits for the number of connections.
 func (s *server) wantConns(n int64) {
 	s.t.Helper()
-	until(s.t, fmt.Sprintf("there are %d connections", n), func() bool { return s.stats().Conns == n })
+	until(s.t, fmt.Sprintf("there are %d connections", n), func() bool { return s.loop.Stats().Conns == n })
 }
 
-// until waits for a condition.
 func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {

@@ -1,6 +1,7 @@
 package sockets_test
 
 import (
+	"bytes"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -18,9 +19,8 @@ import (
 // Clients that never read fall off the log's start and are closed; the memory that they cost does
 // not depend on how much they did not read.
 func TestClientsThatNeverRead(t *testing.T) {
-	const logBytes, clients = 1 << 20, 20
+	const logBytes, clients = 4 << 20, 20
 	s := newTCP(t, logBytes)
-	other := s.join(0)
 	for range clients {
 		s.join(4096)
 	}
@@ -31,23 +31,14 @@ func TestClientsThatNeverRead(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	before, most := heap(), int64(0)
-	filling := strings.Repeat("x", 10<<10)
-	for i := range 3000 { // 60 times the log
-		m := fmt.Sprint(i, filling)
-		s.append(m)
-		other.want(m)
-		if i%200 == 0 {
-			most = max(most, heap()-before)
+	before := heap()
+	for range 16 { // a quarter of a track's part of the log each time
+		s.fill(logBytes / 8)
+		if more := heap() - before; more > 2*logBytes {
+			t.Errorf("%d bytes on the heap for a log of %d", more, logBytes)
 		}
 	}
-	s.wantConns(1)
-	if stats := s.stats(); stats.FellBehind != clients {
-		t.Errorf("%+v", stats)
-	}
-	if most > 2*logBytes {
-		t.Errorf("%d bytes on the heap for a log of %d", most, logBytes)
-	}
+	until(t, "all are closed", func() bool { return s.loop.Stats().FellBehind == clients && s.loop.Stats().Conns == 0 })
 }
 
 // A peer that talks and does not listen is not listened to: what waits for it is one frame.
@@ -68,13 +59,12 @@ func TestTalkersMustListen(t *testing.T) {
 
 // While data, pongs, answers and notices flow through a small receive buffer, with the socket
 // full now and then, each frame is whole, and each kind is in order.
-func TestFramesAreWhole(t *testing.T) {
-	t.Run("without waiting", func(t *testing.T) { newTCP(t, 32<<20).framesAreWhole(t) })
-	t.Run("with deadlines", func(t *testing.T) {
-		s := newTCP(t, 32<<20)
-		s.loop.WriteWithDeadlines()
-		s.framesAreWhole(t)
-	})
+func TestFramesAreWhole(t *testing.T) { newTCP(t, 32<<20).framesAreWhole(t) }
+
+func TestFramesAreWholeWithDeadlines(t *testing.T) {
+	s := newTCP(t, 32<<20)
+	s.loop.WriteWithDeadlines()
+	s.framesAreWhole(t)
 }
 
 func (s *server) framesAreWhole(t *testing.T) {
@@ -95,7 +85,7 @@ func (s *server) framesAreWhole(t *testing.T) {
 		clients.Go(func() {
 			defer c.conn.Close()
 			defer reached[i].Store(1 << 30)
-			for i == 0 && s.stats().BecameSlow == 0 && t.Context().Err() == nil {
+			for i == 0 && s.loop.Stats().BecameSlow == 0 && t.Context().Err() == nil {
 				time.Sleep(time.Millisecond) // one socket becomes full in any case
 			}
 			if err := c.readAll(rng, messages, &reached[i]); err != nil {
@@ -121,35 +111,33 @@ func (s *server) framesAreWhole(t *testing.T) {
 
 // readAll reads until the message "end", sometimes slowly.
 func (c *client) readAll(rng *rand.Rand, messages int, reached *atomic.Int64) error {
-	var data, notice, echo, pong = 0, -1, 0, 0
+	var data, notice, echo, pong int
 	for {
 		if rng.IntN(200) == 0 {
 			time.Sleep(time.Duration(rng.IntN(30)) * time.Millisecond)
 		}
 		var n int
 		var sum uint32
-		ok := true
 		m := c.event()
-		switch {
-		case m == "ping":
-		case strings.HasPrefix(m, "pong "):
-			ok = m == fmt.Sprint("pong ", pong)
+		kind, rest, _ := strings.Cut(m, ":")
+		ok := true
+		switch kind {
+		case "ping":
+		case fmt.Sprint("pong ", pong):
 			pong++
-		case m == "text n:end":
-			if data != messages {
-				return fmt.Errorf("%d messages, want %d", data, messages)
-			}
-			return nil
-		case strings.HasPrefix(m, "text e:"):
-			ok = m == fmt.Sprint("text e:", echo)
+		case "text e":
+			ok = rest == fmt.Sprint(echo)
 			echo++
-		case strings.HasPrefix(m, "text s:"):
-			fmt.Sscanf(m, "text s:%d", &n)
+		case "text s":
+			fmt.Sscan(rest, &n)
 			ok = n > notice-20 // the two kinds are in order, each for itself
 			notice = max(n, notice)
 		default:
-			k, _ := fmt.Sscanf(m, "text n:%d:%d:", &n, &sum)
-			ok = k == 2 && n == data && sum == crc32.ChecksumIEEE([]byte(m[strings.LastIndexByte(m, ':')+1:]))
+			if m == "text n:end" && data == messages {
+				return nil
+			}
+			fmt.Sscanf(m, "text n:%d:%d:", &n, &sum)
+			ok = n == data && sum == crc32.ChecksumIEEE([]byte(m[strings.LastIndexByte(m, ':')+1:]))
 			data++
 			reached.Store(int64(data))
 		}
@@ -157,4 +145,89 @@ func (c *client) readAll(rng *rand.Rand, messages int, reached *atomic.Int64) er
 			return fmt.Errorf("%.60q after %d messages, %d echoes, %d pongs, notice %d", m, data, echo, pong, notice)
 		}
 	}
+}
+
+// A silent peer is pinged, with the current status if it gets notices; one that does not answer is
+// taken for dead.
+func TestPeersArePinged(t *testing.T) {
+	s := newTCP(t, 1<<20)
+	s.loop.SetNotice(0, []byte("up"))
+	s.loop.SetNotice(1, []byte("other"))
+	living, dead, raw := s.dial("/", 0, notices), s.dial("/", 0, notices), s.join(0)
+	living.want("hello", "up", "other", "live")
+	dead.want("hello", "up", "other", "live")
+	for range 4 { // together longer than a dead peer has
+		for _, c := range []*client{living, raw} {
+			c.say("here") // when the answer comes, the server has heard of the client
+			c.wantEvent("text here")
+		}
+		s.loop.Ticks(26)
+		living.wantEvent("ping")
+		living.wantEvent("text up")
+		raw.wantEvent("ping")
+	}
+	for _, want := range []string{"ping", "text up", "ping", "text up", "end"} {
+		dead.wantEvent(want)
+	}
+	until(t, "one is dead", func() bool { return s.loop.Stats().Dead == 1 && s.loop.Stats().Conns == 2 })
+}
+
+func TestClockTicks(t *testing.T) {
+	c := newTCP(t, 1<<20, time.Millisecond).join(0)
+	for _, want := range []string{"ping", "ping", "end"} {
+		c.wantEvent(want)
+	}
+}
+
+// While the reader waits for Kafka it reads no pongs, so the silence is not the peer's; the peer
+// goes on being pinged, and hears the status.
+func TestWaitingIsNotSilence(t *testing.T) {
+	s := newTCP(t, 1<<20)
+	s.loop.SetNotice(0, []byte("down"))
+	waits, release := make(chan struct{}), make(chan struct{})
+	s.read = func(c *sockets.Conn, _ []byte) error {
+		close(waits)
+		select {
+		case <-release:
+		case <-c.Context().Done():
+		}
+		return nil
+	}
+	c := s.dial("/", 0, notices)
+	c.want("hello", "down", "live")
+	c.say("publish")
+	<-waits
+	s.loop.Ticks(1 + 8*25) // three times what a silent peer has
+	for range 8 {
+		c.wantEvent("ping")
+		c.wantEvent("text down")
+	}
+	close(release)
+	until(t, "it is taken for dead, since from now on the silence is its own", func() bool {
+		s.loop.Ticks(60)
+		return s.loop.Stats().Dead == 1
+	})
+}
+
+// A slow peer is not given up as long as its socket takes something, and not pinged meanwhile. Then it
+// gets all that has come, though nothing more comes.
+func TestPeersThatTakeLittle(t *testing.T) {
+	s := newTCP(t, 64<<20)
+	c := s.join(64 << 10)
+	long := strings.Repeat("x", 8<<20-10) // 8 MiB as a frame
+	s.append(long)
+	until(t, "the socket is full", func() bool { return s.loop.Stats().BecameSlow == 1 })
+	s.fill(3 << 20) // more than a connection gets in a row
+	s.append("the end")
+	var got bytes.Buffer
+	for range 8 { // each part is more than both kernels keep, and needs a write
+		s.loop.Ticks(10) // together longer than a stuck or a silent peer has
+		if _, err := io.CopyN(&got, c.r, 1<<20); err != nil {
+			t.Fatalf("%v: %+v", err, s.loop.Stats())
+		}
+	}
+	if !bytes.Equal(got.Bytes(), text(long)) {
+		t.Error("something came between")
+	}
+	c.skipTo("the end")
 }
