@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,7 +83,16 @@ func Start(t testing.TB, opt Options) *Cluster {
 		give("real Kafka needs Java 17, and Maven to fetch it: %v\n%s", err, out)
 	}
 
-	c.addNodes(t.TempDir())
+	c.protocols = map[string]string{plain: "PLAINTEXT", internal: "PLAINTEXT", controller: "PLAINTEXT"}
+	maps.Copy(c.protocols, opt.Listeners)
+	dir := t.TempDir()
+	for i := range cmp.Or(opt.Brokers, 1) {
+		n := &node{id: i, dir: filepath.Join(dir, strconv.Itoa(i)), addrs: make(map[string]string)}
+		for name := range c.protocols {
+			n.addrs[name] = reservePort(t)
+		}
+		c.nodes = append(c.nodes, n)
+	}
 	t.Cleanup(func() {
 		for i := range c.nodes {
 			c.Kill(i)
@@ -185,14 +195,13 @@ func (c *Cluster) launch(n *node) error {
 // awaitAll waits until every node that was not killed serves clients and knows of all the others.
 func (c *Cluster) awaitAll() {
 	c.t.Helper()
-	const patience = 120 * time.Second // three nodes take 7 s on two idle cores
 	var running []*node
 	for _, n := range c.nodes {
 		if n.process != nil {
 			running = append(running, n)
 		}
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.After(2 * time.Minute) // three nodes take 7 s on two idle cores
 	for _, n := range running {
 		for {
 			known, err := n.brokers()
@@ -200,13 +209,14 @@ func (c *Cluster) awaitAll() {
 				break
 			}
 			select {
-			case <-n.process.Ended():
-				c.t.Fatalf("node %d ended by itself; the end of its log:\n%s", n.id, tail(n.log()))
 			case <-time.After(50 * time.Millisecond):
+				continue
+			case <-n.process.Ended():
+				err = errors.New("it ended by itself")
+			case <-deadline:
 			}
-			if time.Now().After(deadline) {
-				c.t.Fatalf("node %d knows of %d brokers after %s (%v); the end of its log:\n%s", n.id, known, patience, err, tail(n.log()))
-			}
+			log, _ := os.ReadFile(n.log())
+			c.t.Fatalf("node %d knows of %d brokers: %v; the end of its log:\n%s", n.id, known, err, log[max(0, len(log)-3000):])
 		}
 	}
 }
@@ -226,28 +236,4 @@ func (n *node) brokers() (int, error) {
 		return 0, err
 	}
 	return len(metadata.Brokers), nil
-}
-
-func tail(name string) string {
-	const size = 3000
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return err.Error()
-	}
-	return string(text[max(0, len(text)-size):])
-}
-
-// addNodes makes the nodes, which are not running yet.
-func (c *Cluster) addNodes(dir string) {
-	c.protocols = map[string]string{plain: "PLAINTEXT", internal: "PLAINTEXT", controller: "PLAINTEXT"}
-	for name, protocol := range c.opt.Listeners {
-		c.protocols[name] = protocol
-	}
-	for i := range cmp.Or(c.opt.Brokers, 1) {
-		n := &node{id: i, dir: filepath.Join(dir, strconv.Itoa(i)), addrs: make(map[string]string)}
-		for name := range c.protocols {
-			n.addrs[name] = reservePort(c.t)
-		}
-		c.nodes = append(c.nodes, n)
-	}
 }
