@@ -3,12 +3,14 @@
 package scale
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
+	"sync"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,10 +34,10 @@ func newPoll() *poll {
 	return &poll{epoll: epoll}
 }
 
-// add takes a connection's socket out of Go's hands.
-func (p *poll) add(conn net.Conn) (fd int) {
-	defer conn.Close()
-	socket, err := conn.(*net.TCPConn).SyscallConn()
+// add takes a websocket's socket out of Go's hands.
+func (p *poll) add(ws *websocket.Conn) (fd int) {
+	defer ws.Close()
+	socket, err := ws.NetConn().(*net.TCPConn).SyscallConn()
 	must(err)
 	must(socket.Control(func(its uintptr) { fd, err = unix.Dup(int(its)) }))
 	must(err)
@@ -43,9 +45,9 @@ func (p *poll) add(conn net.Conn) (fd int) {
 	return fd
 }
 
-// wait returns which sockets can be read, after so many milliseconds at the latest; -1 has no end.
-func (p *poll) wait(most int) []unix.EpollEvent {
-	n, err := unix.EpollWait(p.epoll, p.events[:], most)
+// wait returns which sockets can be read.
+func (p *poll) wait() []unix.EpollEvent {
+	n, err := unix.EpollWait(p.epoll, p.events[:], -1)
 	if err != unix.EINTR {
 		must(err)
 	}
@@ -56,99 +58,65 @@ func (p *poll) wait(most int) []unix.EpollEvent {
 // during a pass over the clients to every client with one write(2). It trusts its clients.
 type bare struct {
 	*poll
-	clients  map[int]*bareClient
-	gathered []byte
-}
-
-type bareClient struct {
-	joined bool
-	in     []byte // a part of a request or frame
-	rest   []byte // what the socket did not take
+	mu      sync.Mutex     // held during a pass
+	clients map[int][]byte // by socket: a part of a frame
 }
 
 // bareMain is the process of the limit. It says where it listens, and ends with its standard input.
 func bareMain() {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	must(err)
-	b := &bare{poll: newPoll(), clients: make(map[int]*bareClient)}
-	go func() { // accepted by Go, served by the loop
-		for {
-			conn, err := ln.Accept()
-			must(err)
-			b.add(conn)
-		}
-	}()
+	b := &bare{poll: newPoll(), clients: make(map[int][]byte)}
+	go http.Serve(ln, http.HandlerFunc(b.join))
 	go b.loop()
 	json.NewEncoder(os.Stdout).Encode(ln.Addr().String())
 	os.Stdin.Read(make([]byte, 1))
 }
 
+func (b *bare) join(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock() // who has been answered gets all that follows
+	defer b.mu.Unlock()
+	ws, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+	must(err)
+	fd := b.add(ws)
+	must(unix.SetNonblock(fd, false))
+	b.clients[fd] = nil
+}
+
 func (b *bare) loop() {
-	buf := make([]byte, 64<<10)
-	for full := false; ; {
-		most := -1
-		if full {
-			most = 1
+	var gathered []byte
+	for buf := make([]byte, 64<<10); ; gathered = gathered[:0] {
+		events := b.wait()
+		b.mu.Lock()
+		for _, e := range events {
+			gathered = b.read(int(e.Fd), buf, gathered)
 		}
-		for _, e := range b.wait(most) {
-			b.read(int(e.Fd), buf)
-		}
-		if len(b.gathered) > 0 || full {
-			full = false
-			for fd, c := range b.clients {
-				if c.joined {
-					full = c.write(fd, b.gathered) || full
+		for fd := range b.clients {
+			for rest := gathered; len(rest) > 0; {
+				n, err := unix.Write(fd, rest)
+				if err != nil && err != unix.EINTR {
+					break // the client is gone, which read finds out
 				}
+				rest = rest[max(n, 0):]
 			}
-			b.gathered = b.gathered[:0]
 		}
+		b.mu.Unlock()
 	}
 }
 
-func (b *bare) read(fd int, buf []byte) {
-	c := b.clients[fd]
-	if c == nil {
-		c = &bareClient{}
-		b.clients[fd] = c
-	}
+// read appends the frames that a client has sent, as all get them.
+func (b *bare) read(fd int, buf, gathered []byte) []byte {
 	n, err := unix.Read(fd, buf)
-	if n <= 0 {
-		if err != unix.EAGAIN && err != unix.EINTR {
-			unix.Close(fd)
-			delete(b.clients, fd)
-		}
-		return
+	if n <= 0 && err != unix.EINTR {
+		unix.Close(fd)
+		delete(b.clients, fd)
+		return gathered
 	}
-	c.in = append(c.in, buf[:n]...)
-	if !c.joined {
-		if bytes.HasSuffix(c.in, []byte("\r\n\r\n")) {
-			c.joined, c.in = true, nil
-			c.write(fd, []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-				"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"))
-		}
-		return
-	}
+	in := append(b.clients[fd], buf[:max(n, 0)]...)
 	const head = 6 // of a client's frame with a short length, with its mask, which is 0
-	for len(c.in) >= head && len(c.in) >= head+int(c.in[1]&^masked) {
-		length := int(c.in[1] &^ masked)
-		b.gathered = append(append(b.gathered, c.in[0], byte(length)), c.in[head:head+length]...)
-		c.in = c.in[head+length:]
+	for ; len(in) >= head+messageSize; in = in[head+messageSize:] {
+		gathered = append(append(gathered, in[0], messageSize), in[head:head+messageSize]...)
 	}
-}
-
-// write writes what is left of before, and p. Full says that the socket did not take all of it.
-func (c *bareClient) write(fd int, p []byte) (full bool) {
-	if len(c.rest) > 0 {
-		c.rest = append(c.rest, p...)
-		p = c.rest
-	}
-	if len(p) == 0 {
-		return false
-	}
-	n, err := unix.Write(fd, p)
-	if err != nil && err != unix.EAGAIN && err != unix.EINTR {
-		n = len(p) // the client is gone, which read finds out
-	}
-	c.rest = append(c.rest[:0], p[max(n, 0):]...)
-	return len(c.rest) > 0
+	b.clients[fd] = in
+	return gathered
 }

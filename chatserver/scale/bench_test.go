@@ -10,16 +10,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/Shopify/sarama"
+	"golang.org/x/sys/unix"
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/chatserver/internal/podtest"
 	"kafkachat/internal/child"
 	"kafkachat/internal/kafka"
+	"kafkachat/internal/realkafka"
 )
 
 // A bench is a topic, its pods, and those who use it; or the limit, which has neither.
@@ -34,7 +39,6 @@ type bench struct {
 }
 
 func newBench(t *testing.T, brokers, server string, pods int) *bench {
-	t.Helper()
 	b := &bench{t: t, topic: "scale-" + rand.Text()}
 	for i := range pods {
 		name := fmt.Sprint("pod-", i)
@@ -42,20 +46,18 @@ func newBench(t *testing.T, brokers, server string, pods int) *bench {
 		p.AwaitReady(t)
 		b.servers = append(b.servers, p)
 	}
-	cluster, err := kafka.FromEnv(func(name string) string { return map[string]string{"KAFKA_BROKER": brokers}[name] })
+	cluster := kafka.Cluster{Brokers: []string{brokers}}
+	producer, err := sarama.NewSyncProducer(cluster.Brokers, cluster.Config(t.Context(), "scale"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.producer, err = sarama.NewSyncProducer(cluster.Brokers, cluster.Config(t.Context(), "scale")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.producer.Close() })
+	t.Cleanup(func() { producer.Close() })
+	b.producer = producer
 	return b
 }
 
 // newLimit is a bench whose one server is the bare loop.
 func newLimit(t *testing.T) *bench {
-	t.Helper()
 	p, bare := startProcess(t, "bare"), &podtest.Pod{}
 	if err := p.out.Decode(&bare.Addr); err != nil {
 		t.Fatalf("the limit does not say where it listens: %v", err)
@@ -74,7 +76,6 @@ type process struct {
 }
 
 func startProcess(t *testing.T, role string) *process {
-	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	cmd.Stderr = os.Stderr
@@ -94,19 +95,14 @@ func startProcess(t *testing.T, role string) *process {
 
 // ask asks load processes at the same time; a cleanup of the test ends those that have failed.
 func (b *bench) ask(c command, loads ...*process) (answers []answer) {
-	b.t.Helper()
 	answers = make([]answer, len(loads))
 	var all sync.WaitGroup
 	for i, p := range loads {
 		all.Go(func() {
 			mine := c
-			mine.Source = fmt.Sprintf("127.0.0.%d", 2+i)
-			err := p.in.Encode(mine)
-			if err == nil {
-				err = p.out.Decode(&answers[i])
-			}
-			if err != nil { // the process says more on standard error
-				b.t.Errorf("load, %s: %v", c.Do, err)
+			mine.Host = fmt.Sprintf("127.0.0.%d", 1+i)
+			if err := errors.Join(p.in.Encode(mine), p.out.Decode(&answers[i])); err != nil {
+				b.t.Errorf("load, %s: %v", c.Do, err) // the process says more on standard error
 			}
 		})
 	}
@@ -122,7 +118,6 @@ const perLoad = 15000
 
 // connect has clients come, as many to each server.
 func (b *bench) connect(clients int) {
-	b.t.Helper()
 	loads := (clients + perLoad - 1) / perLoad
 	if clients%(loads*len(b.servers)) != 0 {
 		b.t.Fatalf("%d clients cannot be shared alike by %d load processes and %d pods", clients, loads, len(b.servers))
@@ -132,7 +127,7 @@ func (b *bench) connect(clients int) {
 		b.loads = append(b.loads, startProcess(b.t, "load"))
 	}
 	for _, s := range b.servers {
-		c.Addrs = append(c.Addrs, s.Addr)
+		c.Ports = append(c.Ports, strings.TrimPrefix(s.Addr, "127.0.0.1:"))
 	}
 	b.ask(c, b.loads...)
 }
@@ -144,24 +139,26 @@ type use struct {
 	busy          float64       // share of the machine's cores
 }
 
-func (b *bench) measure(do func()) use {
-	b.t.Helper()
-	used := func() (u use, busy, all float64) {
+func (b *bench) measure(do func()) (u use) {
+	var all float64
+	add := func(sign float64) {
 		for _, s := range b.servers {
-			u.servers += cpuTime(b.t, s.PID())
+			u.servers += time.Duration(sign) * cpuTime(b.t, s.PID())
 		}
 		for _, p := range b.loads {
-			u.load += cpuTime(b.t, p.PID())
+			u.load += time.Duration(sign) * cpuTime(b.t, p.PID())
 		}
-		busy, all = machineTime()
-		return u, busy, all
+		busyNow, allNow := machineTime()
+		u.busy += sign * busyNow
+		all += sign * allNow
 	}
-	before, busyBefore, allBefore := used()
+	add(-1)
 	begun := time.Now()
 	do()
-	took := time.Since(begun)
-	after, busy, all := used()
-	return use{took, after.servers - before.servers, after.load - before.load, (busy - busyBefore) / (all - allBefore)}
+	u.took = time.Since(begun)
+	add(1)
+	u.busy /= all
+	return u
 }
 
 // A run is messages on their way to all clients.
@@ -173,7 +170,6 @@ type run struct {
 
 // deliver sends messages, and returns when all clients have them.
 func (b *bench) deliver(send func(command) time.Duration, c command) run {
-	b.t.Helper()
 	b.runs++
 	c.Run = b.runs
 	c.Do = "begin"
@@ -195,14 +191,12 @@ func (b *bench) deliver(send func(command) time.Duration, c command) run {
 
 // fromClients has the clients of the first load process send.
 func (b *bench) fromClients(c command) time.Duration {
-	b.t.Helper()
 	c.Do = "send"
 	return b.ask(c, b.loads[0])[0].Took
 }
 
 // fromOutside writes to the topic, so that no pod has the work of publishing.
 func (b *bench) fromOutside(c command) time.Duration {
-	b.t.Helper()
 	took, err := c.pace(func(n int) error {
 		_, _, err := b.producer.SendMessage(&sarama.ProducerMessage{
 			Topic: b.topic, Partition: 0,
@@ -217,10 +211,43 @@ func (b *bench) fromOutside(c command) time.Duration {
 	return took
 }
 
-// rss is the memory of all servers, in bytes.
+// rss is the resident memory of all servers, in bytes.
 func (b *bench) rss() (sum float64) {
 	for _, s := range b.servers {
-		sum += rss(s.PID())
+		var pages, resident int
+		fmt.Sscan(read(fmt.Sprintf("/proc/%d/statm", s.PID())), &pages, &resident)
+		sum += float64(resident * os.Getpagesize())
 	}
 	return sum
+}
+
+// cpuTime is the user and system time of a process, of all threads that it has and had.
+func cpuTime(t *testing.T, pid int) time.Duration {
+	const perProcess = 2 // CPUCLOCK_SCHED in the kernel: to the nanosecond, unlike /proc/PID/stat
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|perProcess), &ts); err != nil {
+		t.Fatalf("reading the CPU time of process %d: %v", pid, err)
+	}
+	return time.Duration(ts.Nano())
+}
+
+// read reads a file of the kernel, all of which there are.
+func read(file string) string {
+	text, _ := os.ReadFile(file)
+	return string(text)
+}
+
+// machineTime is what all cores have spent since the start, working and in all, in some unit.
+func machineTime() (busy, all float64) {
+	var user, nice, system, idle, iowait, irq, softirq, steal float64
+	fmt.Sscanf(read("/proc/stat"), "cpu %f %f %f %f %f %f %f %f", &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal)
+	busy = user + nice + system + irq + softirq + steal
+	return busy, busy + idle + iowait
+}
+
+// machine describes where and how this was measured.
+func machine() string {
+	model := regexp.MustCompile(`model name\s*: (.*)`).FindStringSubmatch(read("/proc/cpuinfo") + "\nmodel name: unknown CPU")[1]
+	return fmt.Sprintf("%s, %d cores, for pods, load and Kafka together; Linux %s, %s, Apache Kafka %s, one broker.\n`%s`\n", model,
+		runtime.NumCPU(), strings.TrimSpace(read("/proc/sys/kernel/osrelease")), runtime.Version(), realkafka.Version, strings.Join(os.Args[1:], " "))
 }

@@ -3,27 +3,26 @@
 package scale
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
 )
 
 // A command is a line that the test writes to a load process; it answers with a line.
 type command struct {
 	Do string // connect, begin, send or tally
-	// For connect: clients come to the servers in turn, from an address of this machine.
-	Addrs   []string
-	Source  string
+	// For connect: clients come to the servers in turn, at an address of this machine. Each address has
+	// ports of its own for those who come to it.
+	Host    string
+	Ports   []string
 	Clients int
 	// For begin, send and tally: message n of a run is sent by client n modulo Senders.
 	Run, Messages, Senders int
@@ -85,43 +84,25 @@ func loadMain() {
 	}
 }
 
-// connect has clients come, a few at a time.
+// connect has clients come, a few at a time. From then on they are read.
 func (l *loader) connect(c command) {
 	const few = 8
+	dialer := websocket.Dialer{HandshakeTimeout: patience}
 	var all sync.WaitGroup
 	for first := range few {
 		all.Go(func() {
 			for i := first; i < c.Clients; i += few {
-				l.join(c.Addrs[i%len(c.Addrs)], c.Source)
+				ws, _, err := dialer.Dial("ws://"+net.JoinHostPort(c.Host, c.Ports[i%len(c.Ports)])+"/ws", nil)
+				must(err)
+				l.mu.Lock() // the reader looks the client up when it has the lock
+				fd := l.add(ws)
+				l.clients[fd] = &client{index: len(l.fds)}
+				l.fds = append(l.fds, fd)
+				l.mu.Unlock()
 			}
 		})
 	}
 	all.Wait()
-}
-
-// join opens a websocket; from then on it is read.
-func (l *loader) join(addr, source string) {
-	// Connect chooses the port. Bind would search one that is free for all servers, which takes the
-	// kernel long when most are taken.
-	portByConnect := func(_, _ string, socket syscall.RawConn) error {
-		return socket.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
-	}
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: patience, Control: portByConnect}
-	conn, err := dialer.Dial("tcp4", addr)
-	must(err)
-	conn.SetDeadline(time.Now().Add(patience))
-	io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-	// Nobody speaks before all are there, so nothing but the answer is in the reader.
-	response, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
-	if must(err); response.StatusCode != http.StatusSwitchingProtocols {
-		must(fmt.Errorf("%s answered the handshake with %+v", addr, response))
-	}
-	l.mu.Lock() // the reader looks the client up when it has the lock
-	defer l.mu.Unlock()
-	fd := l.add(conn)
-	l.clients[fd] = &client{index: len(l.fds)}
-	l.fds = append(l.fds, fd)
 }
 
 // begin makes ready for a run.
@@ -159,14 +140,11 @@ func messageFrame(run, n int) []byte { return clientFrame(opText, message(run, n
 // the one that would follow.
 func (c command) pace(send func(n int) error) (time.Duration, error) {
 	begun := time.Now()
-	for n := range c.Messages + 1 {
-		time.Sleep(time.Until(begun.Add(time.Duration(float64(n) / c.PerSecond * 1e9))))
-		if n == c.Messages {
-			break
-		}
+	for n := range c.Messages {
 		if err := send(n); err != nil {
 			return 0, fmt.Errorf("sending message %d: %w", n, err)
 		}
+		time.Sleep(time.Until(begun.Add(time.Duration(float64(n+1) / c.PerSecond * 1e9))))
 	}
 	return time.Since(begun), nil
 }
@@ -198,7 +176,7 @@ func (l *loader) end() *Tally {
 func (l *loader) read() {
 	buf := make([]byte, 256<<10)
 	for {
-		events := l.wait(-1)
+		events := l.wait()
 		l.mu.Lock()
 		for _, e := range events {
 			if fd := int(e.Fd); !l.readClient(fd, buf) {

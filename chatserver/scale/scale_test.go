@@ -17,12 +17,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(roleVariable) {
-	case "load":
-		loadMain()
-		return
-	case "bare":
-		bareMain()
+	if role := map[string]func(){"load": loadMain, "bare": bareMain}[os.Getenv(roleVariable)]; role != nil {
+		role()
 		return
 	}
 	flag.String("scale.ladder", "1x150,2x150,4x150,8x150", "pods x clients of each, in turns")
