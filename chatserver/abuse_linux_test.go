@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,14 +30,17 @@ const (
 	pageRequest   = "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 )
 
-// TestAbuse is rude to one server, while a client in the same chat goes on. At last no goroutine, no descriptor, no memory is left of
-// that. Go's runtime keeps what the largest crowd took, so that crowd comes twice. Not parallel: it would disturb tests that measure.
-func TestAbuse(t *testing.T) {
+// Not parallel: it would disturb tests that measure.
+func TestAbuse(t *testing.T) { abuse(t, 2000, 10_000, 1000, 2*time.Second) }
+
+// abuse is rude to one server, while a client in the same chat goes on. At last no goroutine, no descriptor, no memory is left of
+// that. Go's runtime keeps what the largest crowd took, so that crowd comes twice.
+func abuse(t *testing.T, crowd, handshakes, unfinished int, floods time.Duration) {
 	p := startProcess(t, podtest.Build(t), "LOG_BYTES=4194304")
 	var files syscall.Rlimit
 	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
 	most := int(files.Cur / 2) // of this process and the server
-	crowd := min(most, 2000)
+	crowd = min(most, crowd)
 	p.storm(crowd)
 	p.settle()
 	before := p.usage()
@@ -52,8 +58,9 @@ func TestAbuse(t *testing.T) {
 	})
 	for name, abuse := range map[string]func(){
 		"connections opened and dropped at once": func() { p.storm(crowd) },
-		"messages that do not end":               func() { p.unfinished(min(most, 1000)) },
-		"floods":                                 func() { p.floods(2 * time.Second) },
+		"random handshakes":                      func() { p.randomHandshakes(handshakes) },
+		"messages that do not end":               func() { p.unfinished(min(most, unfinished)) },
+		"floods":                                 func() { p.floods(floods) },
 	} {
 		t.Log(name)
 		abuse()
@@ -136,6 +143,43 @@ func (p *testPod) storm(n int) {
 	waitFor(p.t, "all but the talker to be gone", func() bool { return p.metric("chat_connections") <= 1 })
 }
 
+// randomHandshakes sends handshakes with random faults, and things that are none. Each is answered or closed.
+func (p *testPod) randomHandshakes(n int) {
+	seed, stop := uint64(time.Now().UnixNano()), time.Now().Add(90*time.Second) // however slow the machine is
+	p.t.Logf("seed %d", seed)
+	inParallel(n, func(i int) {
+		if time.Now().After(stop) {
+			return
+		}
+		c := p.open()
+		defer c.Close()
+		c.Write(mutate(rand.New(rand.NewPCG(seed, uint64(i)))))
+		c.CloseWrite()
+		_, err := io.Copy(io.Discard, c)
+		if timeout := (net.Error)(nil); errors.As(err, &timeout) && timeout.Timeout() {
+			p.t.Errorf("handshake %d is neither answered nor closed", i)
+		}
+	})
+}
+
+// mutate returns a handshake, with a frame after it, that random has changed.
+func mutate(random *rand.Rand) []byte {
+	text := strings.Replace(handshake, "/ws", fmt.Sprintf("/ws?last=%d&after=%d.%08x", random.Int64(), random.Int64(), random.Uint32()), random.IntN(2))
+	lines := strings.SplitAfter(text, "\r\n")
+	at := random.IntN(len(lines))
+	lines[at] = strings.Repeat(lines[at], random.IntN(10))
+	b := []byte(strings.Join(lines, "") + "\r\n\x81\x85\x01\x02\x03\x04iokho")
+	for range random.IntN(50) * random.IntN(2) { // noise, in which there may be frames
+		b = append(b, byte(random.Uint32()))
+	}
+	for range random.IntN(6) {
+		at := random.IntN(len(b))
+		b[at] ^= 1 << random.IntN(8)
+		b = slices.Delete(b, at, min(len(b)-1, at+random.IntN(4)))
+	}
+	return b
+}
+
 // unfinished has n clients send a message of 50,000 bytes but for the last hundred.
 func (p *testPod) unfinished(n int) {
 	p.join(n, "\x81\xfe\xc3\x50\x00\x00\x00\x00"+strings.Repeat("x", 49_900), func() {
@@ -190,8 +234,19 @@ func (p *testPod) join(n int, first string, do func()) {
 	}
 }
 
-// ask sends a request, whose answer has to begin well, on a connection that ends with a reset: nothing stays in this machine.
+// ask sends a request, whose answer has to begin well.
 func (p *testPod) ask(request string) net.Conn {
+	c := p.open()
+	io.WriteString(c, request)
+	answer := make([]byte, len("HTTP/1.1 101"))
+	if io.ReadFull(c, answer); string(answer) != "HTTP/1.1 101" && string(answer) != "HTTP/1.1 200" {
+		p.t.Errorf("a client is answered with %q", answer)
+	}
+	return c
+}
+
+// open opens a connection that ends with a reset: nothing of it stays in this machine.
+func (p *testPod) open() *net.TCPConn {
 	c, err := net.DialTimeout("tcp", p.host(), patience)
 	if err != nil {
 		p.t.Error(err)
@@ -199,12 +254,7 @@ func (p *testPod) ask(request string) net.Conn {
 	}
 	c.SetDeadline(time.Now().Add(patience))
 	c.(*net.TCPConn).SetLinger(0)
-	io.WriteString(c, request)
-	answer := make([]byte, len("HTTP/1.1 101"))
-	if io.ReadFull(c, answer); string(answer) != "HTTP/1.1 101" && string(answer) != "HTTP/1.1 200" {
-		p.t.Errorf("a client is answered with %q", answer)
-	}
-	return c
+	return c.(*net.TCPConn)
 }
 
 // inParallel runs do for 0 to n-1, some at a time.
