@@ -122,7 +122,7 @@ func TestMovesAndReloads(t *testing.T) {
 	v.notYet()
 
 	const full = `Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError") }`
-	for _, kept := range []string{`{"position":"1","lastOffset":1,"items":[{"kind":"message"}]}`, `{"position":"1","lastOffset":1,"items":7}`, `[null]`, `7`, `{`} {
+	for _, kept := range []string{`{"position":"1","lastOffset":1,"items":[{"kind":"message"}]}`, `{"position":"1","lastOffset":1,"items":7}`, `[1]`, `7`, `{`} {
 		v.Do(`window.keep ??= Storage.prototype.setItem;
 			for (const [area, keys] of [[sessionStorage, ["conversation", "outbox", "sent", "draft", "done", "panel"]], [localStorage, ["name", "guest"]]])
 				for (const key of keys) window.keep.call(area, "kafkachat." + key, ` + js(kept) + `);` + full)
