@@ -6,7 +6,6 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -54,9 +53,8 @@ func TestTerminal(t *testing.T) {
 	p = atTerminal(t, brokers, topic, "kafkawrite")
 	p.WaitFor(&p.Out, "Enter lines")
 	p.Write("\x1b[2J\nhalf")
-	for clitest.Stored(t, brokers, topic) != "typed\nlast\n\x1b[2J\n" {
-		time.Sleep(10 * time.Millisecond)
-	}
+	reader := clitest.Start(t, brokers, topic, "kafkaread", "-offset", "oldest")
+	reader.WaitFor(&reader.Out, `^typed\nlast\n\x1b\[2J\n$`)
 	p.Interrupt()
 	p.WantExit(0)
 	p.WaitFor(&p.Out, `(?s)half\r\nkafkawrite: .*1 of 1 lines written\r\n$`) // before it, if the answer is late: not acknowledged yet

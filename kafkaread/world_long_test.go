@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -30,34 +31,8 @@ func wantRead(t *testing.T, brokers, topic, want string, args ...string) {
 	}
 }
 
-// producer returns sarama's own.
-func producer(t *testing.T, k *clitest.Kafka, adjust func(*sarama.Config)) sarama.SyncProducer {
-	t.Helper()
-	config := sarama.NewConfig()
-	config.Version = sarama.V2_8_0_0
-	config.Producer.Return.Successes = true
-	adjust(config)
-	for deadline := time.Now().Add(clitest.Patience); ; time.Sleep(100 * time.Millisecond) {
-		producer, err := sarama.NewSyncProducer(strings.Split(k.Addrs(), ","), config)
-		if err == nil {
-			t.Cleanup(func() { producer.Close() })
-			return producer
-		}
-		if time.Now().After(deadline) { // a new broker hands out no ids yet
-			t.Fatal(err)
-		}
-	}
-}
-
-func send(t *testing.T, producer sarama.SyncProducer, topic, value string) {
-	t.Helper()
-	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(value)}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// A topic as the world has them: forbidden, with a partition away, growing, with a bomb in it, with
-// markers and holes.
+// A topic as the world has them: forbidden, with a partition away, growing, with markers and
+// holes.
 func TestWorld(t *testing.T) {
 	k := clitest.StartKafka(t)
 	nobody := []int32{0}
@@ -110,38 +85,31 @@ func TestWorld(t *testing.T) {
 		p.WaitFor(&p.Out, "^new\n$")
 	})
 
-	t.Run("a record cannot be read", func(t *testing.T) {
-		topic := k.Topic(nil, nobody)
-		compressed := producer(t, k, func(config *sarama.Config) {
-			config.Producer.Compression = sarama.CompressionZSTD
-			config.Producer.MaxMessageBytes = 1 << 30
-		})
-		for _, value := range []string{"before", strings.Repeat("a", 32<<20), "after"} {
-			send(t, compressed, topic, value)
-		}
-		p := clitest.Start(t, k.Addrs(), topic, "kafkaread", "-offset", "oldest", "-exit")
-		p.WantExit(1)
-		p.WaitFor(&p.Out, "^before\nafter\n$")
-		p.WaitFor(&p.Err, "kafkaread: partition 0: offset 1 was left out: more than 16 MiB when decompressed\n"+
-			"kafkaread: not all records could be read: see above\n$")
-	})
-
 	// What no consumer ever sees: kafkaread -exit does not wait for it, and -N does not count it.
 	t.Run("markers of transactions", func(t *testing.T) {
 		topic := k.Topic(nil, nobody)
-		transactions := producer(t, k, func(config *sarama.Config) {
-			config.Net.MaxOpenRequests = 1
-			config.Producer.Idempotent = true
-			config.Producer.RequiredAcks = sarama.WaitForAll
-			config.Producer.Transaction.ID = topic
-		})
-		for i, end := range []func() error{transactions.CommitTxn, transactions.AbortTxn, transactions.CommitTxn} {
-			if err := transactions.BeginTxn(); err != nil {
+		config := sarama.NewConfig()
+		config.Version = sarama.V2_8_0_0
+		config.Net.MaxOpenRequests = 1
+		config.Producer.Idempotent = true
+		config.Producer.RequiredAcks = sarama.WaitForAll
+		config.Producer.Return.Successes = true
+		config.Producer.Transaction.ID = topic
+		transactions, err := sarama.NewSyncProducer(strings.Split(k.Addrs(), ","), config)
+		for deadline := time.Now().Add(clitest.Patience); err != nil; time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(deadline) { // a new broker hands out no ids yet
 				t.Fatal(err)
 			}
-			send(t, transactions, topic, fmt.Sprint(i, 0))
-			send(t, transactions, topic, fmt.Sprint(i, 1))
-			if err := end(); err != nil {
+			transactions, err = sarama.NewSyncProducer(strings.Split(k.Addrs(), ","), config)
+		}
+		defer transactions.Close()
+		for i, end := range []func() error{transactions.CommitTxn, transactions.AbortTxn, transactions.CommitTxn} {
+			err := transactions.BeginTxn()
+			for j := range 2 {
+				_, _, failed := transactions.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(fmt.Sprint(i, j))})
+				err = errors.Join(err, failed)
+			}
+			if err := errors.Join(err, end()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,11 +1,92 @@
 package main
 
 import (
+	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"kafkachat/internal/cli/clitest"
+	"kafkachat/internal/kafkatest"
 )
 
 func TestMain(m *testing.M) { clitest.Main(m, "kafkawrite", main, "kafkaread") }
 
 func TestScripts(t *testing.T) { clitest.Scripts(t) }
+
+// TestInterruptFlushes presses Ctrl-C once: what was read is written. After a second time the report
+// counts all that was read.
+func TestInterruptFlushes(t *testing.T) {
+	t.Parallel()
+	brokers := kafkatest.Broker(t)
+	topic := kafkatest.Topic(t, brokers)
+	proxy := kafkatest.NewProxy(t, brokers)
+	p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
+	twice := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
+	p.WaitFor(&p.Out, "Enter lines")
+	twice.WaitFor(&twice.Out, "Enter lines")
+	proxy.Pause(kafkatest.Answers) // neither gets a producer id
+	p.Write(clitest.Numbers(0, 3))
+	twice.Write(clitest.Numbers(0, 3))
+	twice.WaitFor(&twice.Err, "is not acknowledged yet")
+	giveUp(twice)
+	twice.WaitFor(&twice.Err, `0 of 3 lines written; line 1: not acknowledged within \d+s: `)
+	p.WaitFor(&p.Err, `line 1 is not acknowledged yet: .*; waiting up to 2m0s\n`)
+	p.Interrupt()
+	p.WaitFor(&p.Err, `line 1 is not acknowledged yet; waiting up to 2m0s, Ctrl-C again ends at once\n`)
+	proxy.Resume()
+	p.WantExit(0)
+	p.WaitFor(&p.Err, `(?s)kafkawrite: line 1 is acknowledged now\n.*kafkawrite: 3 of 3 lines written\n$`)
+	clitest.WantStored(t, brokers, topic, clitest.Numbers(0, 3))
+}
+
+// TestSecondInterruptStops presses Ctrl-C twice while a broker does not answer: it ends at once, and
+// says what may be missing.
+func TestSecondInterruptStops(t *testing.T) {
+	for name, fault := range map[string]func(*kafkatest.Proxy){
+		"hangs": func(proxy *kafkatest.Proxy) { proxy.Pause(kafkatest.Requests) },
+		"stores without an answer": func(proxy *kafkatest.Proxy) {
+			proxy.SetFault(func(r kafkatest.Request) kafkatest.Action { return kafkatest.Action{CutAfter: r.Key == kmsg.Produce} })
+		},
+	} {
+		t.Run("a broker that "+name, func(t *testing.T) {
+			t.Parallel()
+			brokers := kafkatest.Broker(t)
+			topic := kafkatest.Topic(t, brokers)
+			proxy := kafkatest.NewProxy(t, brokers)
+			p := clitest.Start(t, proxy.Addr(), topic, "kafkawrite")
+			p.Write(clitest.Numbers(0, 100_000)) // more than the pipe holds, so some are written
+			reader := clitest.Start(t, brokers, topic, "kafkaread", "-offset", "oldest")
+			reader.WaitFor(&reader.Out, "1\n")
+			fault(proxy)
+			go p.Write(clitest.Numbers(100_000, 100_010)) // waits if the pipe is still full
+			p.WaitFor(&p.Err, "is not acknowledged yet")
+			giveUp(p)
+			checkReport(t, p, clitest.Stored(t, brokers, topic), clitest.Numbers(0, 100_010))
+		})
+	}
+}
+
+// giveUp presses Ctrl-C twice while a line is not acknowledged.
+func giveUp(p *clitest.Process) {
+	p.Interrupt()
+	p.WaitFor(&p.Err, "Ctrl-C again ends at once") // signals that are too close to each other are one
+	p.Interrupt()
+	p.WantExit(1)
+}
+
+// checkReport compares what a kafkawrite that failed says with what is stored: a beginning of what it
+// read, with at least the lines that it says were written.
+func checkReport(t *testing.T, p *clitest.Process, stored, lines string) {
+	t.Helper()
+	report := regexp.MustCompile(`(?m)^kafkawrite: \d+ of .*$`).FindString(p.Err.String())
+	var written, read, line int
+	if _, err := fmt.Sscanf(report, "kafkawrite: %d of %d lines written; line %d: ", &written, &read, &line); err != nil || line != written+1 {
+		t.Fatalf("%d lines were written, and line %d was not: %v in %q", written, line, err, p.Err.String())
+	}
+	if n := strings.Count(stored, "\n"); n < written || n > read || !strings.HasPrefix(lines, stored) {
+		t.Errorf("%d lines are stored, a beginning of what was written: %v; it says %d of %d", n, strings.HasPrefix(lines, stored), written, read)
+	}
+}
