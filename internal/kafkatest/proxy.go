@@ -15,12 +15,9 @@ import (
 )
 
 // Proxy stands between clients and a Kafka of one or more brokers, and makes their connections fail
-// as a test wishes. By default the proxy passes everything on unchanged and in order, except for
-// the brokers' addresses in metadata. It has a listener for each broker in metadata, and puts its
-// own addresses there, so that clients always connect to the proxy.
-//
-// The proxy speaks plain text only. On each connection it answers one request after another, as
-// Kafka does. Its methods may be called at any time.
+// as a test wishes. It puts its own addresses into metadata, one for each broker: clients always
+// connect to the proxy. The proxy speaks plain text only. On each connection it answers one request
+// after another, as Kafka does. Its methods may be called at any time.
 type Proxy struct {
 	t    testing.TB
 	addr string
@@ -213,7 +210,12 @@ func (p *Proxy) exchange(ctx context.Context, client, broker net.Conn, r Request
 	}
 	var body kmsg.Request
 	r.Key, r.Client, body = parseRequest(frame)
-	action := p.decide(r)
+	p.faultMu.Lock()
+	var action Action
+	if p.fault != nil {
+		action = p.fault(r)
+	}
+	p.faultMu.Unlock()
 	if err := wait(ctx, action.Delay); err != nil || action.CutBefore {
 		return cmp.Or(err, errCut)
 	}
@@ -267,13 +269,4 @@ func (p *Proxy) pass(ctx context.Context, d Direction) error {
 			return ctx.Err()
 		}
 	}
-}
-
-func (p *Proxy) decide(r Request) Action {
-	p.faultMu.Lock()
-	defer p.faultMu.Unlock()
-	if p.fault == nil {
-		return Action{}
-	}
-	return p.fault(r)
 }

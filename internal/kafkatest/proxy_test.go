@@ -1,7 +1,6 @@
 package kafkatest_test
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,33 +10,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafkachat/internal/kafka"
 	"kafkachat/internal/kafkatest"
 )
 
-// consume reads partition 0 until the test ends.
-func consume(t *testing.T, brokers, topic string, from int64) sarama.PartitionConsumer {
+// expect reads partition 0, which has these values from an offset on.
+func expect(t *testing.T, brokers, topic string, from int64, values ...string) {
 	t.Helper()
-	config := sarama.NewConfig()
-	config.Consumer.Retry.Backoff, config.Consumer.MaxWaitTime = 10*time.Millisecond, 100*time.Millisecond
-	consumer, err := sarama.NewConsumer(strings.Split(brokers, ","), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { consumer.Close() })
-	partition, err := consumer.ConsumePartition(topic, 0, from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { partition.Close() })
-	return partition
-}
-
-// expect receives these values, in this order.
-func expect(t *testing.T, partition sarama.PartitionConsumer, values ...string) {
-	t.Helper()
+	cluster := &kafka.Cluster{Brokers: strings.Split(brokers, ",")}
+	consumer := cluster.NewConsumer(t.Context(), "test", kafka.Following{})
+	defer consumer.Close()
+	messages := consumer.ConsumePartition(topic, 0, from).Messages()
 	for _, want := range values {
 		select {
-		case m := <-partition.Messages():
+		case m := <-messages:
 			if string(m.Value) != want {
 				t.Fatalf("got %q, want %q", m.Value, want)
 			}
@@ -57,16 +43,16 @@ func TestProxyInFrontOfThreeBrokers(t *testing.T) {
 	t.Cleanup(brokers.Close)
 	p := kafkatest.NewProxy(t, brokers.ListenAddrs()[0])
 	produced := 0
-	p.SetFault(func(r kafkatest.Request) kafkatest.Action {
+	p.SetFault(func(r kafkatest.Request) (none kafkatest.Action) {
 		if r.Key == kmsg.Produce {
 			produced++
 		}
-		return kafkatest.Action{}
+		return none
 	})
 	for range 6 { // leaders are spread over the brokers
 		topic := kafkatest.Topic(t, p.Addr())
 		kafkatest.Recreate(t, p.Addr(), topic, "a", "b")
-		expect(t, consume(t, p.Addr(), topic, 0), "a", "b")
+		expect(t, p.Addr(), topic, 0, "a", "b")
 	}
 	if p.SetFault(nil); produced < 6 {
 		t.Errorf("%d requests of 6 producers went through the proxy", produced)
@@ -77,28 +63,20 @@ func TestProxyInFrontOfThreeBrokers(t *testing.T) {
 func TestProxyFaults(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
-	produce := func(action kafkatest.Action) func(*kafkatest.Proxy) {
-		return func(p *kafkatest.Proxy) {
-			p.SetFault(func(r kafkatest.Request) kafkatest.Action {
-				if r.Key == kmsg.Produce {
-					return action
-				}
-				return kafkatest.Action{}
-			})
-		}
-	}
+	nothing := func(*kafkatest.Proxy) {}
 	for name, test := range map[string]struct {
-		fault  func(*kafkatest.Proxy)
-		stored bool // in the end
+		produce kafkatest.Action // what happens to a Produce
+		fault   func(*kafkatest.Proxy)
+		stored  bool // in the end
 	}{
-		"cut before":       {produce(kafkatest.Action{CutBefore: true}), false},
-		"cut after":        {produce(kafkatest.Action{CutAfter: true}), true},
-		"not leader":       {produce(kafkatest.Action{NotLeader: true}), false},
-		"answer too late":  {produce(kafkatest.Action{DelayAnswer: time.Hour}), true},
-		"request too late": {produce(kafkatest.Action{Delay: time.Hour}), false},
-		"requests paused":  {func(p *kafkatest.Proxy) { p.Pause(kafkatest.Requests) }, true},
-		"answers paused":   {func(p *kafkatest.Proxy) { p.Pause(kafkatest.Answers) }, true},
-		"refused":          {func(p *kafkatest.Proxy) { p.Refuse(true); p.Cut() }, false},
+		"cut before":       {kafkatest.Action{CutBefore: true}, nothing, false},
+		"cut after":        {kafkatest.Action{CutAfter: true}, nothing, true},
+		"not leader":       {kafkatest.Action{NotLeader: true}, nothing, false},
+		"answer too late":  {kafkatest.Action{DelayAnswer: time.Hour}, nothing, true},
+		"request too late": {kafkatest.Action{Delay: time.Hour}, nothing, false},
+		"requests paused":  {kafkatest.Action{}, func(p *kafkatest.Proxy) { p.Pause(kafkatest.Requests) }, true},
+		"answers paused":   {kafkatest.Action{}, func(p *kafkatest.Proxy) { p.Pause(kafkatest.Answers) }, true},
+		"refused":          {kafkatest.Action{}, func(p *kafkatest.Proxy) { p.Refuse(true); p.Cut() }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -120,6 +98,12 @@ func TestProxyFaults(t *testing.T) {
 			for before < 0 { // it has a connection to the leader then
 				before = send("before")
 			}
+			p.SetFault(func(r kafkatest.Request) (none kafkatest.Action) {
+				if r.Key == kmsg.Produce {
+					return test.produce
+				}
+				return none
+			})
 			if test.fault(p); send("fault") >= 0 {
 				t.Error("sent under the fault")
 			}
@@ -131,32 +115,24 @@ func TestProxyFaults(t *testing.T) {
 				kafkatest.Produce(t, p.Addr(), topic, "after")
 				want[1] = "after"
 			}
-			expect(t, consume(t, brokers, topic, before), want...)
+			expect(t, brokers, topic, before, want...)
 		})
 	}
 }
 
-// Whatever is cut when: a consumer gets everything once, in order.
-func TestProxyCutsEachConnection(t *testing.T) {
+// CutEach cuts each connection after a number of requests of its own, within the bounds.
+func TestCutEach(t *testing.T) {
 	t.Parallel()
-	brokers := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, brokers)
-	p := kafkatest.NewProxy(t, brokers)
 	cut := kafkatest.CutEach(1, 3, 8)
-	var cuts []int
-	p.SetFault(func(r kafkatest.Request) kafkatest.Action {
-		action := cut(r)
-		if action.CutBefore {
-			cuts = append(cuts, r.N)
+	var numbers []int
+	for conn := range 100 {
+		n := 0
+		for !cut(kafkatest.Request{Conn: conn, N: n}).CutBefore {
+			n++
 		}
-		return action
-	})
-	consumer := consume(t, p.Addr(), topic, 0)
-	for i := range 100 { // one after another, so that they come by many fetches
-		kafkatest.Produce(t, brokers, topic, fmt.Sprint(i))
-		expect(t, consumer, fmt.Sprint(i))
+		numbers = append(numbers, n)
 	}
-	if p.SetFault(nil); len(cuts) == 0 || slices.Min(cuts) < 3 || slices.Max(cuts) > 8 {
-		t.Errorf("connections were cut after %d requests", cuts)
+	if slices.Min(numbers) != 3 || slices.Max(numbers) != 8 {
+		t.Errorf("connections were cut after %d requests", numbers)
 	}
 }

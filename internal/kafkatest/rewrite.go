@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kbin"
@@ -65,9 +66,8 @@ func (p *Proxy) rewrite(request kmsg.Request, frame []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		host, port, _ := net.SplitHostPort(addr)
-		number, _ := strconv.Atoi(port)
-		b.Host, b.Port = host, int32(number)
+		at := netip.MustParseAddrPort(addr)
+		b.Host, b.Port = at.Addr().String(), int32(at.Port())
 	}
 	return answer(id, response), nil
 }

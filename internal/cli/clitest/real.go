@@ -36,8 +36,8 @@ func StartKafka(t *testing.T) *Kafka {
 	})}
 }
 
-// Admin calls ask with new connections: a broker may have been killed since the last call.
-func (k *Kafka) Admin(ask func(admin sarama.ClusterAdmin) error) {
+// admin calls ask with new connections: a broker may have been killed since the last call.
+func (k *Kafka) admin(ask func(admin sarama.ClusterAdmin) error) {
 	k.t.Helper()
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
@@ -51,9 +51,10 @@ func (k *Kafka) Admin(ask func(admin sarama.ClusterAdmin) error) {
 	}
 }
 
-// Make makes a topic with one partition for each list of brokers. Topic does so with a new name.
-func (k *Kafka) Make(name string, settings map[string]string, partitions ...[]int32) string {
+// Topic makes a topic with one partition for each list of brokers.
+func (k *Kafka) Topic(settings map[string]string, partitions ...[]int32) string {
 	k.t.Helper()
+	name := kafkatest.TopicName(k.t, k.Addrs())
 	detail := &sarama.TopicDetail{NumPartitions: -1, ReplicationFactor: -1, ReplicaAssignment: make(map[int32][]int32), ConfigEntries: make(map[string]*string)}
 	for i, brokers := range partitions {
 		detail.ReplicaAssignment[int32(i)] = brokers
@@ -61,20 +62,15 @@ func (k *Kafka) Make(name string, settings map[string]string, partitions ...[]in
 	for key, value := range settings {
 		detail.ConfigEntries[key] = &value
 	}
-	k.Admin(func(admin sarama.ClusterAdmin) error { return admin.CreateTopic(name, detail, false) })
+	k.admin(func(admin sarama.ClusterAdmin) error { return admin.CreateTopic(name, detail, false) })
 	k.await(name, len(partitions), k.Addrs(), make(map[string]string))
 	return name
-}
-
-func (k *Kafka) Topic(settings map[string]string, partitions ...[]int32) string {
-	k.t.Helper()
-	return k.Make(kafkatest.TopicName(k.t, k.Addrs()), settings, partitions...)
 }
 
 // Grow adds a second partition to a topic.
 func (k *Kafka) Grow(topic string) {
 	k.t.Helper()
-	k.Admin(func(admin sarama.ClusterAdmin) error { return admin.CreatePartitions(topic, 2, [][]int32{{1}}, false) })
+	k.admin(func(admin sarama.ClusterAdmin) error { return admin.CreatePartitions(topic, 2, [][]int32{{1}}, false) })
 	k.await(topic, 2, k.Addrs(), make(map[string]string))
 }
 
@@ -82,7 +78,7 @@ func (k *Kafka) Grow(topic string) {
 func (k *Kafka) Grant(topic string, right sarama.AclOperation) {
 	k.t.Helper()
 	resource := sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: topic, ResourcePatternType: sarama.AclPatternLiteral}
-	k.Admin(func(admin sarama.ClusterAdmin) error {
+	k.admin(func(admin sarama.ClusterAdmin) error {
 		return admin.CreateACL(resource, sarama.Acl{Principal: "User:ann", Host: "*", Operation: right, PermissionType: sarama.AclPermissionAllow})
 	})
 	k.await(topic, 1, k.ListenerAddrs("LOGIN"), ann())
