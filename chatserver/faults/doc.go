@@ -1,10 +1,8 @@
 // Package faults shows what people in the chat see when something fails: real Kafka processes,
 // real pods, and clients that behave as the page does, under load, while one fault after another
-// happens. The suite counts every message that was lost, shown twice or out of order.
-//
-// At the end of each fault, the suite reads the topic once more and compares the clients with it.
-// Each client must have been shown the first copy of every record once, in the topic's order, from
-// its first position on.
+// happens. At the end of each fault, the suite reads the topic once more and compares the clients with
+// it: each must have been shown the first copy of every record once, in the topic's order, from its
+// first position on.
 //
 // The files without a build tag hold the judgement, which is pure. The files that start processes
 // need the tag "faults", Linux and Java 17.

@@ -138,13 +138,10 @@ func newStretch(client string, old, mayMiss bool) *stretch {
 // follow judges the journal of one client.
 func (j *judgement) follow(client journal) {
 	s := newStretch(client.name, j.remade, false) // all clients connect while the topic is empty
-	welcomes, delivered, told, recovered := 0, 0, 0, false
+	fresh, delivered, told, recovered := 0, 0, 0, false
 	for _, e := range client.events {
-		if e.Kind == chatclient.Welcomed {
-			welcomes++
-		}
 		switch {
-		case e.Kind == chatclient.Gap || e.Kind == chatclient.Welcomed && e.Reason == chat.Gap:
+		case tellsGap(e):
 			j.n[gaps]++
 			s.mayMiss = true
 		case e.Kind == chatclient.Reset:
@@ -153,9 +150,11 @@ func (j *judgement) follow(client journal) {
 		case e.Kind == chatclient.Welcomed && e.Reason == chat.Reset:
 			told++
 			s = newStretch(client.name, false, true) // it starts at the newest messages
-		case e.Kind == chatclient.Welcomed && e.Reason == chat.Fresh && welcomes > 1:
-			told++
-			s = newStretch(client.name, s.old && told == 1, true)
+		case e.Kind == chatclient.Welcomed && e.Reason == chat.Fresh:
+			if fresh++; fresh > 1 {
+				told++
+				s = newStretch(client.name, s.old && told == 1, true)
+			}
 		case e.Kind == chatclient.Message:
 			delivered++
 			j.message(s, e)
@@ -178,6 +177,11 @@ func (j *judgement) follow(client journal) {
 		j.blame(silent, 1, "%s was shown no message that was written after the fault", client.name)
 	}
 	j.fewest, j.most = min(j.fewest, delivered), max(j.most, delivered)
+}
+
+// tellsGap says whether the client was told of a gap.
+func tellsGap(e chatclient.Event) bool {
+	return e.Kind == chatclient.Gap || e.Kind == chatclient.Welcomed && e.Reason == chat.Gap
 }
 
 // message judges one message that a client was shown.
