@@ -22,13 +22,12 @@ import (
 // Two rooms, on two pods of ./naive: what is said in a room is seen in that room, on both pods, in the
 // topic's order, and nowhere else.
 func TestRooms(t *testing.T) {
-	kafka := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, kafka)
-	naive := versions(t)[0]
+	a := versions(t)[0].start(t, kafkatest.Broker(t))
+	b := a.launch(t, a.kafka, a.topic)
+	b.naivePage(t, b.addr) // so that its consumer reads
 	rooms := []string{"red", "blue"}
 	var windows []*websocket.Conn // red and blue of one pod, and of the other
-	for range 2 {
-		pod := naive.start(t, kafka, topic)
+	for _, pod := range []app{a, b} {
 		for _, room := range rooms {
 			ws, _, err := websocket.DefaultDialer.Dial("ws://"+pod.addr+"/ws?room="+room, nil)
 			if err != nil {
@@ -46,13 +45,8 @@ func TestRooms(t *testing.T) {
 		}
 	}
 	for n, ws := range windows {
-		room := rooms[n%2]
-		ws.SetReadDeadline(time.Now().Add(time.Minute))
 		for i := range said {
-			want := fmt.Sprint(room, " ", i)
-			if _, text, err := ws.ReadMessage(); string(text) != want {
-				t.Fatalf("window %d, of the room %s, reads %q (%v), want %q", n, room, text, err, want)
-			}
+			reads(t, ws, fmt.Sprint(rooms[n%2], " ", i))
 		}
 	}
 }

@@ -26,8 +26,7 @@ func TestSeeItFailLong(t *testing.T) {
 
 // Two people chat.
 func race(t *testing.T, v version) (string, bool) {
-	kafka := kafkatest.Broker(t)
-	a := v.start(t, kafka, kafkatest.Topic(t, kafka))
+	a := v.start(t, kafkatest.Broker(t))
 	for i := range 20 {
 		ann, bob := a.visit(t, a.addr), a.visit(t, a.addr)
 		ann.Said(fmt.Sprint("hello ", i))
@@ -44,15 +43,14 @@ func race(t *testing.T, v version) (string, bool) {
 // The broker that has stored a message dies before the others have copied it.
 func gone(t *testing.T, v version) (string, bool) {
 	kafka := realkafka.Start(t, realkafka.Options{Brokers: 3})
-	topic := kafkatest.Topic(t, kafka.Addrs())
-	client, err := sarama.NewClient(strings.Split(kafka.Addrs(), ","), nil)
+	a := v.start(t, kafka.Addrs())
+	ann := a.visit(t, a.addr)
+	client, err := sarama.NewClient(strings.Split(a.kafka, ","), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	a := v.start(t, kafka.Addrs(), topic)
-	ann := a.visit(t, a.addr)
-	b, err := client.Leader(topic, 0)
+	b, err := client.Leader(a.topic, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +66,6 @@ func gone(t *testing.T, v version) (string, bool) {
 	for _, b := range others {
 		kafka.Resume(b)
 	}
-	stored := wait(v.patience(), func() bool { return strings.Contains(clitest.Stored(t, kafka.Addrs(), topic), "the important one") })
+	stored := wait(v.patience(), func() bool { return strings.Contains(clitest.Stored(t, a.kafka, a.topic), "the important one") })
 	return fmt.Sprintf("said 1, stored, as the program says: %t, in the topic after the broker has died: %t", told, stored), told && !stored
 }

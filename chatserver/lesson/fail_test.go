@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafkachat/internal/cli/clitest"
 	"kafkachat/internal/kafkatest"
 )
 
@@ -42,10 +43,7 @@ func TestSeeItFail(t *testing.T) {
 // show runs the experiments with both versions: the naive one has the fault, and the server has not. Who
 // has mended faults of the naive one, as an exercise, names them: MENDED=map,slow go test ...
 func show(t *testing.T, versions []version, experiments []experiment) {
-	var mended []string
-	if names := os.Getenv("MENDED"); names != "" {
-		mended = strings.Split(names, ",")
-	}
+	mended := strings.FieldsFunc(os.Getenv("MENDED"), func(r rune) bool { return r == ',' })
 	for _, name := range mended {
 		if all := "map write connections slow away twice cut race gone cut30"; !slices.Contains(strings.Fields(all), name) {
 			t.Fatalf("MENDED names %q, and the faults are: %s", name, all)
@@ -75,7 +73,7 @@ func show(t *testing.T, versions []version, experiments []experiment) {
 // People come and go, which changes the map, while messages go out to all, which ranges over it. Go notices when two
 // goroutines do so at once: that is chance. A map that is broken without a word can also make the program stand still.
 func concurrentMap(t *testing.T, v version) (string, bool) {
-	return crash(t, v, "fatal error: ", 3*v.chance(), 5*time.Second, func(a app, kafka, topic string, goes func() bool) {
+	return crash(t, v, "fatal error: ", 3*v.chance(), 5*time.Second, func(a app, goes func() bool) {
 		var people sync.WaitGroup
 		for range 30 {
 			people.Go(func() {
@@ -89,7 +87,7 @@ func concurrentMap(t *testing.T, v version) (string, bool) {
 			})
 		}
 		for goes() {
-			kafkatest.Produce(t, kafka, topic, slices.Repeat([]string{"hello"}, 50)...)
+			kafkatest.Produce(t, a.kafka, a.topic, slices.Repeat([]string{"hello"}, 50)...)
 		}
 		people.Wait()
 	})
@@ -98,11 +96,11 @@ func concurrentMap(t *testing.T, v version) (string, bool) {
 // handleMessages waits in WriteMessage for a client whose network is slow, and handleWSConnections answers the client's "/who":
 // gorilla allows one writer.
 func concurrentWrite(t *testing.T, v version) (string, bool) {
-	return crash(t, v, "concurrent write to websocket connection", v.chance(), v.chance(), func(a app, kafka, topic string, goes func() bool) {
+	return crash(t, v, "concurrent write to websocket connection", v.chance(), v.chance(), func(a app, goes func() bool) {
 		slow := a.slow(t)
 		for n := 0; goes(); n++ {
 			if n < enough {
-				large(t, kafka, topic)
+				a.large(t)
 			}
 			slow.WriteMessage(websocket.TextMessage, []byte("/who"))
 			time.Sleep(time.Millisecond)
@@ -111,15 +109,20 @@ func concurrentWrite(t *testing.T, v version) (string, bool) {
 }
 
 // crash stirs a version until it logs these words, for so long, and starts a new one after each so long.
-func crash(t *testing.T, v version, words string, long, each time.Duration, stir func(a app, kafka, topic string, goes func() bool)) (string, bool) {
-	kafka := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, kafka)
-	begun := time.Now()
+func crash(t *testing.T, v version, words string, long, each time.Duration, stir func(a app, goes func() bool)) (string, bool) {
+	kafka, begun := kafkatest.Broker(t), time.Now()
 	for time.Since(begun) < long {
 		// With more threads than cores, and garbage collected all the time, a goroutine often stops in the middle of something.
-		a := v.start(t, kafka, topic, "GOMAXPROCS=16", "GOGC=1")
+		a := v.start(t, kafka, "GOMAXPROCS=16", "GOGC=1")
 		end := time.Now().Add(min(long, each))
-		stir(a, kafka, topic, func() bool { return time.Now().Before(end) && !a.gone() && !strings.Contains(a.log(), words) })
+		stir(a, func() bool {
+			select {
+			case <-a.ended:
+				return false
+			default:
+				return time.Now().Before(end) && !strings.Contains(a.log(), words)
+			}
+		})
 		if line := regexp.MustCompile(`.*` + words + `.*`).FindString(a.log()); line != "" {
 			return fmt.Sprintf("after %.1f s: %s", time.Since(begun).Seconds(), line), true
 		}
@@ -131,7 +134,7 @@ func crash(t *testing.T, v version, words string, long, each time.Duration, stir
 // Each person costs the broker connections.
 func connections(t *testing.T, v version) (string, bool) {
 	proxy := kafkatest.NewProxy(t, kafkatest.Broker(t))
-	a := v.start(t, proxy.Addr(), kafkatest.Topic(t, proxy.Addr()))
+	a := v.start(t, proxy.Addr())
 	before := proxy.Conns()
 	const class = 40
 	for range class {
@@ -143,14 +146,12 @@ func connections(t *testing.T, v version) (string, bool) {
 
 // One person's laptop is closed while much is said. Another one waits for the last message.
 func slowClient(t *testing.T, v version) (string, bool) {
-	kafka := kafkatest.Broker(t)
-	topic := kafkatest.Topic(t, kafka)
-	a := v.start(t, kafka, topic)
+	a := v.start(t, kafkatest.Broker(t))
 	reader := a.visit(t, a.addr)
 	a.slow(t)
 	all, said := true, 1 // what the slow one has said when it came
 	for n := 0; all && n < enough; n++ {
-		large(t, kafka, topic)
+		a.large(t)
 		said += 100
 		all = wait(v.patience(), func() bool { return reader.Seen.Load() >= int64(said) })
 	}
@@ -159,8 +160,7 @@ func slowClient(t *testing.T, v version) (string, bool) {
 
 // A person is away for a moment, comes back, and looks for what was said meanwhile.
 func away(t *testing.T, v version) (string, bool) {
-	kafka := kafkatest.Broker(t)
-	a := v.start(t, kafka, kafkatest.Topic(t, kafka))
+	a := v.start(t, kafkatest.Broker(t))
 	ann, bob := a.visit(t, a.addr), a.visit(t, a.addr)
 	say := func(text string) {
 		before := bob.Seen.Load()
@@ -180,7 +180,7 @@ func away(t *testing.T, v version) (string, bool) {
 // The broker stores a message, and the connection is cut before it can say so.
 func twice(t *testing.T, v version) (string, bool) {
 	proxy := kafkatest.NewProxy(t, kafkatest.Broker(t))
-	a := v.start(t, proxy.Addr(), kafkatest.Topic(t, proxy.Addr()))
+	a := v.start(t, proxy.Addr())
 	ann := a.visit(t, a.addr)
 	cut := false
 	proxy.SetFault(func(r kafkatest.Request) (action kafkatest.Action) {
@@ -196,8 +196,8 @@ func twice(t *testing.T, v version) (string, bool) {
 }
 
 // large writes 100 messages of 8 kB.
-func large(t *testing.T, kafka, topic string) {
-	kafkatest.Produce(t, kafka, topic, slices.Repeat([]string{strings.Repeat("x", 8000)}, 100)...)
+func (a app) large(t *testing.T) {
+	kafkatest.Produce(t, a.kafka, a.topic, slices.Repeat([]string{strings.Repeat("x", 8000)}, 100)...)
 }
 
 // enough is how many times that are more than a kernel keeps for a client.
@@ -205,8 +205,7 @@ const enough = 15
 
 // A proxy on the way ends each connection when it is of some age.
 func cut(t *testing.T, v version, age time.Duration) (string, bool) {
-	kafka := kafkatest.Broker(t)
-	a := v.start(t, kafka, kafkatest.Topic(t, kafka))
+	a := v.start(t, kafkatest.Broker(t))
 	ann, bob := a.visit(t, cutting(t, a.addr, age)), a.visit(t, a.addr)
 	const said = 10
 	for i := range said {
@@ -215,4 +214,25 @@ func cut(t *testing.T, v version, age time.Duration) (string, bool) {
 	}
 	all := wait(v.patience(), func() bool { return ann.Seen.Load() == said })
 	return fmt.Sprintf("each connection is cut after %s: %s", age, seen(said, ann)), !all
+}
+
+// The lab's first stage, without Kafka: what one says in a window is seen in all windows of the pod, and in
+// none of another pod. On a port that is in use the program says so, and not where to open the page.
+func TestFirst(t *testing.T) {
+	t.Parallel()
+	first := version{name: "first", file: build(t, "chatserver/lesson/first")}
+	a, b := first.launch(t, "", ""), first.launch(t, "", "")
+	ann, bob, eve := a.join(t), a.join(t), b.join(t)
+	ann.WriteMessage(websocket.TextMessage, []byte("from a"))
+	reads(t, ann, "hello") // of bob
+	reads(t, ann, "from a")
+	reads(t, bob, "from a")
+	eve.WriteMessage(websocket.TextMessage, []byte("from b"))
+	reads(t, eve, "from b")
+	second := clitest.New(t, "", "", first.file)
+	second.Cmd.Env = append(second.Cmd.Env, "PORT="+a.addr[strings.LastIndex(a.addr, ":")+1:])
+	second.Start().WantExit(1)
+	if said := second.Err.String(); !strings.Contains(said, "set PORT to another port") || strings.Contains(said, "open") {
+		t.Errorf("a second program on the same port: %s", said)
+	}
 }

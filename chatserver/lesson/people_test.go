@@ -3,13 +3,17 @@ package lesson_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,7 +22,8 @@ import (
 
 	"kafkachat/chatserver/internal/chatclient"
 	"kafkachat/chatserver/internal/podtest"
-	"kafkachat/internal/child"
+	"kafkachat/internal/cli/clitest"
+	"kafkachat/internal/kafkatest"
 )
 
 // A version of the chat is what is tried: the naive program, or this server.
@@ -69,65 +74,41 @@ func versions(t *testing.T, flags ...string) []version {
 	}
 }
 
-// An app is a running program.
+// An app is a running program, with its topic.
 type app struct {
 	version
-	ended <-chan struct{}
-	addr  string
-	log   func() string
-	kill  func()
+	kafka, topic string
+	addr         string
+	ended        <-chan struct{}
+	log          func() string
+	kill         func() error
 }
 
-func (a app) gone() bool {
-	select {
-	case <-a.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// start starts the version as a pod of the chat in topic.
-func (v version) start(t *testing.T, kafka, topic string, env ...string) app {
+// start starts the version as a pod of a chat of its own.
+func (v version) start(t *testing.T, kafka string, env ...string) app {
 	t.Helper()
+	topic := kafkatest.Topic(t, kafka)
 	if !v.naive() {
 		pod := podtest.Start(t, v.file, filepath.Join(t.TempDir(), "log"), "pod", append(env, "KAFKA_BROKER="+kafka, "TOPIC="+topic)...)
 		pod.AwaitReady(t)
-		return app{v, pod.Ended(), pod.Addr, pod.Log, pod.Kill}
+		return app{v, kafka, topic, pod.Addr, pod.Ended(), pod.Log, func() error { return pod.Signal(os.Kill) }}
 	}
-	one, _, _ := strings.Cut(kafka, ",") // naive takes the name of one broker
-	a := launch(t, v.file, append(env, "KAFKA_BROKER="+one, "TOPIC="+topic)...)
-	a.version = v
+	a := v.launch(t, kafka, topic, env...)
 	a.naivePage(t, a.addr) // it listens before its consumer reads
 	return a
 }
 
 // launch starts one of the lab's programs on a port that the kernel chooses, and returns when it listens.
-func launch(t *testing.T, file string, env ...string) app {
+func (v version) launch(t *testing.T, kafka, topic string, env ...string) app {
 	t.Helper()
-	log := filepath.Join(t.TempDir(), "log")
-	out, err := os.Create(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd := exec.Command(file)
-	cmd.Env = append(os.Environ(), append(env, "PORT=0")...)
-	cmd.Stdout, cmd.Stderr = out, out
-	process, err := child.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(process.Kill)
-	a := app{ended: process.Ended(), kill: process.Kill, log: func() string { b, _ := os.ReadFile(log); return string(b) }}
-	a.await(t, "it listens", func() bool {
-		match := regexp.MustCompile(`open http://(\S+)\n`).FindStringSubmatch(a.log())
-		if match != nil {
-			a.addr = match[1]
-		}
-		return match != nil
-	})
-	return a
+	one, _, _ := strings.Cut(kafka, ",") // naive takes the name of one broker
+	p := clitest.New(t, one, topic, v.file)
+	p.Cmd.Env = append(p.Cmd.Env, append(env, "PORT=0")...)
+	p.Start()
+	const listens = `open http://(\S+)\n`
+	p.WaitFor(&p.Err, listens)
+	addr := regexp.MustCompile(listens).FindStringSubmatch(p.Err.String())[1]
+	return app{v, kafka, topic, addr, p.Ended, p.Err.String, p.Cmd.Process.Kill}
 }
 
 func (a app) await(t *testing.T, what string, done func() bool) {
@@ -154,8 +135,8 @@ func dial(addr string) (*websocket.Conn, error) {
 	return ws, err
 }
 
-// open does so as soon as the program takes it.
-func (a app) open(t *testing.T) (ws *websocket.Conn) {
+// join opens a websocket for a client that naive has in its map: it has read what it has said.
+func (a app) join(t *testing.T) (ws *websocket.Conn) {
 	t.Helper()
 	a.await(t, "a websocket", func() bool {
 		var err error
@@ -163,19 +144,21 @@ func (a app) open(t *testing.T) (ws *websocket.Conn) {
 		return err == nil
 	})
 	t.Cleanup(func() { ws.Close() })
-	return ws
-}
-
-// join is open for a client that naive has in its map: it has read what it has said.
-func (a app) join(t *testing.T) *websocket.Conn {
-	t.Helper()
-	ws := a.open(t)
 	ws.WriteMessage(websocket.TextMessage, []byte("hello"))
 	ws.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, _, err := ws.ReadMessage(); err != nil {
 		t.Fatalf("%s: said hello, and read nothing: %v\n%s", a.name, err, a.log())
 	}
 	return ws
+}
+
+// reads fails unless this is what is read next.
+func reads(t *testing.T, ws *websocket.Conn, want string) {
+	t.Helper()
+	ws.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, text, err := ws.ReadMessage(); string(text) != want {
+		t.Fatalf("a window reads %q (%v), want %q", text, err, want)
+	}
 }
 
 // slow is join for a client that reads nothing more.
@@ -219,10 +202,9 @@ func (a app) visit(t *testing.T, addr string) *person {
 			}
 		},
 	})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { client.Run(ctx); close(ended) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	var running sync.WaitGroup
+	running.Go(func() { client.Run(t.Context()) })
+	t.Cleanup(running.Wait)
 	p.Said = func(text string) { client.Say(text) }
 	p.Close = func() { away.Store(true); client.Cut() }
 	p.Back = func() { away.Store(false); client.Hop() }
@@ -259,7 +241,7 @@ func (a app) naivePage(t *testing.T, addr string) *person {
 				}
 			}
 		}(ws)
-		for said := stored(); !broken.Load() && !a.gone(); {
+		for said := stored(); !broken.Load(); {
 			said++
 			ws.WriteMessage(websocket.TextMessage, []byte(warmUp))
 			if wait(time.Second, there.Load) {
@@ -284,30 +266,14 @@ func (a app) naivePage(t *testing.T, addr string) *person {
 // cutting is a proxy that ends each connection when it is so old, as Google's load balancer does
 // after 30 s if nobody tells it otherwise. It returns its address.
 func cutting(t *testing.T, target string, age time.Duration) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			client, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			end := func() { client.Close(); server.Close() }
-			time.AfterFunc(age, end)
-			go func() { io.Copy(client, server); end() }()
-			go func() { io.Copy(server, client); end() }()
-		}
-	}()
-	return ln.Addr().String()
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), age)
+		defer cancel()
+		proxy.ServeHTTP(w, r.WithContext(ctx))
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
 }
 
 func seen(said int, p *person) string { return fmt.Sprintf("said %d, seen %d", said, p.Seen.Load()) }
