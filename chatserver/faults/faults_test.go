@@ -202,6 +202,7 @@ type person struct {
 func newWorld(t *testing.T, kafka *realkafka.Cluster, server string, seed uint64) *world {
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
+	config.Consumer.MaxProcessingTime = patience // a consumer whose caller was slower than that may get nothing more
 	client, err := sarama.NewClient(strings.Split(kafka.Addrs(), ","), config)
 	if err != nil {
 		t.Fatalf("connecting to Kafka: %v", err)

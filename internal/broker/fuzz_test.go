@@ -176,7 +176,7 @@ func askMany(t *testing.T, addr string, seed uint64, more func(step int) bool) {
 	conns.Wait()
 	w := dial(t, addr)
 	for _, topic := range w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Topics {
-		w.values(*topic.Topic)
+		w.readAll(*topic.Topic, func([]byte) {})
 	}
 }
 

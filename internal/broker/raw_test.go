@@ -134,8 +134,15 @@ func fetchRequest(topic string, offset int64) *kmsg.FetchRequest {
 		Topics: []kmsg.FetchRequestTopic{{Topic: topic, Partitions: p}}}
 }
 
-// values returns the values in partition 0, and fails at a hole and at what cannot be read.
+// values returns the values in partition 0.
 func (w *raw) values(topic string) (values []string) {
+	w.Helper()
+	w.readAll(topic, func(value []byte) { values = append(values, string(value)) })
+	return values
+}
+
+// readAll passes on the values in partition 0, and fails at a hole and at what cannot be read.
+func (w *raw) readAll(topic string, take func(value []byte)) {
 	w.Helper()
 	for next, end := w.oldest(topic), w.newest(topic); next < end; {
 		from, p := next, w.ask(fetchRequest(topic, next), 11).(*kmsg.FetchResponse).Topics[0].Partitions[0]
@@ -143,14 +150,14 @@ func (w *raw) values(topic string) (values []string) {
 			if m.Offset != next || len(m.Headers) > 0 { // no test writes a header: records were left out
 				return fmt.Errorf("offset %d has %.100q", m.Offset, m.Value)
 			}
-			values, next = append(values, string(m.Value)), next+1
+			next++
+			take(m.Value)
 			return nil
 		})
 		if err != nil || next == from {
 			w.Fatalf("record %d of %d in %s cannot be read (code %d): %v", next, end, topic, p.ErrorCode, err)
 		}
 	}
-	return values
 }
 
 func createRequest(topic string, partitions int32) *kmsg.CreateTopicsRequest {

@@ -17,6 +17,7 @@ import (
 func TestState(t *testing.T) {
 	length, err := time.ParseDuration(cmp.Or(os.Getenv("STATE_TIME"), "5s"))
 	check(t, err)
+	defer debug.SetGCPercent(debug.SetGCPercent(50)) // as chatserver does
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			debug.FreeOSMemory()
