@@ -3,12 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -145,18 +145,17 @@ func readFile(t *testing.T, name string) string {
 }
 
 // metric reads one value, 0 if it is not there.
-func (p *testPod) metric(name string) float64 {
+func (p *testPod) metric(name string) (value float64) {
 	p.t.Helper()
 	_, body := fetch(p.t, "GET", p.admin+"/metrics")
-	_, value, _ := strings.Cut(body, "\n"+name+" ")
-	value, _, _ = strings.Cut(value, "\n")
-	v, _ := strconv.ParseFloat(value, 64)
-	return v
+	_, text, _ := strings.Cut(body, "\n"+name+" ")
+	fmt.Sscan(text, &value)
+	return value
 }
 
 func (p *testPod) waitMetric(name string, want float64) {
 	p.t.Helper()
-	waitFor(p.t, name+" to be "+strconv.FormatFloat(want, 'g', -1, 64), func() bool { return p.metric(name) == want })
+	waitFor(p.t, name+" to be "+fmt.Sprint(want), func() bool { return p.metric(name) == want })
 }
 
 func waitFor(t *testing.T, what string, done func() bool) {

@@ -35,7 +35,8 @@ func TestEmbeddedBroker(t *testing.T) {
 		t.Errorf("welcome %+v: want standalone", w)
 	}
 	_, port, _ := net.SplitHostPort(a.host())
-	for _, fault := range [][2]string{{"PORT", "http"}, {"PORT", port}, {"DATA_DIR", env["DATA_DIR"]}} {
+	admin := strings.TrimPrefix(a.admin, "http://")
+	for _, fault := range [][2]string{{"PORT", "http"}, {"PORT", port}, {"EMBEDDED_ADDR", admin}, {"DATA_DIR", env["DATA_DIR"]}} {
 		if _, err := tryPod(t, map[string]string{fault[0]: fault[1]}); !strings.Contains(fmt.Sprint(err), fault[1]) {
 			t.Errorf("%q: %v", fault, err)
 		}

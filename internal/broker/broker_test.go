@@ -66,21 +66,9 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// The usual port may be that of another broker. An address that somebody has asked for may not.
 // A broker on every address tells each client the one that the client has used.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
-	var log bytes.Buffer
-	addr := start(t, Config{}).Addr()
-	b := &Broker{cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
-	check(t, b.listen(addr))
-	defer b.ln.Close()
-	if b.Addr() == addr || !strings.Contains(log.String(), "KAFKA_BROKER="+addr) {
-		t.Errorf("two brokers at %s and %s; the log is %s", addr, b.Addr(), &log)
-	}
-	if _, err := Start(Config{Addr: addr}); !strings.Contains(fmt.Sprint(err), "EMBEDDED_ADDR=\""+addr+"\" cannot be used") {
-		t.Errorf("two brokers at %s: %v", addr, err)
-	}
 	w := dial(t, start(t, Config{Addr: "0.0.0.0:0"}).Addr())
 	node := w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Brokers[0]
 	group := w.ask(kmsg.NewPtrFindCoordinatorRequest(), 1).(*kmsg.FindCoordinatorResponse)
