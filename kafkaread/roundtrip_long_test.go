@@ -5,8 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,17 +43,15 @@ func TestMillionLines(t *testing.T) {
 // peak waits for the program's end and returns the most memory that it has taken, in MB. The kernel's
 // figure at the end (ru_maxrss) would count this process too, of which the program is a copy at first.
 func peak(p *clitest.Process) (mb int) {
-	highWater := regexp.MustCompile(`VmHWM:\s*(\d+) kB`)
+	kb := 0
 	for {
 		select {
 		case <-p.Ended:
-			return mb
+			return kb >> 10
 		case <-time.After(20 * time.Millisecond):
 			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid)) // Linux only
-			if match := highWater.FindSubmatch(status); match != nil {
-				kb, _ := strconv.Atoi(string(match[1]))
-				mb = kb >> 10
-			}
+			_, highWater, _ := strings.Cut(string(status), "VmHWM:")
+			fmt.Sscan(highWater, &kb) // which leaves kb as it is when the process has ended
 		}
 	}
 }

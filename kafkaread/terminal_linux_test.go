@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,22 +17,14 @@ import (
 // atTerminal starts a program at a terminal: what p.Stdin gets is typed, and p.Out has what is on the screen.
 func atTerminal(t *testing.T, brokers, topic, program string, args ...string) *clitest.Process {
 	t.Helper()
-	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
+	person, unopened := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	number, unnumbered := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
+	locked := unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0)
+	tty, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err := errors.Join(unopened, unnumbered, locked, err); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { person.Close() })
-	number, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	tty, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { tty.Close() })
 	p := clitest.New(t, brokers, topic, program, args...)
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr, p.Stdin = tty, tty, tty, person
