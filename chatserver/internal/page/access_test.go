@@ -13,7 +13,7 @@ import (
 func TestAxe(t *testing.T) {
 	axe, err := os.ReadFile(os.Getenv("AXE_CORE"))
 	if err != nil {
-		skip(t, "AXE_CORE is the path of axe.min.js from the npm package axe-core: "+err.Error())
+		t.Skipf("AXE_CORE is the path of axe.min.js from the npm package axe-core: %v", err)
 	}
 	v := visitPod(t)
 	v.Do(string(axe))

@@ -43,8 +43,6 @@ func TestComposer(t *testing.T) {
 	v.Press(browsertest.ArrowDown)
 	value("changed, second")
 	arrow(browsertest.ArrowUp, "draft")
-	arrow(browsertest.ArrowDown, "changed, second")
-	arrow(browsertest.ArrowUp, "draft")
 	v.Press(browsertest.Enter)
 	v.expect("draft")
 	value("changed, second") // what was sent is one thing, what was being written another
@@ -80,10 +78,8 @@ func TestComposer(t *testing.T) {
 	const clear = `$("#name").value = ""; $("#name").dispatchEvent(new Event("input"));`
 	v.Do(clear)
 	saidAs("the same guest", guest)
-	for dice, name := range map[string]string{"0.5": "Guest 550", "0.9": "Guest 910"} { // in other browsers
-		v.Do(clear + `localStorage.removeItem("kafkachat.guest"); Math.random = () => ` + dice)
-		saidAs("another guest", name)
-	}
+	v.Do(clear + `localStorage.removeItem("kafkachat.guest"); Math.random = () => 0.9`) // in another browser
+	saidAs("another guest", "Guest 910")
 	v.Click("#name")
 	v.Do(`$("#name").select()`)
 	v.Write(strings.Repeat("1234567890", 6) + "\U0001F388\U0001F388")

@@ -7,7 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -39,7 +39,6 @@ type visit struct {
 	*socket  // that the page has opened last
 	t        *testing.T
 	server   *httptest.Server
-	url      string // under a path, as behind a proxy
 	version  string
 	arrivals chan *socket
 	door     atomic.Int64 // not 0: websockets are refused, and HTTP is answered with this status
@@ -70,18 +69,17 @@ func newVisit(t *testing.T) *visit {
 	mux.Handle("/chat/", http.StripPrefix("/chat", served))
 	// A slow machine must not reach the page's bounds of time. The script of client.js tests those of the connection.
 	bounds := regexp.MustCompile(`(PATIENCE|SILENCE|OVERDUE|SLEPT|NEWS|FIRST)_MS = [\d_]+`)
-	for name, source := range sources(t) {
-		if path.Ext(name) == ".js" {
-			mux.HandleFunc("/chat/"+name, func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Type", "text/javascript")
-				fmt.Fprint(w, bounds.ReplaceAllString(source, "${1}_MS = 1e9"))
-			})
-		}
+	modules, _ := filepath.Glob("*.js")
+	for _, name := range modules {
+		source, _ := os.ReadFile(name)
+		mux.HandleFunc("/chat/"+name, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/javascript")
+			w.Write(bounds.ReplaceAll(source, []byte("${1}_MS = 1e9")))
+		})
 	}
 	mux.HandleFunc("/chat/ws", v.serveSocket)
 	v.server = httptest.NewServer(mux)
 	t.Cleanup(v.server.Close)
-	v.url = v.server.URL + "/chat/"
 	return v
 }
 
@@ -89,7 +87,7 @@ func newVisit(t *testing.T) *visit {
 func visitPod(t *testing.T) *visit {
 	t.Helper()
 	v := newVisit(t)
-	v.Tab = chromium.Open(t, v.url)
+	v.Tab = chromium.Open(t, v.server.URL+"/chat/") // under a path, as behind a proxy
 	v.accept()
 	return v
 }
@@ -152,11 +150,8 @@ func (v *visit) acceptAfter(offset int) {
 // welcome sends a welcome; changes overwrite what an ordinary one says.
 func (v *visit) welcome(changes event) {
 	v.t.Helper()
-	e := event{"type": "welcome", "pod": "pod-a", "topic": "chat", "position": "", "resumed": v.asked.Has("after"), "standalone": false,
-		"partitions": 1, "max_bytes": 8192, "kafka": "up", "version": v.version}
-	if !v.asked.Has("after") {
-		e["reason"] = "fresh"
-	}
+	e := event{"type": "welcome", "pod": "pod-a", "topic": "chat", "position": "", "resumed": v.asked.Has("after"), "reason": "fresh",
+		"standalone": false, "partitions": 1, "max_bytes": 8192, "kafka": "up", "version": v.version}
 	for key, value := range changes {
 		e[key] = value
 	}
@@ -247,14 +242,6 @@ func (v *visit) expectAgain(before message) {
 	got := v.expect(before.Text)[0]
 	if again := got.Again; !again || before.Again || got.ID != before.ID || got.Name != before.Name {
 		v.t.Errorf("resent as %+v, want the same as %+v, and again", got, before)
-	}
-}
-
-// notYet checks that the page has sent nothing so far. Call it after a condition that the page would have met later.
-func (v *visit) notYet() {
-	v.t.Helper()
-	if len(v.said) > 0 {
-		v.t.Errorf("the page sent %+v too early", <-v.said)
 	}
 }
 

@@ -44,9 +44,6 @@ func TestStripIsAMap(t *testing.T) {
 	// A pod that comes is noticed. A pod that goes stays for a while, and one sees where its people went.
 	v.send(pods(at(k, 4, 1247, 1247), at(a, 3, 1247, 1247), at("chatserver-7d9f-c", 0, 1247, 1247)))
 	v.Wait("the third is noticed", `$("#pods .new")?.title === "chatserver-7d9f-c"`)
-	if !strings.Contains(sources(t)["map.js"], "NEWS_MS = 5_000;") {
-		t.Error("who goes stays not for 5 s")
-	}
 	v.Do(`import("./map.js").then(({ Strip }) => Strip.FIRST_MS = 0)`)
 	v.send(pods(at(a, 3, 1247, 1247), at("chatserver-7d9f-c", 2, 1247, 1247)))
 	v.Wait("the one that went, and where its people are", chips("a 3 connected @ 1247", "c 2 connected @ 1247 2 joined", "k gone", "Kafka chat @ 1247")+` && $("#pods .gone").title.endsWith("k")`)
@@ -128,29 +125,14 @@ func TestPanel(t *testing.T) {
 	v.send(pods(at("pod-a", 2, 2, 2)))
 	v.Wait("the second pod has been stopped", done("1111")+` && $("#try li").textContent.startsWith("Done: ")`)
 
-	// In a cluster who moves has deleted the pod; on a laptop its address is empty until it is started again.
 	v.cut()
 	v.back(event{"where": "cluster", "pod": "pod-b"})
 	v.Wait("the commands of a cluster", commands+`.startsWith("kubectl scale deployment chatserver --replicas 3|kubectl delete pod pod-b|kubectl exec -it")`)
 	v.Emulate(1920, 1080, false)
-	for _, pod := range []string{"pod-b", "pod-c"} {
-		v.Do(`window.dispatchEvent(new Event("pagehide")); sessionStorage.clear(); Storage.prototype.setItem = () => {}`)
-		v.Reload()
-		v.back(event{"where": "laptop", "pod": "pod-b"})
-		v.Wait("open on a first visit", `!$("#panel").hidden && `+done("0000"))
-		if pod == "pod-b" {
-			v.Do(`Math.random = () => 0.02; window.real = fetch; window.fetch = () => Promise.reject(new TypeError())`)
-			v.door.Store(503)
-			v.cut()
-			v.Wait("nothing answers", `$("#trouble").textContent.startsWith("Nothing answers")`)
-			v.door.Store(0)
-			v.Do(`window.fetch = window.real`)
-		} else {
-			v.cut()
-		}
-		v.back(event{"where": "laptop", "pod": pod})
-		v.Wait("stopped, and nothing missed", done("0010"))
-	}
+	v.Do(`window.dispatchEvent(new Event("pagehide")); sessionStorage.clear(); Storage.prototype.setItem = () => {}`)
+	v.Reload()
+	v.back(nil)
+	v.Wait("open on a first visit", `!$("#panel").hidden && `+done("0000"))
 	v.Click("#panel-close")
 	v.Reload()
 	v.back(nil)
