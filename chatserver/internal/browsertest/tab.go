@@ -122,7 +122,7 @@ func (tab *Tab) Hide(on bool) {
 func (tab *Tab) Media(feature, value string) {
 	tab.t.Helper()
 	command(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: feature, Value: value}}})
-	// The page's listeners run in the frame after the change: before, they know the old layout.
+	// The page's listeners run in the frame after the change.
 	tab.Do(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))`)
 }
 
@@ -136,12 +136,11 @@ func (tab *Tab) Emulate(width, height int64, dark bool) {
 // Screenshot writes a picture of the tab to the directory that SCREENSHOTS names, if it names one.
 func (tab *Tab) Screenshot(name string) {
 	tab.t.Helper()
-	dir := os.Getenv("SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), run(tab, "take a screenshot", chromedp.CaptureScreenshot()), 0o644); err != nil {
-		tab.t.Fatal(err)
+	if dir := os.Getenv("SCREENSHOTS"); dir != "" {
+		picture := run(tab, "take a screenshot", chromedp.CaptureScreenshot())
+		if err := os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644); err != nil {
+			tab.t.Fatal(err)
+		}
 	}
 }
 
