@@ -74,7 +74,7 @@ func TestScreens(t *testing.T) {
 		}
 		v.send(pods(append(all, at(own, 7, 123456, 123456))...))
 		v.Wait("all of them", fmt.Sprintf(`$$("#pods li").length === %d && $("#pods [aria-current]").title.endsWith("m2x9z")`, min(n, 17)))
-		for _, size := range [][2]int64{{320, 568}, {640, 400}, {960, 540}, {1280, 800}, {1920, 1080}} {
+		for _, size := range [][2]int64{{320, 568}, {640, 400}, {960, 540}, {1280, 800}, {1920, 1080}, {1920, 540}} {
 			v.Emulate(size[0], size[1], false)
 			v.Wait(fmt.Sprintf("%d pods, %v", n, size), `["#pods [aria-current] .name", "#kafka"].every((selector) => {
 					const box = $(selector).getBoundingClientRect();
