@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,7 +35,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// option reads one of the flags.
 func option[T any](name string) T { return flag.Lookup("faults." + name).Value.(flag.Getter).Get().(T) }
 
 func TestFaults(t *testing.T) {
@@ -100,7 +100,12 @@ func rows() (all []row) {
 func (r row) happen(w *world) *verdict {
 	w.env = r.env
 	if r.edition != "" {
-		w.server = build(w.t, r.edition)
+		source := w.t.TempDir()
+		script := `git -C "$(git rev-parse --show-toplevel)" archive "$0" | tar -x -C "$1"`
+		if out, err := exec.Command("sh", "-c", script, r.edition, source).CombinedOutput(); err != nil {
+			w.t.Fatalf("unpacking %s: %v\n%s", r.edition, err, out)
+		}
+		w.server = podtest.BuildIn(w.t, source)
 	}
 	w.startPods(cmp.Or(r.pods, 3))
 	w.invite(cmp.Or(r.people, fullPeople)-r.slow, 0)
@@ -155,8 +160,7 @@ func (r row) happen(w *world) *verdict {
 	return v
 }
 
-// patience is how long something may take that has to happen, on a machine that is busy with other tests.
-const patience = 60 * time.Second
+const patience = 60 * time.Second // for what has to happen, on a machine that is busy with other tests
 
 // A world is one fault's own: a topic, pods, people, and how much they say.
 type world struct {
@@ -174,7 +178,6 @@ type world struct {
 	people []*person
 	slow   []*person // those of them with small socket buffers
 	ended  time.Time // when the fault ended
-	left   time.Time // when the people went
 
 	ctx     context.Context // of the people
 	present sync.WaitGroup  // of the people
@@ -185,14 +188,12 @@ type world struct {
 	services []*pod // those that a new connection may come to; guarded by mu
 }
 
-// A pod is one process of the real server, with a proxy between it and Kafka.
 type pod struct {
 	*podtest.Pod
 	proxy *kafkatest.Proxy
 	asked bool // to end
 }
 
-// A person is a client, and what happened to it.
 type person struct {
 	*chatclient.Client
 	journal journal     // owned by the client while it runs
@@ -240,7 +241,6 @@ func (w *world) startPods(n int) {
 	w.mu.Unlock()
 }
 
-// hide keeps new connections from a pod.
 func (w *world) hide(p *pod) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -262,22 +262,19 @@ func (w *world) stop(pods ...*pod) {
 	}
 }
 
-// address is where a client's next attempt goes to: a random pod.
-func (w *world) address(p *person) string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.services) == 0 || p.away.Load() {
-		return ""
-	}
-	return "ws://" + w.services[rand.IntN(len(w.services))].Addr + "/ws"
-}
-
 // invite has people come, and returns when all are there.
 func (w *world) invite(n, readBuffer int) {
 	for range n {
 		p := &person{journal: journal{name: fmt.Sprint("client ", len(w.people))}}
 		p.Client = chatclient.New(chatclient.Options{
-			Address: func() string { return w.address(p) },
+			Address: func() string { // of a random pod
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if len(w.services) == 0 || p.away.Load() {
+					return ""
+				}
+				return "ws://" + w.services[rand.IntN(len(w.services))].Addr + "/ws"
+			},
 			Observe: func(e chatclient.Event) { p.journal.events = append(p.journal.events, e) },
 			Name:    p.journal.name, Seed: w.rng.Uint64(), Again: true, ReadBuffer: readBuffer,
 		})
@@ -287,10 +284,8 @@ func (w *world) invite(n, readBuffer int) {
 	w.await("have come", func(p *person) bool { return p.Status().Live })
 }
 
-// talkAll has everybody say so many messages in a second, together, until hush. It returns when
-// everybody has been shown one. A few people wait for their last message to appear before they say
-// more, so that what they say after a fault does not wait behind what they said during it. The others
-// wait for ten, so that a slow machine is not flooded. One says what is rejected now and then.
+// talkAll has all people together say so many messages in a second, until hush. It returns when
+// everybody has been shown one.
 func (w *world) talkAll(perSecond, filler int) {
 	talking, stop := context.WithCancel(w.ctx)
 	var all sync.WaitGroup
@@ -300,9 +295,9 @@ func (w *world) talkAll(perSecond, filler int) {
 	}
 	pause := time.Second * time.Duration(len(w.people)) / time.Duration(perSecond)
 	for i, p := range w.people {
-		mostPending := 10
+		mostPending := 10 // a slow machine is not flooded
 		if i%10 == 0 {
-			mostPending = 1
+			mostPending = 1 // what is said after a fault does not wait behind what was said during it
 		}
 		dice := w.dice()
 		all.Go(func() {
@@ -310,7 +305,7 @@ func (w *world) talkAll(perSecond, filler int) {
 			for n := 1; talking.Err() == nil; n++ {
 				text := fmt.Sprintf("%s says %d%s", p.journal.name, n, strings.Repeat(" and so on", filler/10))
 				if i == 1 && n%20 == 0 {
-					text = strings.Repeat("too long ", chat.MaxText/8)
+					text = strings.Repeat("too long ", chat.MaxText/8) // is rejected
 				}
 				if p.Status().Pending < mostPending {
 					p.Say(text)
@@ -326,17 +321,15 @@ func (w *world) talkAll(perSecond, filler int) {
 func (w *world) finish() {
 	w.hush()
 	w.await("have an empty outbox", func(p *person) bool { return p.Status().Pending == 0 })
-	// What follows everything that was said has been seen by everybody who has seen everything.
 	conductor := w.people[len(w.people)-1]
-	conductor.Say("that was all")
+	conductor.Say("that was all") // who has seen this has seen everything
 	w.await("have the last message", func(p *person) bool {
 		return conductor.Status().Pending == 0 && p.Status().Pending == 0 && p.Status().LastID == conductor.Status().LastID
 	})
-	w.left = time.Now()
 	w.goAway()
 }
 
-// await waits until it is so for everybody, or logs that it is not: what that means, the verdict finds out.
+// await waits until it is so for everybody, or logs that it is not. The verdict finds out what that means.
 func (w *world) await(what string, isSo func(*person) bool) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		lacking := slices.IndexFunc(w.people, func(p *person) bool { return !isSo(p) })

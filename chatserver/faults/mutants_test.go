@@ -22,8 +22,7 @@ type mutant struct {
 	wraps []wrap
 }
 
-// A wrap puts a function in the place of the one that begins like it, which stays callable with the
-// prefix "original". So a mutant depends on the name and the signature of a function, not on its text.
+// A wrap puts a function in the place of the one that begins like it, which "original" then precedes.
 type wrap struct{ file, code string }
 
 func mutants() []mutant {
@@ -81,8 +80,7 @@ func mutants() []mutant {
 	}
 }
 
-// TestMutantsBuild takes seconds: a mutant whose function has another name or signature by now is found
-// before the night in which it runs.
+// A mutant whose function has another name or signature by now is found before the night in which it runs.
 func TestMutantsBuild(t *testing.T) {
 	for _, m := range mutants() {
 		t.Run(m.name, func(t *testing.T) {
@@ -101,7 +99,7 @@ func TestMutants(t *testing.T) {
 	for _, m := range mutants() {
 		t.Run(m.name, func(t *testing.T) {
 			out, err := m.run(t, strings.Fields("test -v -count=1 "+m.test)...)
-			found := regexp.MustCompile(`(?:_test\.go:\d+: |panic: )(.*` + m.wrong + `.*)`).FindStringSubmatch(out)
+			found := regexp.MustCompile(`(?:_test\.go:\d+: |panic: )(.*` + m.wrong + `.*)`).FindStringSubmatch(string(out))
 			if err == nil || found == nil {
 				t.Fatalf("the tests did not notice (%v), and were to say %q:\n%s", err, m.wrong, out)
 			}
@@ -111,7 +109,7 @@ func TestMutants(t *testing.T) {
 }
 
 // run runs a command of go on the mutant. The suite builds the server by itself, with the same flags.
-func (m mutant) run(t *testing.T, args ...string) (out string, err error) {
+func (m mutant) run(t *testing.T, args ...string) (out []byte, err error) {
 	root, err := filepath.Abs("../..")
 	dir, replace := t.TempDir(), make(map[string]string) // a file -> its stand-in
 	for _, w := range m.wraps {
@@ -135,6 +133,5 @@ func (m mutant) run(t *testing.T, args ...string) (out string, err error) {
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "GOFLAGS=-overlay="+overlay)
-	all, err := cmd.CombinedOutput()
-	return string(all), err
+	return cmd.CombinedOutput()
 }

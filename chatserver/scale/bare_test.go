@@ -45,7 +45,6 @@ func (p *poll) add(ws *websocket.Conn) (fd int) {
 	return fd
 }
 
-// wait returns which sockets can be read.
 func (p *poll) wait() []unix.EpollEvent {
 	n, err := unix.EpollWait(p.epoll, p.events[:], -1)
 	if err != unix.EINTR {
@@ -54,8 +53,7 @@ func (p *poll) wait() []unix.EpollEvent {
 	return p.events[:max(n, 0)]
 }
 
-// A bare is the limit of what one loop can do: it takes messages, and writes those that came
-// during a pass over the clients to every client with one write(2). It trusts its clients.
+// A bare writes the messages that came during a pass over the clients to every client with one write(2).
 type bare struct {
 	*poll
 	mu      sync.Mutex     // held during a pass

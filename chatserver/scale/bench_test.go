@@ -35,28 +35,25 @@ type bench struct {
 	producer sarama.SyncProducer // of another program, which writes to the topic past all pods
 	loads    []*process
 	runs     int
-	wrong    string // in any of them
 }
 
 func newBench(t *testing.T, brokers, server string, pods int) *bench {
-	b := &bench{t: t, topic: "scale-" + rand.Text()}
-	for i := range pods {
-		name := fmt.Sprint("pod-", i)
-		p := podtest.Start(t, server, filepath.Join(t.TempDir(), name), name, "MAX_CONNECTIONS=0", "TOPIC="+b.topic, "KAFKA_BROKER="+brokers)
-		p.AwaitReady(t)
-		b.servers = append(b.servers, p)
-	}
 	cluster := kafka.Cluster{Brokers: []string{brokers}}
 	producer, err := sarama.NewSyncProducer(cluster.Brokers, cluster.Config(t.Context(), "scale"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { producer.Close() })
-	b.producer = producer
+	b := &bench{t: t, topic: "scale-" + rand.Text(), producer: producer}
+	for i := range pods {
+		name := fmt.Sprint("pod-", i)
+		p := podtest.Start(t, server, filepath.Join(t.TempDir(), name), name, "MAX_CONNECTIONS=0", "TOPIC="+b.topic, "KAFKA_BROKER="+brokers)
+		p.AwaitReady(t)
+		b.servers = append(b.servers, p)
+	}
 	return b
 }
 
-// newLimit is a bench whose one server is the bare loop.
 func newLimit(t *testing.T) *bench {
 	p, bare := startProcess(t, "bare"), &podtest.Pod{}
 	if err := p.out.Decode(&bare.Addr); err != nil {
@@ -85,43 +82,31 @@ func startProcess(t *testing.T, role string) *process {
 	if err := errors.Join(noIn, noOut, err); err != nil {
 		t.Fatalf("starting a process: %v", err)
 	}
-	t.Cleanup(func() {
-		p.Kill()
-		in.Close()
-		out.Close()
-	})
+	t.Cleanup(p.Kill)
 	return &process{p, json.NewEncoder(in), json.NewDecoder(out)}
 }
 
-// ask asks load processes at the same time; a cleanup of the test ends those that have failed.
-func (b *bench) ask(c command, loads ...*process) (answers []answer) {
-	answers = make([]answer, len(loads))
+func (b *bench) ask(c command, loads ...*process) []answer {
+	answers, errs := make([]answer, len(loads)), make([]error, len(loads))
 	var all sync.WaitGroup
 	for i, p := range loads {
 		all.Go(func() {
 			mine := c
 			mine.Host = fmt.Sprintf("127.0.0.%d", 1+i)
-			if err := errors.Join(p.in.Encode(mine), p.out.Decode(&answers[i])); err != nil {
-				b.t.Errorf("load, %s: %v", c.Do, err) // the process says more on standard error
-			}
+			errs[i] = errors.Join(p.in.Encode(mine), p.out.Decode(&answers[i]))
 		})
 	}
 	all.Wait()
-	if b.t.Failed() {
-		b.t.FailNow()
+	if err := errors.Join(errs...); err != nil {
+		b.t.Fatalf("load, %s: %v", c.Do, err) // the process says more on standard error
 	}
 	return answers
 }
 
-// perLoad is how many clients a load process has at most: a process may often have 20,000 descriptors.
-const perLoad = 15000
-
-// connect has clients come, as many to each server.
+// connect has clients come, to the servers in turn.
 func (b *bench) connect(clients int) {
+	const perLoad = 15000 // a process may often have 20,000 descriptors
 	loads := (clients + perLoad - 1) / perLoad
-	if clients%(loads*len(b.servers)) != 0 {
-		b.t.Fatalf("%d clients cannot be shared alike by %d load processes and %d pods", clients, loads, len(b.servers))
-	}
 	c := command{Do: "connect", Clients: clients / loads}
 	for range loads {
 		b.loads = append(b.loads, startProcess(b.t, "load"))
@@ -132,7 +117,6 @@ func (b *bench) connect(clients int) {
 	b.ask(c, b.loads...)
 }
 
-// A use is what was used while something was measured.
 type use struct {
 	took          time.Duration
 	servers, load time.Duration // CPU
@@ -161,7 +145,6 @@ func (b *bench) measure(do func()) (u use) {
 	return u
 }
 
-// A run is messages on their way to all clients.
 type run struct {
 	use
 	*Tally
@@ -171,8 +154,7 @@ type run struct {
 // deliver sends messages, and returns when all clients have them.
 func (b *bench) deliver(send func(command) time.Duration, c command) run {
 	b.runs++
-	c.Run = b.runs
-	c.Do = "begin"
+	c.Run, c.Do = b.runs, "begin"
 	b.ask(c, b.loads...)
 	r := run{Tally: newTally(c.Messages)}
 	r.use = b.measure(func() {
@@ -184,7 +166,6 @@ func (b *bench) deliver(send func(command) time.Duration, c command) run {
 	})
 	if wrong := r.wrong(c.Messages); wrong != "" {
 		b.t.Error(wrong)
-		b.wrong += wrong
 	}
 	return r
 }
@@ -245,7 +226,6 @@ func machineTime() (busy, all float64) {
 	return busy, busy + idle + iowait
 }
 
-// machine describes where and how this was measured.
 func machine() string {
 	model := regexp.MustCompile(`model name\s*: (.*)`).FindStringSubmatch(read("/proc/cpuinfo") + "\nmodel name: unknown CPU")[1]
 	return fmt.Sprintf("%s, %d cores, for pods, load and Kafka together; Linux %s, %s, Apache Kafka %s, one broker.\n`%s`\n", model,

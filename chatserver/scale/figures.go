@@ -17,7 +17,7 @@ type row struct {
 	base        *row    // the row whose medians this row is compared with; nil: none
 	most, least figures // the goals for the shares of the base's medians
 	runs        []figures
-	wrong       []string
+	failed      int // rounds, also those that ended before they had figures
 }
 
 // median returns the median of a column over the runs, of which there is at least one.
@@ -32,13 +32,16 @@ func (r *row) median(column string) float64 {
 }
 
 // table returns Markdown: a line for each row that has runs, with the medians, and in parentheses
-// their share of the base's medians. Below are the errors and the missed goals.
+// their share of the base's medians. Below are the failed rounds and the missed goals.
 func table(rows []*row, columns ...string) string {
 	var b, notes strings.Builder
 	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(columns, " | "), strings.Repeat("---:|", len(columns)))
 	for _, r := range rows {
+		if r.failed > 0 {
+			fmt.Fprintf(&notes, "- **%s: %d of its rounds failed**\n", r.name, r.failed)
+		}
 		if len(r.runs) == 0 {
-			continue // -run leaves it out
+			continue // -run leaves it out, or each round ended early
 		}
 		fmt.Fprintf(&b, "| %s |", r.name)
 		for _, column := range columns {
@@ -61,9 +64,6 @@ func table(rows []*row, columns ...string) string {
 			b.WriteString(" |")
 		}
 		b.WriteString("\n")
-		for _, wrong := range r.wrong {
-			fmt.Fprintf(&notes, "- **%s: %s**\n", r.name, wrong)
-		}
 	}
 	if notes.Len() == 0 {
 		notes.WriteString("- All clients were shown all messages, each once and in one order. No goal was missed.\n")

@@ -19,13 +19,12 @@ import (
 // A command is a line that the test writes to a load process; it answers with a line.
 type command struct {
 	Do string // connect, begin, send or tally
-	// For connect: clients come to the servers in turn, at an address of this machine. Each address has
-	// ports of its own for those who come to it.
-	Host    string
+
+	Host    string // for connect: an address of this machine, each of which has ports of its own
 	Ports   []string
-	Clients int
-	// For begin, send and tally: message n of a run is sent by client n modulo Senders.
-	Run, Messages, Senders int
+	Clients int // come to the ports in turn
+
+	Run, Messages, Senders int     // message n of a run is sent by client n modulo Senders
 	PerSecond              float64 // 0, a closed loop: each sender sends its next message when its last one is back
 }
 
@@ -36,8 +35,7 @@ type answer struct {
 
 const patience = 60 * time.Second // for the slowest of everything on a busy machine
 
-// A loader is a process with many clients. It reads for all of them in one goroutine, into one
-// buffer; 15,000 of them cost it a few MB.
+// A loader is a process with many clients, for all of which one goroutine reads.
 type loader struct {
 	*poll
 	fds []int // only grows, by connect
@@ -53,7 +51,6 @@ type loader struct {
 	done     chan struct{} // closed when none are
 }
 
-// A client is a websocket.
 type client struct {
 	index int
 	rest  []byte // a part of a frame
@@ -105,7 +102,6 @@ func (l *loader) connect(c command) {
 	all.Wait()
 }
 
-// begin makes ready for a run.
 func (l *loader) begin(c command) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,25 +115,22 @@ func (l *loader) begin(c command) {
 	l.left, l.done = c.Messages*len(l.fds), make(chan struct{})
 }
 
-// send has the run's senders send its messages. In a closed loop it sends the first message of each;
-// the others are sent by the reader.
+// send sends the messages of a run. In a closed loop the reader sends all but the first of each client.
 func (l *loader) send(c command) time.Duration {
-	send := func(n int) error { return write(l.fds[n%c.Senders], messageFrame(c.Run, n)) }
 	if c.PerSecond == 0 {
 		l.mu.Lock()
 		l.senders = c.Senders
 		l.mu.Unlock()
 		c.Messages, c.PerSecond = min(c.Senders, c.Messages), 1e9
 	}
-	took, err := c.pace(send)
+	took, err := c.pace(func(n int) error { return write(l.fds[n%c.Senders], messageFrame(c.Run, n)) })
 	must(err)
 	return took
 }
 
 func messageFrame(run, n int) []byte { return clientFrame(opText, message(run, n, time.Now())) }
 
-// pace sends each message of a run at its time, or as soon as it can. It returns at the time of
-// the one that would follow.
+// pace sends each message of a run at its time, and returns at the time of the one that would follow.
 func (c command) pace(send func(n int) error) (time.Duration, error) {
 	begun := time.Now()
 	for n := range c.Messages {
@@ -157,7 +150,6 @@ func write(fd int, frame []byte) error {
 	return nil
 }
 
-// end waits for all deliveries of the run, and says what was delivered.
 func (l *loader) end() *Tally {
 	select {
 	case <-l.done:
@@ -172,7 +164,6 @@ func (l *loader) end() *Tally {
 	return l.tally
 }
 
-// read reads for all clients, as long as the process lives.
 func (l *loader) read() {
 	buf := make([]byte, 256<<10)
 	for {
@@ -222,8 +213,7 @@ func (l *loader) readClient(fd int, buf []byte) bool {
 	}
 }
 
-// take notes a delivery; what is not of the run is somebody else's. Own says that the run is a closed
-// loop, and that it is this client's turn to send another message.
+// take notes a delivery. Own: the run is a closed loop, and the client has to send another message.
 func (l *loader) take(c *client, text []byte, now int64) (n int, own bool) {
 	run, n, at, ok := parseMessage(text)
 	if !ok || run != l.run || n >= l.messages || !l.tally.take(l.journals[c.index], n, time.Duration(now-at)) {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -95,15 +94,6 @@ func (p *Proxy) SetFault(fault func(Request) Action) {
 	p.faultMu.Lock()
 	defer p.faultMu.Unlock()
 	p.fault = fault
-}
-
-// CutEach is a fault that cuts every connection after a number of requests in [from, to]. This
-// number depends on the seed and the connection's number only.
-func CutEach(seed uint64, from, to int) func(Request) Action {
-	return func(r Request) Action {
-		limit := from + rand.New(rand.NewPCG(seed, uint64(r.Conn))).IntN(to-from+1)
-		return Action{CutBefore: r.N >= limit}
-	}
 }
 
 // Cut ends all connections. New ones may be made at once.

@@ -1,7 +1,6 @@
 package kafkatest_test
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,22 +116,5 @@ func TestProxyFaults(t *testing.T) {
 			}
 			expect(t, brokers, topic, before, want...)
 		})
-	}
-}
-
-// CutEach cuts each connection after a number of requests of its own, within the bounds.
-func TestCutEach(t *testing.T) {
-	t.Parallel()
-	cut := kafkatest.CutEach(1, 3, 8)
-	var numbers []int
-	for conn := range 100 {
-		n := 0
-		for !cut(kafkatest.Request{Conn: conn, N: n}).CutBefore {
-			n++
-		}
-		numbers = append(numbers, n)
-	}
-	if slices.Min(numbers) != 3 || slices.Max(numbers) != 8 {
-		t.Errorf("connections were cut after %d requests", numbers)
 	}
 }

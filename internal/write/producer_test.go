@@ -50,7 +50,9 @@ func TestFaults(t *testing.T) {
 			}
 			return actions[lots.IntN(len(actions))]
 		},
-		"any connection": kafkatest.CutEach(1, 3, 9),
+		"any connection": func(r kafkatest.Request) kafkatest.Action {
+			return kafkatest.Action{CutBefore: r.N >= 3+5*r.Conn%7} // after 3 to 9 requests
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
