@@ -1,7 +1,7 @@
 // Package faults shows what people in the chat see when something fails: real Kafka processes,
 // real pods, and clients that behave as the page does, under load, while one fault after another
-// happens. At the end of each fault, the suite reads the topic once more and compares the clients with
-// it: each must have been shown the first copy of every record once, in the topic's order, from its
+// happens. At the end of each fault, the suite reads the topic once more and compares the clients
+// with the topic: each must have been shown the first copy of every record once, in order, from its
 // first position on.
 //
 // The files without a build tag hold the judgement, which is pure. The files that start processes

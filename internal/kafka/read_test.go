@@ -209,6 +209,20 @@ func TestTopicMadeAgainBetweenFetches(t *testing.T) {
 	}
 }
 
+// A session on a slow line gets on, though its newest record is compared again and again.
+func TestSlowAnswers(t *testing.T) {
+	t.Parallel()
+	_, topic, proxy := proxied(t)
+	proxy.SetFault(func(r kafkatest.Request) kafkatest.Action {
+		if r.Key == kmsg.Fetch {
+			return kafkatest.Action{DelayAnswer: 2 * time.Second}
+		}
+		return kafkatest.Action{}
+	})
+	s := read(t, at(t, proxy.Addr()), topic, func(c *sarama.Config) { c.Consumer.Fetch.Default = 1 }) // a batch at a time
+	expect(t, s.Messages(), "a", "b")
+}
+
 // What a person has to change ends a reader at once, with a sentence.
 func TestNotAllowedToRead(t *testing.T) {
 	t.Parallel()

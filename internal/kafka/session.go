@@ -26,9 +26,9 @@ const (
 	sessionRetries = 10
 	// stalledAfter is how long a broker may have records and send none.
 	stalledAfter = 5 * time.Second
-	// unwatched is how late the next fetch may be, because the caller is slow or the process was
-	// stopped. A fetch that waits at the broker fails when the topic is deleted. After a longer time
-	// without one, the topic may have been made anew: the newest record is read and compared once more.
+	// While a fetch waits at the broker, the fetch fails if the topic is deleted. If the next fetch comes
+	// later than unwatched after that wait, because the caller is slow or the process was stopped, the
+	// topic may have been made anew. So the newest record is read and compared once more.
 	unwatched = 500 * time.Millisecond
 )
 
@@ -180,13 +180,14 @@ func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerM
 	defer func() {
 		err = fmt.Errorf("reading partition %d of topic %q at offset %d: %w", partition, s.topic, next, err)
 	}()
-	wait := time.Duration(0)           // the first answer comes at once, with records or without
-	var newest *sarama.ConsumerMessage // the last one that take got
+	wait := time.Duration(0) // the first answer comes at once, with records or without
+	newest, checked := s.last, false
 	for moved, sent := time.Now(), time.Now(); ; {
-		if newest != nil && time.Since(sent) > wait+unwatched {
-			s.last, next, from = newest, newest.Offset, newest.Offset+1
+		// Never twice in a row: a slow link could bring the same records for ever.
+		if checked = newest != nil && !checked && time.Since(sent) > wait+unwatched; checked {
+			s.last, next, from = newest, newest.Offset, max(from, newest.Offset+1)
 		}
-		sent = time.Now()
+		sent = time.Now().Round(0) // without the monotonic clock, which stands still while the machine sleeps
 		block, pause, err := s.ask(partition, next, wait)
 		if err != nil {
 			return err

@@ -74,7 +74,7 @@ func (c *Client) Talk(publish Publish) {
 		release()
 		if err != nil {
 			c.count(err)
-			c.room.Log.Debug("client gone", "remote", c.conn.RemoteAddr(), "err", err)
+			c.room.Log.Debug("client gone", "remote", c.conn.RemoteAddr().String(), "err", err)
 			return
 		}
 	}
