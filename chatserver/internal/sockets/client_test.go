@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// A client speaks websocket by itself, so that it can be as strict, and as wrong, as a test
-// wants. What it receives must be whole, unmasked and unfragmented frames with known opcodes.
+// A client speaks websocket by itself, so that it can be as strict, and as wrong, as a test wants.
 type client struct {
 	t    testing.TB
 	conn net.Conn
@@ -128,8 +127,7 @@ func (c *client) want(messages ...string) {
 	}
 }
 
-// wantEvent wants an event as the next one. The reason of a close frame does not matter; the stream
-// ends after it.
+// wantEvent wants this event next. Of a close frame the code counts, and the stream ends after it.
 func (c *client) wantEvent(want string) {
 	c.t.Helper()
 	got := c.event()
@@ -159,8 +157,7 @@ func (c *client) skipAll() (event string) {
 	return event
 }
 
-// wantClose wants a close frame with the code after any messages, and nothing after it. It returns
-// the frame's reason.
+// wantClose wants a close frame with the code after any messages, and returns the frame's reason.
 func (c *client) wantClose(code int) (reason string) {
 	c.t.Helper()
 	last := c.skipAll()

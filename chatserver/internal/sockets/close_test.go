@@ -13,8 +13,7 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// A client gets what was sent before the close frame, and nothing after it. One that does not answer
-// the close frame, though it goes on talking, or does not even read, is waited for as long as agreed.
+// A client gets what was sent before the close frame; one that does not answer has the agreed time.
 func TestServerCloses(t *testing.T) {
 	const wait = 300 * time.Millisecond
 	for _, peer := range []string{"answers", "is silent", "talks on", "does not read"} {
@@ -63,8 +62,7 @@ func TestServerCloses(t *testing.T) {
 	}
 }
 
-// A client that is slow, but reads, gets what was begun and the close frame, whoever closes: a
-// drain before the loop ends, or gorilla, which says something about a wrong frame by itself.
+// A slow client gets what was begun and the close frame, whether a drain closes or gorilla.
 func TestCloseReachesSlowClient(t *testing.T) {
 	for code, wrong := range map[int]string{
 		1012: "",
@@ -145,8 +143,7 @@ func TestOnlyTCP(t *testing.T) {
 	}
 }
 
-// A connection's context ends with its socket: a reader that waits for Kafka does not keep the loop
-// from stopping, and is gone when the peer has taken nothing for long. A stopped loop answers no more.
+// A reader that waits for Kafka ends with its socket. A stopped loop answers no more.
 func TestContextEndsWithSocket(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*server)

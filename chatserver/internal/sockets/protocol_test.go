@@ -16,9 +16,8 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// A protocolCase is what a client sends after the handshake, and what an echo server has to answer by
-// RFC 6455: messages, pongs, and at last "open" (the connection still works), "close CODE" (a close
-// frame), or "end". This server takes only text, and never fragments or compresses.
+// A protocolCase is what a client sends, and what an echo server has to answer by RFC 6455: messages,
+// pongs, and at last "open" (the connection still works), "close CODE" (a close frame), or "end".
 type protocolCase struct {
 	name, send string
 	want       []string
@@ -125,8 +124,7 @@ func (c *client) writePieces(b string, pieces int) {
 	}
 }
 
-// Good frames with few or many random changes end each connection in an orderly way, or not at all:
-// nothing panics or hangs, and what comes back are whole frames.
+// Frames with random changes make nothing panic or hang, and what comes back are whole frames.
 func TestRandomTorture(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	cases := protocolCases()
@@ -157,17 +155,21 @@ func TestRandomTorture(t *testing.T) {
 	s.wantConns(0)
 }
 
-// A message has a time from its first header to its last byte, however it comes; between messages
-// no time passes.
+// A message has a time from its first header to its last byte. A buffer that may not grow ends one.
 func TestMessageTime(t *testing.T) {
 	const allowed = time.Second // the pieces come so much faster that the pauses between them are no reason
 	s := newTCP(t, 1<<20)
-	s.opts.MessageTime = allowed
+	s.opts.MessageTime, s.opts.Grow = allowed, func(int) bool { return false }
+	short := strings.Repeat("x", 500)
+	s.join(0).say(short + short)
+	if err := <-s.ended; err != context.Canceled {
+		t.Error(err)
+	}
 	var clients []*client
 	for range 3 {
 		c := s.join(0)
-		c.say("whole")
-		c.want("whole")
+		c.say(short)
+		c.want(short)
 		clients = append(clients, c)
 	}
 	time.Sleep(allowed)
@@ -187,19 +189,5 @@ func TestMessageTime(t *testing.T) {
 		if err := <-s.ended; !errors.Is(err, sockets.ErrUnfinished) {
 			t.Error(err)
 		}
-	}
-}
-
-// A message whose buffer may not grow is given up; a short one needs none.
-func TestGrow(t *testing.T) {
-	s := newTCP(t, 1<<20)
-	s.opts.Grow = func(int) bool { return false }
-	c := s.join(0)
-	short := strings.Repeat("x", 500)
-	c.say(short)
-	c.want(short)
-	c.say(short + short)
-	if err := <-s.ended; err != context.Canceled {
-		t.Error(err)
 	}
 }

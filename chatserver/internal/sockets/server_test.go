@@ -20,16 +20,14 @@ import (
 	"kafkachat/internal/leaktest"
 )
 
-// patience is how long a test waits for what must happen, and how long the server waits for a peer,
-// where that is not the point of the test. The machine may stop for seconds.
+// patience bounds what a test, and the server, waits for. The machine may stop for seconds.
 const patience = 30 * time.Second
 const limit = 1 << 20 // bytes of the longest message
 
 // The messages of track 1 have "n:" before them, for clients that get notices.
 const noticeTrack, tracks = 1, 2
 
-// A server is a log, a loop that serves it, and an HTTP server whose websockets are echoed to
-// themselves: what a client sends, Conn.Send sends back.
+// A server is a log, a loop that serves it, and an HTTP server whose websockets echo.
 type server struct {
 	t      testing.TB
 	loop   *sockets.Loop

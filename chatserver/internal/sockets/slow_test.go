@@ -16,8 +16,7 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// Clients that never read fall off the log's start and are closed; the memory that they cost does
-// not depend on how much they did not read.
+// Clients that never read are closed, and cost no more memory the more they did not read.
 func TestClientsThatNeverRead(t *testing.T) {
 	const logBytes, clients = 4 << 20, 20
 	s := newTCP(t, logBytes)
@@ -57,8 +56,7 @@ func TestTalkersMustListen(t *testing.T) {
 	}
 }
 
-// While data, pongs, answers and notices flow through a small receive buffer, with the socket
-// full now and then, each frame is whole, and each kind is in order.
+// Though the socket is full now and then, each frame is whole, and each kind of frame is in order.
 func TestFramesAreWhole(t *testing.T) { newTCP(t, 32<<20).framesAreWhole(t) }
 
 func TestFramesAreWholeWithDeadlines(t *testing.T) {
@@ -147,8 +145,7 @@ func (c *client) readAll(rng *rand.Rand, messages int, reached *atomic.Int64) er
 	}
 }
 
-// A silent peer is pinged, with the current status if it gets notices; one that does not answer is
-// taken for dead.
+// A silent peer is pinged, with the status if it gets notices; one that does not answer is dead.
 func TestPeersArePinged(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	s.loop.SetNotice(0, []byte("up"))
@@ -179,8 +176,7 @@ func TestClockTicks(t *testing.T) {
 	}
 }
 
-// While the reader waits for Kafka it reads no pongs, so the silence is not the peer's; the peer
-// goes on being pinged, and hears the status.
+// While its reader waits for Kafka, a peer is pinged, hears the status, and is not dead.
 func TestWaitingIsNotSilence(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	s.loop.SetNotice(0, []byte("down"))
@@ -209,8 +205,7 @@ func TestWaitingIsNotSilence(t *testing.T) {
 	})
 }
 
-// A slow peer is not given up as long as its socket takes something, and not pinged meanwhile. Then it
-// gets all that has come, though nothing more comes.
+// A slow peer whose socket takes something is neither given up nor pinged, and gets all at last.
 func TestPeersThatTakeLittle(t *testing.T) {
 	s := newTCP(t, 64<<20)
 	c := s.join(64 << 10)

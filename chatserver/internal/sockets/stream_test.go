@@ -14,8 +14,7 @@ import (
 	"kafkachat/chatserver/internal/sockets"
 )
 
-// The mark is sent without waiting for the next message, however many pieces the replay has; and a
-// newcomer is not a slow client, however much of the log it gets.
+// The mark does not wait for the next message, and a newcomer is not a slow client.
 func TestMarkDoesNotWait(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	s.loop.SetNotice(0, []byte("status"))
@@ -59,8 +58,7 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// A connection is asked for its place until it has one, also when its greeting fills the socket.
-// What the place says meanwhile is sent.
+// A connection is asked for its place until it has one. What the place says meanwhile is sent.
 func TestPlaceLater(t *testing.T) {
 	s := newTCP(t, 8<<20)
 	long := strings.Repeat("x", 2<<20)
@@ -93,8 +91,7 @@ func TestPlaceLater(t *testing.T) {
 	c.want("n:for it")
 }
 
-// Of each notice a newcomer gets the newest. Clients with notices are moved to another log, and the
-// others are closed.
+// A newcomer gets the newest of each notice. A reset moves clients with notices, and closes others.
 func TestNoticesAndReset(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	s.append("old")
@@ -117,8 +114,7 @@ func TestNoticesAndReset(t *testing.T) {
 	s.dial("/?last=1", 0).want("hello", "new 1", "live")
 }
 
-// One message, then silence: the message arrives, at whatever moment it comes. A client may join
-// just before.
+// A message that nothing follows arrives at whatever moment. A client may join just before.
 func TestNoWakeUpIsLost(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	s := newTCP(t, 1<<20)
