@@ -15,8 +15,7 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// Pods find each other through the topic, whatever another program writes there, and again after their connections were
-// refused and after the topic was deleted under them. The topic that a pod makes is bounded.
+// Pods find each other, whatever others write, and after faults. A topic that a pod makes is bounded.
 func TestTopic(t *testing.T) {
 	t.Parallel()
 	const patience = 60 * time.Second // for what a busy machine may take
