@@ -25,12 +25,10 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// patience is for what takes a healthy Kafka milliseconds, on a machine that is busy with other
-// tests.
+// patience is for what takes a healthy Kafka milliseconds, on a machine that is busy.
 const patience = 60 * time.Second
 
-// fromEnv reads variables that are given as NAME=VALUE, with semicolons between them; the last one
-// of a name counts. It returns which names were asked for, too.
+// fromEnv reads NAME=VALUE pairs with semicolons between. It returns the names asked for, too.
 func fromEnv(vars string) (c *kafka.Cluster, asked map[string]bool, err error) {
 	asked = make(map[string]bool)
 	c, err = kafka.FromEnv(func(name string) (value string) {
@@ -116,18 +114,6 @@ func TestFromEnv(t *testing.T) {
 	}
 }
 
-func TestTopic(t *testing.T) {
-	t.Parallel()
-	for topic, want := range map[string]string{
-		"": "chat", "a.b_c-D9": "a.b_c-D9", strings.Repeat("x", 249): strings.Repeat("x", 249),
-		"a b": "", "ä": "", "a/b": "", ".": "", "..": "", strings.Repeat("x", 250): "",
-	} {
-		if got, err := kafka.Topic(func(string) string { return topic }); got != want || (err == nil) != (want != "") {
-			t.Errorf("%q: %q, %v", topic, got, err)
-		}
-	}
-}
-
 // FuzzFromEnv: whatever the variables say, the answer is brokers that can be dialled, or an error.
 func FuzzFromEnv(f *testing.F) {
 	f.Add("a:1,b", "true", "PLAIN", "u", "p")
@@ -204,8 +190,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A missing topic is made once, whoever asks for it at the same time; whoever has mistyped a name is
-// told the one that there is.
+// A missing topic is made once. Who has mistyped a name is told the one that there is.
 func TestTopics(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
@@ -256,8 +241,7 @@ func TestMend(t *testing.T) {
 	}
 }
 
-// The clients of a broker that hangs can be closed after the end of their context, and nothing of
-// them is left.
+// Clients of a broker that hangs can be closed after the end of their context, and leave nothing.
 func TestConfigEndsWithContext(t *testing.T) {
 	_, topic, proxy := proxied(t)
 	before := goleak.IgnoreCurrent()

@@ -82,8 +82,7 @@ func fake(t *testing.T) *kfake.Cluster {
 	return c
 }
 
-// fetched returns the address of a fake that answers a fetch with the first of these batches that
-// ends at the offset that is asked for or after it, and with where the partition ends.
+// fetched returns a fake that answers a fetch with the first batch that ends at its offset or later.
 func fetched(t *testing.T, highWatermark int64, batches ...[]byte) string {
 	t.Helper()
 	c := fake(t)
@@ -119,8 +118,7 @@ func batch(first int64, offsets int32, attributes int16, values ...string) []byt
 	return wire.AppendBatch(nil, b)
 }
 
-// What no consumer sees counts as reached, and what is missing is never skipped: a broker that says
-// it has records, and sends none, has answered nothing, and is given up.
+// What no consumer sees counts as reached. A broker that has records and sends none is given up.
 func TestFetch(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -158,8 +156,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// A session that goes on where another one was knows another topic by what is at the last record's
-// offset; only a record with a key can be gone from there.
+// Another record at the last offset means another topic. Only a record with a key can be gone.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -189,8 +186,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// A topic may be made anew while a slow receiver keeps a session from sending a fetch. Then the
-// session notices by its newest record; a receiver that was only slow gets each record once.
+// Behind a slow receiver a session knows a topic made anew by its newest record, and repeats none.
 func TestTopicMadeAgainBetweenFetches(t *testing.T) {
 	t.Parallel()
 	brokers, topic, _ := proxied(t)
@@ -236,8 +232,7 @@ func TestNotAllowedToRead(t *testing.T) {
 	}
 }
 
-// Partition 0 works at once while the broker of partition 1 is away; what is said about partition 1
-// names it.
+// Partition 0 works at once while partition 1's broker is away. What is said names partition 1.
 func TestOnePartitionIsAway(t *testing.T) {
 	t.Parallel()
 	broker := fake(t)
@@ -276,8 +271,7 @@ func TestOnePartitionIsAway(t *testing.T) {
 	within(t, `partition 1 of topic "two".*leader`, func() any { return <-said })
 }
 
-// A consumer says a fault and goes on after it. It knows a topic that was made again: it says so, and
-// goes on with that one.
+// A consumer says a fault, and that a topic was made again, and goes on after both.
 func TestConsumerGoesOn(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -30,8 +30,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// issue writes a certificate for kafka.test to NAME.pem, and with its key to NAME.both. An authority
-// signs the certificate, or the certificate itself is one.
+// issue writes a certificate, or an authority's, to NAME.pem, and with its key to NAME.both.
 func issue(dir, name string, by *tls.Certificate) *tls.Certificate {
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
@@ -49,8 +48,7 @@ func issue(dir, name string, by *tls.Certificate) *tls.Certificate {
 	return &tls.Certificate{PrivateKey: key, Leaf: must(x509.ParseCertificate(der))}
 }
 
-// TestRealKafka connects to a real Kafka in every way that the environment can say, and in wrong
-// ones; and what else only a real Kafka shows.
+// Every way to connect that the environment can say, wrong ones, and what only a real Kafka shows.
 func TestRealKafka(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -136,8 +134,7 @@ func TestRealKafka(t *testing.T) {
 	}
 }
 
-// A record of a few kilobytes that becomes 64 MiB costs a reader no memory, and everybody reads the
-// same sentence in its place. What is compressed and small is read as it was written.
+// A record of some kilobytes that becomes 64 MiB costs a reader no memory. A small one is read.
 func compressedBombs(t *testing.T, kafkaAt string) {
 	const large = 64 << 20
 	for codec, size := range map[sarama.CompressionCodec]int{
