@@ -19,8 +19,7 @@ import (
 	"kafkachat/internal/kafkatest"
 )
 
-// Two rooms, on two pods of ./naive: what is said in a room is seen in that room, on both pods, in the
-// topic's order, and nowhere else.
+// What is said in a room is seen in that room only, on both pods of ./naive, in the topic's order.
 func TestRooms(t *testing.T) {
 	a := versions(t)[0].start(t, kafkatest.Broker(t))
 	b := a.launch(t, a.kafka, a.topic)
@@ -51,8 +50,7 @@ func TestRooms(t *testing.T) {
 	}
 }
 
-// kafkaread says how many records are still to come, on stderr, once a second while it is behind: also
-// while nobody takes what it prints.
+// kafkaread says once a second how many records are to come, also while nobody reads its stdout.
 func TestBehind(t *testing.T) {
 	kafka := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, kafka)

@@ -93,8 +93,7 @@ func concurrentMap(t *testing.T, v version) (string, bool) {
 	})
 }
 
-// handleMessages waits in WriteMessage for a client whose network is slow, and handleWSConnections answers the client's "/who":
-// gorilla allows one writer.
+// gorilla allows one writer. handleMessages waits for a slow client, handleWSConnections writes.
 func concurrentWrite(t *testing.T, v version) (string, bool) {
 	return crash(t, v, "concurrent write to websocket connection", v.chance(), v.chance(), func(a app, goes func() bool) {
 		slow := a.slow(t)
@@ -216,8 +215,7 @@ func cut(t *testing.T, v version, age time.Duration) (string, bool) {
 	return fmt.Sprintf("each connection is cut after %s: %s", age, seen(said, ann)), !all
 }
 
-// The lab's first stage, without Kafka: what one says in a window is seen in all windows of the pod, and in
-// none of another pod. On a port that is in use the program says so, and not where to open the page.
+// The lab's first stage: what one says is seen in all windows of the pod, and in no other pod.
 func TestFirst(t *testing.T) {
 	t.Parallel()
 	first := version{name: "first", file: build(t, "chatserver/lesson/first")}

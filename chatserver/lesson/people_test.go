@@ -263,8 +263,7 @@ func (a app) naivePage(t *testing.T, addr string) *person {
 	return p
 }
 
-// cutting is a proxy that ends each connection when it is so old, as Google's load balancer does
-// after 30 s if nobody tells it otherwise. It returns its address.
+// cutting is a proxy that ends old connections, as Google's load balancer does after 30 s.
 func cutting(t *testing.T, target string, age time.Duration) string {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -291,8 +291,7 @@ func TestWebServerInPlaceOfBroker(t *testing.T) {
 	}
 }
 
-// BenchmarkAdd is what a pod does with a record before its first client gets it: decode, look for a copy, encode for both
-// kinds of clients, append to the frame log.
+// BenchmarkAdd is what a pod does with a record before its first client gets the message.
 func BenchmarkAdd(b *testing.B) {
 	r := newReading(b, 0, "")
 	r.windowSize = chat.WindowSize
