@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http/httptest"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -273,22 +271,6 @@ func TestInterrupted(t *testing.T) {
 			t.Error("goes on after the server has stopped")
 		}
 	})
-}
-
-// The port of a chat's page is a wrong KAFKA_BROKER. A pod that has read the topic asks nobody by HTTP.
-func TestWebServerInPlaceOfBroker(t *testing.T) {
-	t.Parallel()
-	web := httptest.NewServer(nil)
-	defer web.Close()
-	r := newReading(t, 0, "")
-	r.Cluster.Brokers = []string{web.Listener.Addr().String()}
-	for _, r.ready = range []bool{false, true} {
-		var log strings.Builder
-		r.Log = slog.New(slog.NewTextHandler(&log, nil))
-		if r.wait.Say(os.ErrDeadlineExceeded); strings.Contains(log.String(), "; a web server is at ") == r.ready {
-			t.Errorf("ready: %v, the log is %s", r.ready, &log)
-		}
-	}
 }
 
 // BenchmarkAdd is what a pod does with a record before its first client gets the message.

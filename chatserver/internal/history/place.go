@@ -83,7 +83,8 @@ func (h *History) Place(query url.Values, welcome func() chat.Welcome) (asChat, 
 // asRaw places a client without a subprotocol. The client gets the newest messages that it asked
 // for, and no events.
 func (c *client) asRaw(log *framelog.Log) (sockets.Placement, bool) {
-	return sockets.Placement{From: c.fresh(log)}, c.loaded(log)
+	loaded := c.loaded(log) // first: the log may grow, and be loaded, before fresh
+	return sockets.Placement{From: c.fresh(log)}, loaded
 }
 
 // fresh returns the start of a client that names no position.
@@ -102,9 +103,10 @@ func (c *client) loaded(log *framelog.Log) bool {
 
 // asChat places a chat.v1 client.
 func (c *client) asChat(log *framelog.Log) (sockets.Placement, bool) {
+	loaded := c.loaded(log) // first, as in asRaw
 	start, end := log.Bounds()
 	switch {
-	case !c.loaded(log):
+	case !loaded:
 		return c.wait(), false
 	case c.before != nil:
 		return c.older(log), true

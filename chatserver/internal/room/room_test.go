@@ -334,13 +334,8 @@ func TestPlainConnections(t *testing.T) {
 // Files are kept for Kafka and the admin port, and for requests that are no websockets.
 func TestShare(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ connections, files, websockets, plain int }{
-		{20000, 1 << 20, 20000, 512},
-		{0, 1 << 20, 1<<20 - spareFiles - 512, 512},
-	} {
-		if w, p := share(c.connections, c.files); w != c.websockets || p != c.plain {
-			t.Errorf("%+v: %d websockets and %d others", c, w, p)
-		}
+	if websockets, plain := share(0, 1<<20); websockets != 1<<20-spareFiles-512 || plain != 512 {
+		t.Errorf("%d websockets and %d others", websockets, plain)
 	}
 	var log strings.Builder
 	start(t, Limits{Connections: 1 << 40}, &log)
