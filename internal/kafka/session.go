@@ -174,15 +174,12 @@ func (s *Session) put(messages chan<- *sarama.ConsumerMessage, m *sarama.Consume
 // each answer, answered gets the offset before which take got all records, and the partition's end.
 func (s *Session) fetch(partition int32, from int64, take func(*sarama.ConsumerMessage) error, answered func(next, end int64) error) (err error) {
 	next := from
-	if s.last != nil {
-		next = s.last.Offset
-	}
 	defer func() {
 		err = fmt.Errorf("reading partition %d of topic %q at offset %d: %w", partition, s.topic, next, err)
 	}()
 	wait := time.Duration(0) // the first answer comes at once, with records or without
 	newest, checked := s.last, false
-	for moved, sent := time.Now(), time.Now(); ; {
+	for moved, sent := time.Now(), (time.Time{}); ; { // nothing was sent: a session begins with the comparison
 		// Never twice in a row: a slow link could bring the same records for ever.
 		if checked = newest != nil && !checked && time.Since(sent) > wait+unwatched; checked {
 			s.last, next, from = newest, newest.Offset, max(from, newest.Offset+1)
