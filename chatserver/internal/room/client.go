@@ -58,26 +58,33 @@ func (c *Client) options(protocol string, asChat, asRaw sockets.Place) sockets.O
 // Talk publishes the client's messages until the client is gone. Talk reads the next message when
 // the one before has come back from Kafka, so the messages keep their order, and a client cannot be
 // faster than the chat. If a client is faster than its rate, Talk reads later, and no message is
-// lost.
+// lost. Talk's frame is small: see Conn.Read.
 func (c *Client) Talk(publish Publish) {
-	defer c.room.leave(c.network)
-	defer c.conn.Finish()
 	for {
 		message, err := c.conn.Read()
-		release := c.room.unread.finished(c)
-		if err == nil {
-			err = c.pace(len(message))
-		}
-		if err == nil {
-			err = c.take(message, publish)
-		}
-		release()
-		if err != nil {
-			c.count(err)
-			c.room.Log.Debug("client gone", "remote", c.conn.RemoteAddr().String(), "err", err)
-			return
+		if !c.handle(message, err, publish) {
+			break
 		}
 	}
+	c.conn.Finish()
+	c.room.leave(c.network)
+}
+
+// handle publishes what Read has returned, and returns whether the client stays.
+func (c *Client) handle(message []byte, err error, publish Publish) bool {
+	release := c.room.unread.finished(c)
+	if err == nil {
+		err = c.pace(len(message))
+	}
+	if err == nil {
+		err = c.take(message, publish)
+	}
+	release()
+	if err != nil {
+		c.count(err)
+		c.room.Log.Debug("client gone", "remote", c.conn.RemoteAddr().String(), "err", err)
+	}
+	return err == nil
 }
 
 // count counts a rejected message, if err is about one.

@@ -22,11 +22,19 @@ var (
 // Read returns the text of the next message. A message that is not text in UTF-8 within the limits
 // ends the connection with the close code for it, and the error is ErrBinary, ErrNotUTF8,
 // ErrTooLong or ErrUnfinished.
+//
+// The reader of an idle client waits in NextReader. The frames of the functions up to there are
+// small, so that its stack keeps the 2 KiB with which a goroutine begins.
 func (c *Conn) Read() ([]byte, error) {
 	c.waiting.Store(false)
-	defer c.waiting.Store(true)
 	kind, r, err := c.ws.NextReader()
-	var text []byte
+	text, err := c.text(kind, r, err)
+	c.waiting.Store(true)
+	return text, err
+}
+
+// text reads the message that NextReader has found.
+func (c *Conn) text(kind int, r io.Reader, err error) (text []byte, _ error) {
 	if err == nil {
 		text, err = c.readMessage(r)
 	}

@@ -15,16 +15,8 @@ import (
 // never land inside another frame.
 type sock struct {
 	*net.TCPConn
-	raw  syscall.RawConn // of TCPConn, for a writer
+	raw  syscall.RawConn // of TCPConn
 	conn *Conn
-}
-
-func (s *sock) Read(b []byte) (int, error) {
-	n, err := s.TCPConn.Read(b)
-	if n > 0 {
-		s.conn.heard.Store(true)
-	}
-	return n, err
 }
 
 // Write is called with whole frames, after the upgrade only with a close frame.
