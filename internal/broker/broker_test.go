@@ -21,8 +21,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 
+	"kafkachat/internal/leaktest"
 	"kafkachat/internal/wire"
 )
 
@@ -79,7 +79,7 @@ func TestAddresses(t *testing.T) {
 
 // Close waits for nobody: not for a fetch that waits, and not for half a request.
 func TestCloseEndsAllGoroutines(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	leaktest.Check(t, patience)
 	b := start(t, Config{Topic: "chat", DataDir: t.TempDir()})
 	for range 30 {
 		dial(t, b.Addr()).Write([]byte{0, 0, 0, 20, 0}) // the beginning of a request
