@@ -20,7 +20,7 @@ import (
 func newProducer(t testing.TB, brokers, topic string) sarama.SyncProducer {
 	t.Helper()
 	cluster := &kafka.Cluster{Brokers: strings.Split(brokers, ",")}
-	producer, err := write.NewSyncProducer(t.Context(), cluster, topic, 0, &write.Report{Say: t.Logf})
+	producer, err := write.NewSyncProducer(t.Context(), cluster, topic, 0, &write.Report{Say: func(string, ...any) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
