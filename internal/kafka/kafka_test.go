@@ -248,7 +248,6 @@ func TestConfigEndsWithContext(t *testing.T) {
 	c := at(t, proxy.Addr())
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	patient := func(config *sarama.Config) { config.Net.ReadTimeout = time.Hour }
 	config := c.Config(ctx, "producer")
 	patient(config)
 	producer, err := sarama.NewSyncProducer(c.Brokers, config)
@@ -262,7 +261,7 @@ func TestConfigEndsWithContext(t *testing.T) {
 	if err := send(); err != nil {
 		t.Fatal(err)
 	}
-	session := read(t, c, topic, patient)
+	session := read(t, c, topic)
 	expect(t, session.Messages(), "a", "b", "c")
 
 	proxy.Pause(kafkatest.Both)
