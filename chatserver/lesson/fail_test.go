@@ -154,7 +154,7 @@ func slowClient(t *testing.T, v version) (string, bool) {
 		said += 100
 		all = wait(v.patience(), func() bool { return reader.Seen.Load() >= int64(said) })
 	}
-	return "one client does not read; another one: " + seen(said, reader), !all
+	return fmt.Sprintf("one client does not read; another one: said %d, seen %d", said, reader.Seen.Load()), !all
 }
 
 // A person is away for a moment, comes back, and looks for what was said meanwhile.
@@ -170,10 +170,11 @@ func away(t *testing.T, v version) (string, bool) {
 	a.await(t, "ann has the first message", func() bool { return ann.Seen.Load() == 1 })
 	ann.Close()
 	say("ann is away")
+	say("ann is still away") // and naive has sent the one before to all: a page that is opened now cannot have it
 	ann.Back()
 	say("ann is back")
-	all := wait(v.patience(), func() bool { return ann.Seen.Load() == 3 })
-	return "the one who was away: " + seen(3, ann), !all
+	all := wait(v.patience(), func() bool { return ann.Seen.Load() == 4 })
+	return fmt.Sprintf("the one who was away: said 4, seen %d", ann.Seen.Load()), !all
 }
 
 // The broker stores a message, and the connection is cut before it can say so.
@@ -191,7 +192,7 @@ func twice(t *testing.T, v version) (string, bool) {
 	ann.Said("hello")
 	a.await(t, "the message", func() bool { return ann.Seen.Load() > 0 })
 	again := wait(v.chance(), func() bool { return ann.Seen.Load() > 1 })
-	return seen(1, ann), again
+	return fmt.Sprintf("said 1, seen %d", ann.Seen.Load()), again
 }
 
 // large writes 100 messages of 8 kB.
@@ -205,14 +206,16 @@ const enough = 15
 // A proxy on the way ends each connection when it is of some age.
 func cut(t *testing.T, v version, age time.Duration) (string, bool) {
 	a := v.start(t, kafkatest.Broker(t))
-	ann, bob := a.visit(t, cutting(t, a.addr, age)), a.visit(t, a.addr)
-	const said = 10
-	for i := range said {
-		bob.Said(fmt.Sprint("message ", i))
+	addr, open := cutting(t, a.addr, age)
+	ann, bob := a.visit(t, addr), a.visit(t, a.addr)
+	said := 0
+	for last := false; !last; said++ {
+		last = said >= 9 && (!v.faulty || open.Load() == 0) // on a slow machine the cut comes later
+		bob.Said(fmt.Sprint("message ", said))
 		time.Sleep(age / 6)
 	}
-	all := wait(v.patience(), func() bool { return ann.Seen.Load() == said })
-	return fmt.Sprintf("each connection is cut after %s: %s", age, seen(said, ann)), !all
+	all := wait(v.patience(), func() bool { return ann.Seen.Load() == int64(said) })
+	return fmt.Sprintf("each connection is cut after %s: said %d, seen %d", age, said, ann.Seen.Load()), !all
 }
 
 // The lab's first stage: what one says is seen in all windows of the pod, and in no other pod.

@@ -2,7 +2,6 @@ package lesson_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -250,7 +249,7 @@ func (a app) naivePage(t *testing.T, addr string) *person {
 			said++
 			ws.WriteMessage(websocket.TextMessage, []byte(warmUp))
 			if wait(time.Second, there.Load) {
-				return wait(time.Minute, func() bool { return stored() >= said })
+				return wait(time.Minute, func() bool { return broken.Load() || stored() >= said }) // what it said last may be lost then
 			}
 		}
 		return false
@@ -268,16 +267,17 @@ func (a app) naivePage(t *testing.T, addr string) *person {
 	return p
 }
 
-// cutting is a proxy that ends old connections, as Google's load balancer does after 30 s.
-func cutting(t *testing.T, target string, age time.Duration) string {
+// cutting is a proxy that ends old connections, as Google's load balancer does after 30 s. It counts those that are open.
+func cutting(t *testing.T, target string, age time.Duration) (addr string, open *atomic.Int64) {
+	open = new(atomic.Int64)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), age)
 		defer cancel()
+		open.Add(1)
+		defer open.Add(-1)
 		proxy.ServeHTTP(w, r.WithContext(ctx))
 	}))
 	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
+	return server.Listener.Addr().String(), open
 }
-
-func seen(said int, p *person) string { return fmt.Sprintf("said %d, seen %d", said, p.Seen.Load()) }
