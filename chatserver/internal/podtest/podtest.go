@@ -57,14 +57,14 @@ func Start(t testing.TB, server, log, name string, env ...string) *Pod {
 	}
 	t.Cleanup(process.Kill)
 	p := &Pod{Process: process, Name: name, log: log}
-	// The admin address is logged before the greeting says where to chat.
-	addresses := regexp.MustCompile(`(?s)http://(\S+)/metrics.*open\W+http://localhost(:\d+)\W`)
+	// They may come in any order: who reads standard error may write them to the file later.
+	admin, chat := regexp.MustCompile(`http://(\S+)/metrics`), regexp.MustCompile(`open\W+http://localhost(:\d+)\W`)
 	p.await(t, "listens", func() bool {
-		said := addresses.FindStringSubmatch(p.Log())
-		if said == nil {
+		said, open := admin.FindStringSubmatch(p.Log()), chat.FindStringSubmatch(p.Log())
+		if said == nil || open == nil {
 			return false
 		}
-		p.Admin, p.Addr = said[1], "127.0.0.1"+said[2]
+		p.Admin, p.Addr = said[1], "127.0.0.1"+open[1]
 		return true
 	})
 	return p
