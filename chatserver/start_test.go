@@ -56,7 +56,7 @@ func TestKafkaAwayAtStart(t *testing.T) {
 		"MetadataRequest": sarama.NewMockMetadataResponse(t).SetBroker("kafka..invalid:9092", 1).SetLeader("chat", 0, 1).SetController(1),
 	})
 	for brokers, want := range map[string]string{
-		"127.0.0.1:1": "while KAFKA_BROKER is not set, `go run ./chatserver` has one inside",
+		"127.0.0.1:1": "(connection refused): correct KAFKA_BROKER, or start a broker (while KAFKA_BROKER is not set, `go run ./chatserver` has one inside",
 		broker.Addr(): "127.0.0.1 kafka..invalid",
 	} {
 		a, err := tryPod(t, map[string]string{"KAFKA_BROKER": brokers})
@@ -72,8 +72,8 @@ func TestKafkaAwayAtStart(t *testing.T) {
 			t.Errorf("welcome %+v", w)
 		}
 		waitFor(t, "what is to be done", func() bool { return strings.Contains(a.log.String(), want) })
-		time.Sleep(time.Second) // for other parts of the pod, which have nothing to add
-		if text := a.log.String(); strings.Count(text, "WARN") != 1 {
+		time.Sleep(time.Second) // for other parts of the pod, which have nothing to add; a slow machine may give the same part another reason
+		if text := a.log.String(); strings.Count(text, want) != 1 || strings.Count(text, "WARN") != strings.Count(text, "the topic cannot be read; ") {
 			t.Errorf("not one warning:\n%s", text)
 		}
 	}

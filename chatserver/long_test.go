@@ -14,11 +14,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
 	"kafkachat/chatserver/internal/chat"
 )
+
+func TestFullAbuse(t *testing.T) { abuse(t, 10_000, 100_000, 4700, 5*time.Second) }
 
 // People sign in at Debian's nginx, which has the configuration of k8s/README.md and serves the chat below /chat/. What the pod says
 // without nginx, or with one that lacks a line, internal/room tests.
