@@ -59,7 +59,7 @@ func gone(t *testing.T, v version) (string, bool) {
 	for _, b := range others {
 		kafka.Pause(b)
 	}
-	time.Sleep(500 * time.Millisecond) // the answers to their last fetches are on the way
+	time.Sleep(6 * time.Second) // the leader answers their last fetches, also when it stands still for a while
 	ann.Said("the important one")
 	told := wait(v.chance(), ann.Told)
 	kafka.Kill(leader)
