@@ -150,6 +150,11 @@ func (c *Conn) end(frames []byte) {
 func (c *Conn) Finish() {
 	if f := c.closing.Load(); f != nil {
 		<-f.unsent.Done()
+		// The loop may have stood still for closeWait, and still writes the last frames.
+		served := make(chan struct{})
+		if c.loop.post(func() { c.loop.serve(c); close(served) }) {
+			<-served
+		}
 		deadline, _ := f.unsent.Deadline()
 		// The kernel resets a socket that is closed with unread bytes; the peer would not see the
 		// close frame.

@@ -2,6 +2,7 @@ package sockets_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -180,15 +181,9 @@ func TestClockTicks(t *testing.T) {
 func TestWaitingIsNotSilence(t *testing.T) {
 	s := newTCP(t, 1<<20)
 	s.loop.SetNotice(0, []byte("down"))
-	waits, release := make(chan struct{}), make(chan struct{})
-	s.read = func(c *sockets.Conn, _ []byte) error {
-		close(waits)
-		select {
-		case <-release:
-		case <-c.Context().Done():
-		}
-		return nil
-	}
+	waits := make(chan struct{})
+	kafka, answer := context.WithCancel(t.Context())
+	s.read = func(*sockets.Conn, []byte) error { close(waits); <-kafka.Done(); return nil }
 	c := s.dial("/", 0, notices)
 	c.want("hello", "down", "live")
 	c.say("publish")
@@ -198,7 +193,7 @@ func TestWaitingIsNotSilence(t *testing.T) {
 		c.wantEvent("ping")
 		c.wantEvent("text down")
 	}
-	close(release)
+	answer()
 	until(t, "it is taken for dead, since from now on the silence is its own", func() bool {
 		s.loop.Ticks(60)
 		return s.loop.Stats().Dead == 1
