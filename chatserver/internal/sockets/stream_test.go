@@ -64,12 +64,12 @@ func TestPlaceLater(t *testing.T) {
 	long := strings.Repeat("x", 2<<20)
 	var greet, placed atomic.Bool
 	s.place = func(log *framelog.Log) (p sockets.Placement, ok bool) {
-		if greet.Swap(false) {
+		if ok = placed.Load(); greet.Swap(false) { // before the log's end is asked for
 			p.Hello = text(long)
 		}
 		_, end := log.Bounds()
 		p.From, p.Mark, p.MarkFrames = end, end, text("live")
-		return p, placed.Load()
+		return p, ok
 	}
 	sent := make(chan error, 9)
 	s.read = func(c *sockets.Conn, m []byte) error { sent <- c.Send(m); return nil }
