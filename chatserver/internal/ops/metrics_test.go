@@ -72,7 +72,7 @@ func TestMetrics(t *testing.T) {
 	Since(m.FanOutSeconds, time.Now().Add(time.Hour)) // a record of a pod whose clock is ahead
 	body = get("/metrics", 200)
 	check(`chat_publish_seconds_bucket{le="1"} 0` + "\n")
-	check(`chat_publish_seconds_bucket{le="5"} 1` + "\n")
+	check(`chat_publish_seconds_bucket{le="30"} 1` + "\n") // the test may stand still for a while
 	check("chat_fanout_delay_seconds_sum 0\n")
 	check("chat_fanout_delay_seconds_count 1\n")
 }
