@@ -191,7 +191,8 @@ type world struct {
 type pod struct {
 	*podtest.Pod
 	proxy *kafkatest.Proxy
-	asked bool // to end
+	asked bool          // to end
+	took  time.Duration // to end, when stop asked
 }
 
 type person struct {
@@ -249,6 +250,7 @@ func (w *world) hide(p *pod) {
 
 // stop asks pods to stop, as Kubernetes does, and checks that they do so well.
 func (w *world) stop(pods ...*pod) {
+	begun := time.Now()
 	for _, p := range pods {
 		w.hide(p)
 		p.asked = true
@@ -256,7 +258,9 @@ func (w *world) stop(pods ...*pod) {
 		time.AfterFunc(patience, p.Kill)
 	}
 	for _, p := range pods {
-		if code := p.ExitCode(); code != 0 {
+		code := p.ExitCode()
+		p.took = time.Since(begun)
+		if code != 0 {
 			w.t.Errorf("pod %s ended with exit code %d; -1 after %s", p.Name, code, patience)
 		}
 	}

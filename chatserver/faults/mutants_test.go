@@ -61,7 +61,7 @@ func mutants() []mutant {
 				time.Sleep(firstPause)
 				return 0, false, ctx.Err()
 			}`}}},
-		{"draining: a pod that stops closes all connections at once", suite + "2,000_clients", `of \d+ clients away`, []wrap{{in + "sockets/drain.go",
+		{"draining: a pod that stops closes all connections at once", suite + "2,000_clients", `sent \d+ clients away`, []wrap{{in + "sockets/drain.go",
 			`func (l *Loop) Drain(limit time.Duration, payload []byte, reason string) { l.originalDrain(drainGrace, payload, reason) }`}}},
 		{"readiness: a pod is ready before the first fetch has been answered", "./chatserver/internal/history -run TestStates", "ready",
 			[]wrap{{in + "history/history.go", `func (h *History) open(oldest, newest int64) int64 {
