@@ -27,6 +27,7 @@ const patience = 60 * time.Second
 var chromium browsertest.Chromium
 
 func TestMain(m *testing.M) {
+	os.Setenv("TZ", fmt.Sprintf("Etc/GMT%+d", time.Now().UTC().Hour()-12)) // In the browser it is noon: no day ends during a test.
 	code := m.Run()
 	chromium.Stop()
 	os.Exit(code)
