@@ -82,6 +82,7 @@ func TestNothingLostNothingTwice(t *testing.T) {
 		state("forget it", "Maybe sent. Send again?")+" && "+state("never sent", "Waits for the connection"))
 	v.send(live())
 	never := v.expect("never sent")[0]
+	v.Wait("it is on the way, and the rows above it stand still", state("never sent", "Sending…")) // its shorter state may be a line less
 	v.Click(`#pending > li:nth-child(1) button[value="again"]`)
 	v.expectAgain(mine[1])
 	v.Wait("the first question is answered", state("maybe", "Sending…")) // and the second one stands still
@@ -242,12 +243,9 @@ func TestReading(t *testing.T) {
 	v.Wait("the first of the news is in view, under the line that says so", `(row => row?.querySelector(".text").textContent === "message 300" &&
 		row.getBoundingClientRect().top > 0 && row.getBoundingClientRect().bottom < innerHeight)($("#rows .marker")?.parentElement) && !$("#latest").hidden`)
 	v.Click("#latest")
-	end := lastShown + ` === "message 802" && ` + atEnd + ` && $("#latest").hidden && document.title === "Connected to Pod pod-a"`
-	v.Wait("the end, and nothing unread", end)
+	v.Wait("the end, and nothing unread", lastShown+` === "message 802" && `+atEnd+` && $("#latest").hidden && document.title === "Connected to Pod pod-a"`)
 	v.Wait("the very beginning", `($("#log").scrollTop = 0, `+firstShown+` === "message 0" && $("#rows .day")) && `+
 		`$("#log-start-text").textContent.startsWith("The topic begins here.") && !`+offersOlder)
-	v.Click("#latest")
-	v.Wait("the end", end)
 }
 
 // TestHiddenAndFrozenTab: a hidden page counts what is unread, and a frozen one does not pretend to be there.
