@@ -48,6 +48,7 @@ func TestTerminal(t *testing.T) {
 	p.Write("\x1b[2J\nhalf")
 	reader := clitest.Start(t, brokers, topic, "kafkaread", "-offset", "oldest")
 	reader.WaitFor(&reader.Out, `^typed\nlast\n\x1b\[2J\n$`)
+	p.WaitFor(&p.Out, "half") // the echo may come later than the line before
 	p.Interrupt()
 	p.WantExit(0)
 	p.WaitFor(&p.Out, `(?s)half\r\nkafkawrite: .*1 of 1 lines written\r\n$`) // before it, if the answer is late: not acknowledged yet
