@@ -33,9 +33,7 @@ func TestLeaderKilled(t *testing.T) {
 				writer.Write(lines[some:])
 			}()
 			reader.WaitFor(&reader.Out, "\n9999\n")
-			config := sarama.NewConfig()
-			config.Version = sarama.V2_8_0_0
-			client, err := sarama.NewClient(strings.Split(cluster.Addrs(), ","), config)
+			client, err := sarama.NewClient(strings.Split(cluster.Addrs(), ","), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -65,7 +65,7 @@ func Scripts(t *testing.T) {
 					text, _ := os.ReadFile(ts.MkAbs(args[0])) // an error: not yet there
 					return string(text)
 				}
-				if !eventually(read, args[1]) {
+				if !Eventually(read, args[1]) {
 					ts.Fatalf("%s has no match for %s:\n%s", args[0], args[1], read())
 				}
 			},
@@ -73,8 +73,8 @@ func Scripts(t *testing.T) {
 	})
 }
 
-// eventually waits until text returns something that matches.
-func eventually(text func() string, pattern string) bool {
+// Eventually waits until text returns something that matches, or returns false.
+func Eventually(text func() string, pattern string) bool {
 	expr := regexp.MustCompile(pattern)
 	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if expr.MatchString(text()) {
@@ -136,7 +136,7 @@ func (p *Process) Write(text string) { io.WriteString(p.Stdin, text) }
 // WaitFor waits until b, which is p.Out or p.Err, has a match.
 func (p *Process) WaitFor(b *Buffer, pattern string) {
 	p.t.Helper()
-	if !eventually(b.String, pattern) {
+	if !Eventually(b.String, pattern) {
 		p.t.Fatalf("%s: no match for %s in %.2000q\nstderr: %s", p.Cmd, pattern, b.String(), p.Err.String())
 	}
 }

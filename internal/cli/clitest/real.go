@@ -95,7 +95,7 @@ func (k *Kafka) await(topic string, partitions int, addrs string, env map[string
 			k.t.Fatal(err)
 		}
 		look := func() string { return fmt.Sprint(cluster.Partitions(k.t.Context(), topic)) }
-		if !eventually(look, fmt.Sprintf("^%d <nil>$", partitions)) {
+		if !Eventually(look, fmt.Sprintf("^%d <nil>$", partitions)) {
 			k.t.Fatalf("%s does not know that topic %s has %d partitions: %s", addr, topic, partitions, look())
 		}
 	}
