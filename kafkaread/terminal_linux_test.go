@@ -32,12 +32,13 @@ func atTerminal(t *testing.T, brokers, topic, program string, args ...string) *c
 	return p.Start()
 }
 
-// A person types lines, ends them with Ctrl-D or stops in a line with Ctrl-C, and reads records that a
-// terminal would obey.
+// A person types lines, ends them with Ctrl-D or stops in a line with Ctrl-C, and reads records that a terminal would
+// obey. A reader that is cut off says so, and goes on.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
 	topic := kafkatest.Topic(t, brokers)
+	proxy := kafkatest.NewProxy(t, brokers)
 	p := atTerminal(t, brokers, topic, "kafkawrite")
 	p.Write("typed\nlast\x04\x04") // Ctrl-D, once for the line and once for the end
 	p.WantExit(0)
@@ -46,14 +47,21 @@ func TestTerminal(t *testing.T) {
 	p = atTerminal(t, brokers, topic, "kafkawrite")
 	p.WaitFor(&p.Out, "Enter lines")
 	p.Write("\x1b[2J\nhalf")
-	reader := clitest.Start(t, brokers, topic, "kafkaread", "-offset", "oldest")
+	reader := clitest.Start(t, proxy.Addr(), topic, "kafkaread", "-offset", "oldest")
 	reader.WaitFor(&reader.Out, `^typed\nlast\n\x1b\[2J\n$`)
 	p.WaitFor(&p.Out, "half") // the echo may come later than the line before
 	p.Interrupt()
 	p.WantExit(0)
 	p.WaitFor(&p.Out, `(?s)half\r\nkafkawrite: .*1 of 1 lines written\r\n$`) // before it, if the answer is late: not acknowledged yet
+	proxy.Refuse(true)
+	proxy.Cut()
+	reader.WaitFor(&reader.Err, `kafkaread: partition 0: .*; still trying\n`)
+	kafkatest.Produce(t, brokers, topic, "more")
+	proxy.Refuse(false)
+	reader.WaitFor(&reader.Err, `kafkaread: partition 0 goes on\n`)
+	reader.WaitFor(&reader.Out, `^typed\nlast\n\x1b\[2J\nmore\n$`)
 
 	p = atTerminal(t, brokers, topic, "kafkaread", "-offset", "oldest", "-exit")
 	p.WantExit(0)
-	p.WaitFor(&p.Out, `^typed\r\nlast\r\n\\x1b\[2J\r\n$`)
+	p.WaitFor(&p.Out, `^typed\r\nlast\r\n\\x1b\[2J\r\nmore\r\n$`)
 }

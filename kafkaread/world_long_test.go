@@ -31,8 +31,7 @@ func wantRead(t *testing.T, brokers, topic, want string, args ...string) {
 	}
 }
 
-// A topic as the world has them: forbidden, with a partition away, growing, with markers and
-// holes.
+// A topic as the world has them: forbidden, with a partition away, growing, with markers and holes.
 func TestWorld(t *testing.T) {
 	k := clitest.StartKafka(t)
 	nobody := []int32{0}
@@ -47,8 +46,7 @@ func TestWorld(t *testing.T) {
 			p.WaitFor(&p.Out, "^$")
 			p.WaitFor(&p.Err, `user "ann" lacks the right to READ topic "`+topic+`"`)
 		}
-		p := k.AsAnn("secret", "kafkaread", "-exit")
-		p.WantExit(4)
+		k.AsAnn("secret", "kafkaread", "-exit").WantExit(4)
 	})
 
 	t.Run("a partition is away", func(t *testing.T) {
@@ -89,12 +87,9 @@ func TestWorld(t *testing.T) {
 	t.Run("markers of transactions", func(t *testing.T) {
 		topic := k.Topic(nil, nobody)
 		config := sarama.NewConfig()
-		config.Version = sarama.V2_8_0_0
-		config.Net.MaxOpenRequests = 1
-		config.Producer.Idempotent = true
-		config.Producer.RequiredAcks = sarama.WaitForAll
-		config.Producer.Return.Successes = true
-		config.Producer.Transaction.ID = topic
+		config.Version, config.Net.MaxOpenRequests = sarama.V2_8_0_0, 1
+		config.Producer.RequiredAcks, config.Producer.Return.Successes = sarama.WaitForAll, true
+		config.Producer.Idempotent, config.Producer.Transaction.ID = true, topic
 		transactions, err := sarama.NewSyncProducer(strings.Split(k.Addrs(), ","), config)
 		for deadline := time.Now().Add(clitest.Patience); err != nil; time.Sleep(100 * time.Millisecond) {
 			if time.Now().After(deadline) { // a new broker hands out no ids yet
@@ -133,16 +128,14 @@ func TestWorld(t *testing.T) {
 		for range 3 {
 			write(t, k.Addrs(), topic, strings.Repeat("a:old\nb:old\n", 500)+"a:new\nb:new\n", "-key-sep", ":")
 		}
-		for deadline := time.Now().Add(clitest.Patience); ; time.Sleep(200 * time.Millisecond) {
-			// A new record rolls the segment, so that the one before it can be compacted.
+		compacted := func() string { // a new record rolls the segment, so that the one before it can be compacted
 			write(t, k.Addrs(), topic, "tick\n", "-key", "c")
 			p := clitest.Start(t, k.Addrs(), topic, "kafkaread", "-offset", "oldest", "-exit")
 			p.WantExit(0)
-			if got := p.Out.String(); strings.HasPrefix(got, "new\nnew\n") {
-				break
-			} else if time.Now().After(deadline) {
-				t.Fatalf("it is not compacted: %.100q ...", got)
-			}
+			return p.Out.String()
+		}
+		if !clitest.Eventually(compacted, "^new\nnew\n") {
+			t.Fatal("it is not compacted")
 		}
 		wantRead(t, k.Addrs(), topic, "ab", "-offset", "10", "-n", "2", "-format", "%k") // from inside the hole
 	})
