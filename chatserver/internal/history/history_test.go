@@ -17,6 +17,7 @@ import (
 
 	"kafkachat/chatserver/internal/chat"
 	"kafkachat/internal/kafka"
+	"kafkachat/internal/kafkatest"
 )
 
 // A reading is a topic, a consumer of it, and the history that it feeds.
@@ -271,6 +272,32 @@ func TestInterrupted(t *testing.T) {
 			t.Error("goes on after the server has stopped")
 		}
 	})
+}
+
+// A real topic is made, read on, and read anew when it was made again.
+func TestConnect(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, brokers := newReading(t, 0, "ab"), kafkatest.Broker(t)
+	r.Cluster.Brokers, r.Topic = []string{brokers}, kafkatest.TopicName(t, brokers)
+	want := func(from, resets int64) {
+		t.Helper()
+		session, got, err := r.Connect(ctx)
+		for err != nil && r.Interrupted(ctx, err) { // another topic, or the machine is busy
+			session, got, err = r.Connect(ctx)
+		}
+		if n := r.Stats(); err != nil || got != from || n.Resets != resets || n.Partitions != 1 {
+			t.Fatalf("reads from %d on, with %d resets of %d partitions, %v; want from %d on, %d resets", got, n.Resets, n.Partitions, err, from, resets)
+		}
+		session.Close()
+	}
+	want(0, 0)
+	kafkatest.Produce(t, brokers, r.Topic, "a", "b")
+	r.read(2)
+	want(2, 0)
+	kafkatest.Recreate(t, brokers, r.Topic, "x")
+	want(0, 1)
 }
 
 // BenchmarkAdd is what a pod does with a record before its first client gets the message.
