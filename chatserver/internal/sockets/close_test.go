@@ -20,7 +20,7 @@ func TestServerCloses(t *testing.T) {
 		t.Run(peer, func(t *testing.T) {
 			s := newTCP(t, 64<<20)
 			s.read = func(c *sockets.Conn, m []byte) error {
-				if string(m) != "close" {
+				if string(m) != c.RemoteAddr().String() { // a client says its address to be closed
 					return c.Send(m)
 				}
 				c.Send([]byte("answer"))
@@ -44,7 +44,7 @@ func TestServerCloses(t *testing.T) {
 				s.dial("/", 0).conn.Close()
 			}
 			begun := time.Now()
-			client.say("close")
+			client.say(client.conn.LocalAddr().String())
 			if peer != "does not read" {
 				client.want("answer")
 				if got := client.next(); got != "close 4001 "+strings.Repeat("é", 61) {
