@@ -66,9 +66,21 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// A broker on every address tells each client the one that the client has used.
+// A broker finds another port where the usual one is taken, says what it cannot use, and tells clients the address that they used.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
+	var log bytes.Buffer
+	taken, b := start(t, Config{}).Addr(), &Broker{cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	check(t, b.listen(taken))
+	b.ln.Close()
+	_, address := Start(Config{Addr: taken})
+	_, folder := Start(Config{DataDir: os.Args[0]})
+	for said, want := range map[string]string{log.String(): "KAFKA_BROKER=" + taken,
+		fmt.Sprint(address): fmt.Sprintf("EMBEDDED_ADDR=%q cannot be used", taken), fmt.Sprint(folder): fmt.Sprintf("DATA_DIR %q: mkdir", os.Args[0])} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q does not say %s", said, want)
+		}
+	}
 	w := dial(t, start(t, Config{Addr: "0.0.0.0:0"}).Addr())
 	node := w.ask(kmsg.NewPtrMetadataRequest(), 1).(*kmsg.MetadataResponse).Brokers[0]
 	group := w.ask(kmsg.NewPtrFindCoordinatorRequest(), 1).(*kmsg.FindCoordinatorResponse)

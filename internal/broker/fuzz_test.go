@@ -54,7 +54,7 @@ func TestConnectionsEnd(t *testing.T) {
 		"nothing at all":                {open: requestTimeout},
 		"a byte now and then":           {slices.Collect(slices.Chunk(request, 1)), requestTimeout / 5, true, requestTimeout * 6 / 5},
 		"a request, then silence":       {[][]byte{request}, 0, true, never},
-		"a request, then a part of one": {[][]byte{request, request[:5]}, 0, true, requestTimeout},
+		"a request, then a part of one": {[][]byte{request, request[:2]}, 0, true, requestTimeout},
 		"a request, and reads nothing":  {[][]byte{request}, 0, false, answerTimeout},
 	}
 	for name, sent := range badBytes() {
