@@ -66,6 +66,7 @@ func TestProcess(t *testing.T) {
 func TestExit(t *testing.T) {
 	t.Parallel()
 	for want, err := range map[string]error{ // the status, and what is said
+		"0 ":                nil,
 		"2 program: a: b\n": fmt.Errorf("a: %w", cli.Fail(cli.Usage, errors.New("b"))),
 		"3 program: " + sarama.ErrOutOfBrokers.Error() + "\n":                 cli.Unreached(sarama.ErrOutOfBrokers),
 		"1 program: " + sarama.ErrInvalidTopic.Error() + "\n":                 cli.Unreached(sarama.ErrInvalidTopic),

@@ -90,19 +90,19 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestOutOfOrder is what a broker answers that was started again, or has lost what it had: the last
-// batch that it knows says that those before are stored, and if it knows none, a new id is asked for.
+// TestOutOfOrder is what a broker answers that was started again, and has no ids yet, or has lost what it had: the
+// last batch that it knows says that those before are stored, and if it knows none, a new id is asked for.
 func TestOutOfOrder(t *testing.T) {
 	const ok, outOfOrder, passing = sarama.ErrNoError, sarama.ErrOutOfOrderSequenceNumber, sarama.ErrNotLeaderForPartition
 	for name, c := range map[string]struct {
 		answers       []sarama.KError // the last one is repeated
 		requests, ids int
 	}{
-		"knows the last one":   {[]sarama.KError{ok, outOfOrder, outOfOrder, ok}, 4, 1},
-		"knows the second one": {[]sarama.KError{ok, outOfOrder, ok, passing, ok}, 5, 1},
-		"knows none":           {[]sarama.KError{ok, outOfOrder, outOfOrder, outOfOrder, passing, ok}, 8, 2},
-		"did not take one":     {[]sarama.KError{ok, passing, outOfOrder, outOfOrder, ok}, 7, 1},
-		"did not say of one":   {[]sarama.KError{ok, outOfOrder, outOfOrder, passing, ok}, 7, 1},
+		"knows the last one":   {[]sarama.KError{ok, outOfOrder, outOfOrder, ok}, 4, 2},
+		"knows the second one": {[]sarama.KError{ok, outOfOrder, ok, passing, ok}, 5, 2},
+		"knows none":           {[]sarama.KError{ok, outOfOrder, outOfOrder, outOfOrder, passing, ok}, 8, 3},
+		"did not take one":     {[]sarama.KError{ok, passing, outOfOrder, outOfOrder, ok}, 7, 2},
+		"did not say of one":   {[]sarama.KError{ok, outOfOrder, outOfOrder, passing, ok}, 7, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -114,7 +114,7 @@ func TestOutOfOrder(t *testing.T) {
 			}
 			broker.SetHandlerByMap(map[string]sarama.MockResponse{
 				"MetadataRequest":       sarama.NewMockMetadataResponse(t).SetBroker(broker.Addr(), 1).SetLeader("topic", 0, 1),
-				"InitProducerIDRequest": sarama.NewMockWrapper(&sarama.InitProducerIDResponse{ProducerID: 7}),
+				"InitProducerIDRequest": sarama.NewMockSequence(&sarama.InitProducerIDResponse{Err: passing}, &sarama.InitProducerIDResponse{ProducerID: 7}),
 				"ProduceRequest":        sarama.NewMockSequence(answers...),
 			})
 			producer := newProducer(t, broker.Addr(), "topic")
@@ -130,7 +130,7 @@ func TestOutOfOrder(t *testing.T) {
 				sent[fmt.Sprintf("%T", r.Request)]++
 			}
 			if sent["*sarama.ProduceRequest"] != c.requests || sent["*sarama.InitProducerIDRequest"] != c.ids {
-				t.Errorf("sent are %v, want %d batches under %d ids", sent, c.requests, c.ids)
+				t.Errorf("sent are %v, want %d batches, and to ask for an id %d times", sent, c.requests, c.ids)
 			}
 		})
 	}
