@@ -42,7 +42,7 @@ type visit struct {
 	server   *httptest.Server
 	version  string
 	arrivals chan *socket
-	door     atomic.Int64 // not 0: websockets are refused, and HTTP is answered with this status
+	door     atomic.Int64 // not 0: websockets are refused, and HTTP is answered with this status; below 0: nothing is answered
 }
 
 // A socket is the pod's end of one connection.
@@ -103,7 +103,9 @@ func visitLive(t *testing.T, changes event, history ...event) *visit {
 }
 
 func (v *visit) serveSocket(w http.ResponseWriter, r *http.Request) {
-	if status := int(v.door.Load()); status != 0 {
+	if status := int(v.door.Load()); status < 0 {
+		panic(http.ErrAbortHandler) // the server closes the connection
+	} else if status != 0 {
 		http.Error(w, "because the test says so", status)
 		return
 	}
