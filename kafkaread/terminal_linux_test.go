@@ -32,8 +32,7 @@ func atTerminal(t *testing.T, brokers, topic, program string, args ...string) *c
 	return p.Start()
 }
 
-// A person types lines, ends them with Ctrl-D or stops in a line with Ctrl-C, and reads records that a terminal would
-// obey. A reader that is cut off says so, and goes on.
+// A person types lines, and ends them with Ctrl-D or in a line with Ctrl-C. A reader goes on after a cut, and escapes what a terminal obeys.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	brokers := kafkatest.Broker(t)
@@ -60,6 +59,8 @@ func TestTerminal(t *testing.T) {
 	proxy.Refuse(false)
 	reader.WaitFor(&reader.Err, `kafkaread: partition 0 goes on\n`)
 	reader.WaitFor(&reader.Out, `^typed\nlast\n\x1b\[2J\nmore\n$`)
+	reader.Interrupt()
+	reader.WantExit(0)
 
 	p = atTerminal(t, brokers, topic, "kafkaread", "-offset", "oldest", "-exit")
 	p.WantExit(0)

@@ -136,8 +136,7 @@ func TestOutOfOrder(t *testing.T) {
 	}
 }
 
-// BenchmarkSendMessage sends one record of 100 bytes after the other, as kafkawrite does with what a
-// person types. kafkawrite/bench.sh compares it with batches.
+// BenchmarkSendMessage sends one record of 100 bytes after the other, as a person types. kafkawrite/bench.sh compares it with batches.
 func BenchmarkSendMessage(b *testing.B) {
 	brokers := kafkatest.Broker(b)
 	topic := kafkatest.Topic(b, brokers)
