@@ -23,11 +23,11 @@ type logged struct {
 
 // An evidence is the input of a verdict.
 type evidence struct {
-	journals []journal
-	log      []logged  // the topic at the end, in order
-	ended    time.Time // when the fault ended
-	remade   bool      // the topic was lost and made again, once: each client must have been told
-	podsDied bool      // a message may have any number of copies
+	journals  []journal
+	log       []logged  // the topic at the end, in order
+	ended     time.Time // when the fault ended
+	remade    bool      // the topic was lost and made again, once: each client must have been told
+	anyCopies bool      // a message may have any number of copies: a pod dies, or a leader has stored it and waits for another broker
 }
 
 // A tally is a thing that is counted.

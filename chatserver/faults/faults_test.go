@@ -77,8 +77,8 @@ type row struct {
 	network proxyFault                    // instead of fault: of all pods' proxies, for up to 15 s
 	check   func(w *world) (wrong string) // at the end; may be nil
 
-	remade, podsDied bool // as in evidence
-	gaps             int  // people who may be told of gaps
+	remade, anyCopies bool // as in evidence
+	gaps              int  // people who may be told of gaps
 }
 
 const fullPeople = 54
@@ -129,7 +129,7 @@ func (r row) happen(w *world) *verdict {
 	w.finish()
 
 	e := w.evidence()
-	e.remade, e.podsDied = r.remade, r.podsDied
+	e.remade, e.anyCopies = r.remade, r.anyCopies
 	v := judge(e)
 	w.t.Logf("the fault ended at %s\n%s", w.ended.UTC().Format("15:04:05.000"), &table{{r.name, 1, v}})
 	wrong := v.wrong()

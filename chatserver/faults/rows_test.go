@@ -25,7 +25,7 @@ import (
 // podRows, like brokerRows and networkRows, are faults that hit messages on their way.
 func podRows(stored bool) []row {
 	return []row{
-		{name: "a pod is killed (-9)", podsDied: true, fault: func(w *world) {
+		{name: "a pod is killed (-9)", anyCopies: true, fault: func(w *world) {
 			p, others := w.pods[0], w.pods[1:]
 			if stored {
 				// The others have not read what it has stored when its clients come to them.
@@ -136,7 +136,7 @@ func brokerRows(stored bool) []row {
 		{name: "the broker is killed (-9) and started again", fault: outage((*realkafka.Cluster).Kill, 3*time.Second, (*realkafka.Cluster).Start)},
 		{name: "the broker is frozen (SIGSTOP)", fault: outage((*realkafka.Cluster).Pause, 15*time.Second, (*realkafka.Cluster).Resume)},
 		{name: "Kafka's data is wiped", remade: true, fault: outage((*realkafka.Cluster).Wipe, time.Second, (*realkafka.Cluster).Start)},
-		{name: "the leader of three brokers is killed (-9)", brokers: 3, fault: func(w *world) {
+		{name: "the leader of three brokers is killed (-9)", brokers: 3, anyCopies: true, fault: func(w *world) {
 			leader := w.leader(-1)
 			w.hold(stored, w.pods...)
 			w.kafka.Kill(leader)
@@ -178,7 +178,7 @@ func topicRows() []row {
 			kafkatest.Recreate(w.t, w.kafka.Addrs(), w.topic, w.moreLines()...)
 			heal(w.pods)
 		}},
-		{name: "the leader of three brokers is killed (-9), after it stored messages, before the others have copied them", brokers: 3,
+		{name: "the leader of three brokers is killed (-9), after it stored messages, before the others have copied them", brokers: 3, anyCopies: true,
 			fault: func(w *world) {
 				leader := w.leader(-1)
 				second, third := (leader+1)%3, (leader+2)%3

@@ -111,7 +111,7 @@ func (j *judgement) readLog() {
 	}
 	for id, s := range j.said {
 		j.copies = max(j.copies, j.inLog[id])
-		if !j.podsDied && j.inLog[id] > 2 {
+		if !j.anyCopies && j.inLog[id] > 2 {
 			j.blame(surplus, 1, "message %s has %d copies; %s", id, j.inLog[id], s)
 		}
 		if s.rejected && j.inLog[id] > 0 {
