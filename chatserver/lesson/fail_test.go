@@ -6,6 +6,7 @@ package lesson_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -96,7 +97,8 @@ func concurrentMap(t *testing.T, v version) (string, bool) {
 // gorilla allows one writer. handleMessages waits for a slow client, handleWSConnections writes.
 func concurrentWrite(t *testing.T, v version) (string, bool) {
 	return crash(t, v, "concurrent write to websocket connection", v.chance(), v.chance(), func(a app, goes func() bool) {
-		slow := a.slow(t)
+		slow := a.join(t)
+		slow.NetConn().(*net.TCPConn).SetReadBuffer(4096)
 		for n := 0; goes(); n++ {
 			if n < enough {
 				a.large(t)
@@ -136,8 +138,12 @@ func connections(t *testing.T, v version) (string, bool) {
 	a := v.start(t, proxy.Addr())
 	before := proxy.Conns()
 	const class = 40
+	var people []*websocket.Conn
 	for range class {
-		a.join(t)
+		people = append(people, a.join(t))
+		for _, ws := range people[:len(people)-1] {
+			ws.ReadMessage() // naive's map shall not change while the hello goes out
+		}
 	}
 	fault := wait(v.chance(), func() bool { return proxy.Conns() >= before+class })
 	return fmt.Sprintf("%d people: %d connections to the broker more than before", class, proxy.Conns()-before), fault
@@ -147,8 +153,8 @@ func connections(t *testing.T, v version) (string, bool) {
 func slowClient(t *testing.T, v version) (string, bool) {
 	a := v.start(t, kafkatest.Broker(t))
 	reader := a.visit(t, a.addr)
-	a.slow(t)
-	all, said := true, 1 // what the slow one has said when it came
+	a.join(t).NetConn().(*net.TCPConn).SetReadBuffer(4096) // and reads nothing more
+	all, said := true, 1                                   // what the slow one has said when it came
 	for n := 0; all && n < enough; n++ {
 		a.large(t)
 		said += 100

@@ -2,7 +2,6 @@ package lesson_test
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -163,13 +162,6 @@ func reads(t *testing.T, ws *websocket.Conn, want string) {
 	if string(text) != want {
 		t.Fatalf("a window reads %q (%v), want %q", text, err, want)
 	}
-}
-
-// slow is join for a client that reads nothing more.
-func (a app) slow(t *testing.T) *websocket.Conn {
-	ws := a.join(t)
-	ws.NetConn().(*net.TCPConn).SetReadBuffer(4096)
-	return ws
 }
 
 // A person has a page open, of the kind that the app serves.
