@@ -61,7 +61,7 @@ func TestSecondInterruptStops(t *testing.T) {
 			reader := clitest.Start(t, brokers, topic, "kafkaread", "-offset", "oldest")
 			reader.WaitFor(&reader.Out, "\n99999\n")
 			fault(proxy)
-			said := strings.Count(p.Err.String(), "is not acknowledged yet") // before the fault, on a busy machine
+			said := strings.Count(p.Err.String(), "is not acknowledged yet") // because of a busy machine, not of the fault
 			go p.Write(clitest.Numbers(100_000, 200_000))                    // waits if the pipe is full
 			p.WaitFor(&p.Err, fmt.Sprintf("(?s)(is not acknowledged yet.*){%d}", said+1))
 			giveUp(p)

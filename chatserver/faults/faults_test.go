@@ -191,7 +191,7 @@ type pod struct {
 	*podtest.Pod
 	proxy *kafkatest.Proxy
 	asked bool          // to end
-	took  time.Duration // to end, when stop asked
+	took  time.Duration // from stop's signal to the pod's end
 }
 
 type person struct {

@@ -309,8 +309,8 @@ func clientRows() []row {
 	}
 	return []row{
 		{name: "each client is cut every 1–3 s", fault: func(w *world) { w.eachNowAndThen((*person).Cut) }},
-		// What they miss fits into the log of the first row's pods, and not into that of the second's. That log has 2.5 s:
-		// a thread that stands still for longer brings a gap, too, to a client or to all clients of a pod.
+		// What they miss fits into the log of the first row's pods, and not into that of the second's. The second log holds what
+		// is said in 2.5 s. A client or a pod that stands still for longer brings gaps too: to that client, or to all of the pod's.
 		{name: "a tenth of the clients stop reading", slow: tenth, filler: long, env: []string{"LOG_BYTES=67108864"},
 			fault: func(w *world) { stopReading(w, min(15*time.Second, w.length/2)) }},
 		{name: "a tenth of the clients stop reading, and the pods remember little", slow: tenth, filler: long, env: []string{"LOG_BYTES=2097152"},

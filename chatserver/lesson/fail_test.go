@@ -142,7 +142,7 @@ func connections(t *testing.T, v version) (string, bool) {
 	for range class {
 		people = append(people, a.join(t))
 		for _, ws := range people[:len(people)-1] {
-			ws.ReadMessage() // naive's map shall not change while the hello goes out
+			ws.ReadMessage() // the next person comes after this hello has gone to all: naive ends if its map changes meanwhile
 		}
 	}
 	fault := wait(v.chance(), func() bool { return proxy.Conns() >= before+class })
@@ -176,7 +176,7 @@ func away(t *testing.T, v version) (string, bool) {
 	a.await(t, "ann has the first message", func() bool { return ann.Seen.Load() == 1 })
 	ann.Close()
 	say("ann is away")
-	say("ann is still away") // and naive has sent the one before to all: a page that is opened now cannot have it
+	say("ann is still away") // naive has now sent the message before this one to all, so a page that is opened later cannot get it
 	ann.Back()
 	say("ann is back")
 	all := wait(v.patience(), func() bool { return ann.Seen.Load() == 4 })

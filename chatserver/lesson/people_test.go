@@ -150,7 +150,7 @@ func (a app) join(t *testing.T) (ws *websocket.Conn) {
 	return ws
 }
 
-// reads fails unless this is what is read next. A window that joins in the middle of a join's hello can have that one too.
+// reads fails unless this is what is read next, after any hello: a window may get the hello of one that joined just before it.
 func reads(t *testing.T, ws *websocket.Conn, want string) {
 	t.Helper()
 	ws.SetReadDeadline(time.Now().Add(time.Minute))

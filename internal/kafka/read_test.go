@@ -194,7 +194,7 @@ func TestTopicMadeAgainBetweenFetches(t *testing.T) {
 	t.Parallel()
 	brokers, topic, _ := proxied(t)
 	kafkatest.Produce(t, brokers, topic, "c")
-	slow := func(c *sarama.Config) { c.ChannelBufferSize = 1 } // the first answer has more: no fetch until the test receives it
+	slow := func(c *sarama.Config) { c.ChannelBufferSize = 1 } // the first answer has more records: no fetch comes until the test receives them
 	s := read(t, at(t, brokers), topic, slow)
 	expect(t, s.Messages(), "a")
 	time.Sleep(2 * time.Second)

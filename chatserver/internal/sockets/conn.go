@@ -150,7 +150,8 @@ func (c *Conn) end(frames []byte) {
 func (c *Conn) Finish() {
 	if f := c.closing.Load(); f != nil {
 		<-f.unsent.Done()
-		// The loop may have stood still for closeWait, and still writes the last frames.
+		// If the loop has stood still for closeWait, the last frames are not written yet. Here the
+		// loop gets the turn that writes them.
 		served := make(chan struct{})
 		if c.loop.post(func() { c.loop.serve(c); close(served) }) {
 			<-served

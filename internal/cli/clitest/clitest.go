@@ -73,7 +73,7 @@ func Scripts(t *testing.T) {
 	})
 }
 
-// Eventually waits until text returns something that matches, or returns false.
+// Eventually waits until text returns something that matches. It returns false if that takes longer than Patience.
 func Eventually(text func() string, pattern string) bool {
 	expr := regexp.MustCompile(pattern)
 	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
