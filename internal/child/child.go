@@ -9,9 +9,9 @@ import (
 
 // Process is a child process. Its own goroutine starts the process and waits for its end.
 type Process struct {
-	process *os.Process
-	ended   chan struct{}    // closed when the process has ended and was waited for
-	state   *os.ProcessState // set before ended is closed
+	cmd   *exec.Cmd        // also keeps the ends of its pipes, which the garbage collector would close
+	ended chan struct{}    // closed when the process has ended and was waited for
+	state *os.ProcessState // set before ended is closed
 }
 
 // Start starts cmd. It never calls cmd.Wait, which would close pipes that are being read, and would
@@ -21,17 +21,16 @@ type Process struct {
 // test has cleaned up.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	dieWithParent(cmd)
-	p := &Process{ended: make(chan struct{})}
+	p := &Process{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// The kernel ties the child to the thread that started it: the thread must live as long.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
-		p.process = cmd.Process
 		started <- err
 		if err == nil {
-			p.state, _ = p.process.Wait()
+			p.state, _ = p.cmd.Process.Wait()
 			close(p.ended)
 		}
 	}()
@@ -41,7 +40,7 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
-func (p *Process) PID() int { return p.process.Pid }
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
@@ -53,10 +52,10 @@ func (p *Process) ExitCode() int {
 }
 
 // Signal sends a signal; the error is os.ErrProcessDone if the process has ended.
-func (p *Process) Signal(s os.Signal) error { return p.process.Signal(s) }
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
 // Kill ends the process, also a paused one, and returns when it is gone.
 func (p *Process) Kill() {
-	p.process.Kill()
+	p.cmd.Process.Kill()
 	<-p.ended
 }
