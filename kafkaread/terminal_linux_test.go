@@ -24,8 +24,7 @@ func atTerminal(t *testing.T, brokers, topic, program string, args ...string) *c
 	if err := errors.Join(unopened, unnumbered, locked, err); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { person.Close() })
-	t.Cleanup(func() { tty.Close() })
+	t.Cleanup(func() { tty.Close(); person.Close() })
 	p := clitest.New(t, brokers, topic, program, args...)
 	p.Cmd.Stdin, p.Cmd.Stdout, p.Cmd.Stderr, p.Stdin = tty, tty, tty, person
 	go io.Copy(&p.Out, person)

@@ -97,8 +97,7 @@ func concurrentMap(t *testing.T, v version) (string, bool) {
 // gorilla allows one writer. handleMessages waits for a slow client, handleWSConnections writes.
 func concurrentWrite(t *testing.T, v version) (string, bool) {
 	return crash(t, v, "concurrent write to websocket connection", v.chance(), v.chance(), func(a app, goes func() bool) {
-		slow := a.join(t)
-		slow.NetConn().(*net.TCPConn).SetReadBuffer(4096)
+		slow := a.slow(t)
 		for n := 0; goes(); n++ {
 			if n < enough {
 				a.large(t)
@@ -153,14 +152,14 @@ func connections(t *testing.T, v version) (string, bool) {
 func slowClient(t *testing.T, v version) (string, bool) {
 	a := v.start(t, kafkatest.Broker(t))
 	reader := a.visit(t, a.addr)
-	a.join(t).NetConn().(*net.TCPConn).SetReadBuffer(4096) // and reads nothing more
-	all, said := true, 1                                   // what the slow one has said when it came
+	a.slow(t)
+	all, said := true, 1 // what the slow one has said when it came
 	for n := 0; all && n < enough; n++ {
 		a.large(t)
 		said += 100
 		all = wait(v.patience(), func() bool { return reader.Seen.Load() >= int64(said) })
 	}
-	return fmt.Sprintf("one client does not read; another one: said %d, seen %d", said, reader.Seen.Load()), !all
+	return "one client does not read; another one: " + seen(said, reader), !all
 }
 
 // A person is away for a moment, comes back, and looks for what was said meanwhile.
@@ -180,7 +179,7 @@ func away(t *testing.T, v version) (string, bool) {
 	ann.Back()
 	say("ann is back")
 	all := wait(v.patience(), func() bool { return ann.Seen.Load() == 4 })
-	return fmt.Sprintf("the one who was away: said 4, seen %d", ann.Seen.Load()), !all
+	return "the one who was away: " + seen(4, ann), !all
 }
 
 // The broker stores a message, and the connection is cut before it can say so.
@@ -198,7 +197,16 @@ func twice(t *testing.T, v version) (string, bool) {
 	ann.Said("hello")
 	a.await(t, "the message", func() bool { return ann.Seen.Load() > 0 })
 	again := wait(v.chance(), func() bool { return ann.Seen.Load() > 1 })
-	return fmt.Sprintf("said 1, seen %d", ann.Seen.Load()), again
+	return seen(1, ann), again
+}
+
+func seen(said int, p *person) string { return fmt.Sprintf("said %d, seen %d", said, p.Seen.Load()) }
+
+// slow is join for a client that reads nothing more.
+func (a app) slow(t *testing.T) *websocket.Conn {
+	ws := a.join(t)
+	ws.NetConn().(*net.TCPConn).SetReadBuffer(4096)
+	return ws
 }
 
 // large writes 100 messages of 8 kB.
@@ -221,7 +229,7 @@ func cut(t *testing.T, v version, age time.Duration) (string, bool) {
 		time.Sleep(age / 6)
 	}
 	all := wait(v.patience(), func() bool { return ann.Seen.Load() == int64(said) })
-	return fmt.Sprintf("each connection is cut after %s: said %d, seen %d", age, said, ann.Seen.Load()), !all
+	return fmt.Sprintf("each connection is cut after %s: %s", age, seen(said, ann)), !all
 }
 
 // The lab's first stage: what one says is seen in all windows of the pod, and in no other pod.

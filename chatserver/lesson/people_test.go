@@ -154,8 +154,7 @@ func (a app) join(t *testing.T) (ws *websocket.Conn) {
 func reads(t *testing.T, ws *websocket.Conn, want string) {
 	t.Helper()
 	ws.SetReadDeadline(time.Now().Add(time.Minute))
-	text := []byte("hello")
-	var err error
+	_, text, err := ws.ReadMessage()
 	for err == nil && string(text) == "hello" {
 		_, text, err = ws.ReadMessage()
 	}

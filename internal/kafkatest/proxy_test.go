@@ -79,8 +79,7 @@ func TestProxyFaults(t *testing.T) {
 				}
 				return none
 			})
-			test.fault(p)
-			if send("fault") == nil {
+			if test.fault(p); send("fault") == nil {
 				t.Error("sent under the fault")
 			}
 			p.SetFault(nil)
